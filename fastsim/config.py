@@ -1,0 +1,186 @@
+"""The whole configuration of a simulation: one frozen dataclass, and its TOML form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from fastsim.errors import ConfigError
+from fastsim.options import ENGINES, ROUTERS, SCHEDULERS, as_table, boolean, choose, integer, number
+
+_CHOICES: dict[str, Mapping[str, type]] = {"scheduler": SCHEDULERS, "router": ROUTERS}
+#: Fields that have one legal value until their part of the simulator is there.
+_ONLY_ONE = {
+    "pipeline_parallel": "pipeline stages",
+    "data_parallel": "data-parallel engines inside a replica",
+    "expert_parallel": "expert parallelism",
+}
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """What is simulated; every field has a default.
+
+    Attributes:
+        model: built-in model name, or path of a Hugging Face ``config.json``.
+        device: GPU name.
+        tensor_parallel: GPUs that share each layer.
+        pipeline_parallel: pipeline stages of a replica; only 1 for now.
+        data_parallel: engines of a replica; only 1 for now.
+        expert_parallel: GPUs that share the experts; only 1 for now.
+        replicas: copies of the model.
+        max_model_len: longest request, prompt and output together [tokens].
+        dtype: of the weights.
+        kv_dtype: of the KV cache; ``"auto"`` is that of the weights.
+        gpu_memory_utilization: part of the device memory that the engine may use.
+        num_kv_blocks: KV blocks of a replica as its engine reports them; None computes them from the memory.
+        block_size: tokens per KV block.
+        seed: of everything random.
+        scheduler: batch policy.
+        scheduler_options: its fields that differ from their defaults.
+        router: which replica a request goes to.
+        router_options: its fields that differ from their defaults.
+        engine: what an iteration costs outside the GPU.
+        record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
+        keep_requests: keep one row per request; always off above 2 M requests.
+    """
+
+    model: str = "meta-llama/Llama-3.1-8B"
+    device: str = "h100_sxm"
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    expert_parallel: int = 1
+    replicas: int = 1
+    max_model_len: int = 8192
+    dtype: str = "bf16"
+    kv_dtype: str = "auto"
+    gpu_memory_utilization: float = 0.9
+    num_kv_blocks: int | None = None
+    block_size: int = 16
+    seed: int = 0
+    scheduler: str = "vllm_v1"
+    scheduler_options: Mapping[str, Any] = field(default_factory=dict)
+    router: str = "round_robin"
+    router_options: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "ideal"
+    record_batches: bool = False
+    keep_requests: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: one sentence about the first field that is wrong.
+        """
+        for spec in fields(self):
+            self._read(spec.name, spec.type)
+        for name, what in _ONLY_ONE.items():
+            if getattr(self, name) != 1:
+                raise ConfigError(name, getattr(self, name), f"is not available yet ({what})", "give 1")
+        if self.dtype != "bf16":
+            raise ConfigError("dtype", self.dtype, "has no estimators yet", "give bf16")
+        if self.kv_dtype not in ("auto", self.dtype):
+            raise ConfigError("kv_dtype", self.kv_dtype, "has no estimators yet", f"give auto or {self.dtype}")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(
+                "gpu_memory_utilization", self.gpu_memory_utilization, "is not a part of the memory", "give 0.9, say"
+            )
+        if self.engine not in ENGINES:
+            raise ConfigError("engine", self.engine, "is not known", f"choose one of {', '.join(sorted(ENGINES))}")
+        self.batch_policy.check(self.max_model_len)
+        choose("router", ROUTERS, self.router, self.router_options)
+
+    def _read(self, name: str, annotation: object) -> None:
+        """Bring one field into its type, or refuse it."""
+        value = getattr(self, name)
+        if annotation in (int, int | None):
+            if value is not None or annotation is int:
+                value = integer(name, value)
+                least = 0 if name == "seed" else 1
+                if value < least:
+                    raise ConfigError(name, value, "is too small", f"give {least} or more")
+        elif annotation is float:
+            value = number(name, value)
+        elif annotation is bool:
+            value = boolean(name, value)
+        elif annotation is str:
+            if not isinstance(value, str):
+                raise ConfigError(name, value, "is not a name", "give a string")
+        elif not isinstance(value, Mapping):
+            raise ConfigError(name, value, "is not a table of fields", "give a dict such as {'max_num_seqs': 128}")
+        object.__setattr__(self, name, value)
+
+    @property
+    def batch_policy(self) -> Any:
+        """The batch policy's dataclass with its options."""
+        return choose("scheduler", SCHEDULERS, self.scheduler, self.scheduler_options)
+
+    def with_fields(self, **values: Any) -> "SimulationConfig":
+        """A copy with some fields replaced."""
+        return replace(self, **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, options resolved to their values; JSON-able and, None left out, TOML-able.
+
+        A choice is a table with its name: ``{"scheduler": {"name": "vllm_v1", "max_num_seqs": 256, ...}}``.
+        """
+        result: dict[str, Any] = {}
+        for spec in fields(self):
+            if spec.name in _CHOICES:
+                chosen = choose(spec.name, _CHOICES[spec.name], getattr(self, spec.name), self._options(spec.name))
+                result[spec.name] = {"name": getattr(self, spec.name), **as_table(chosen)}
+            elif not spec.name.endswith("_options"):
+                result[spec.name] = getattr(self, spec.name)
+        return result
+
+    def _options(self, kind: str) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = getattr(self, f"{kind}_options")
+        return options
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SimulationConfig":
+        """The inverse of `to_dict`; missing fields have their defaults, and a choice may be its bare name.
+
+        Raises:
+            ConfigError: an unknown field (the sentence lists those there are), or a wrong value.
+        """
+        given = dict(values)
+        for kind in _CHOICES:
+            choice = given.get(kind)
+            if isinstance(choice, Mapping):
+                given[kind] = choice.get("name", getattr(cls, kind))
+                given[f"{kind}_options"] = {key: value for key, value in choice.items() if key != "name"}
+        known = [spec.name for spec in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise ConfigError(name, values.get(name), "is not known", f"the fields are {', '.join(known)}")
+        return cls(**given)
+
+    def to_toml(self) -> str:
+        """The configuration as TOML; fields that are None are left out."""
+        import tomli_w
+
+        return tomli_w.dumps({key: value for key, value in self.to_dict().items() if value is not None})
+
+    @classmethod
+    def from_toml(cls, text: str) -> "SimulationConfig":
+        """Read what `to_toml` wrote.
+
+        Raises:
+            ConfigError: the text is not TOML, or a field is wrong.
+        """
+        return cls.from_dict(read_toml("config", text))
+
+
+def read_toml(source: str, text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ConfigError: the text is not TOML; the sentence says where.
+    """
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("config", source, f"is not TOML ({error})", "mend that line") from None

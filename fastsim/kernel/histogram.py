@@ -1,0 +1,43 @@
+"""A histogram of durations with logarithmic buckets: relative error at most 0.4 %, two integer operations per entry.
+
+A bucket is the exponent and the first 7 bits of the fraction of a float64, so 128 buckets to the octave.
+"""
+
+import numpy as np
+
+from fastsim.kernel.jit import float_bits, jit
+
+FRACTION_BITS = 7
+#: Durations below 2**-20 s (about a microsecond) fall into the first bucket, from 2**14 s (4.5 hours) into the last.
+LOWEST_EXPONENT, HIGHEST_EXPONENT = -20, 14
+NUM_BUCKETS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) << FRACTION_BITS
+_SHIFT = 52 - FRACTION_BITS
+_FIRST = (1023 + LOWEST_EXPONENT) << FRACTION_BITS
+
+
+@jit()
+def bucket(duration_s):
+    """Bucket of one duration >= 0 [s]."""
+    index = (float_bits(duration_s) >> _SHIFT) - _FIRST
+    return min(max(index, 0), NUM_BUCKETS - 1)
+
+
+def bucket_counts(durations_s: np.ndarray) -> np.ndarray:
+    """Histogram of many durations.
+
+    Args:
+        durations_s: float64 [n], >= 0 [s].
+
+    Returns:
+        int64 [NUM_BUCKETS].
+    """
+    index = (np.ascontiguousarray(durations_s).view(np.int64) >> _SHIFT) - _FIRST
+    return np.bincount(np.clip(index, 0, NUM_BUCKETS - 1), minlength=NUM_BUCKETS)
+
+
+def bucket_values() -> np.ndarray:
+    """Middle of each bucket [s], float64 [NUM_BUCKETS]; 0 for the first, which holds everything shorter."""
+    edges = np.left_shift(np.arange(NUM_BUCKETS + 1) + _FIRST, _SHIFT).view(np.float64)
+    middles = (edges[:-1] + edges[1:]) / 2
+    middles[0] = 0.0
+    return middles

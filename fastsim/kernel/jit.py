@@ -1,0 +1,85 @@
+"""The project's one jit decorator, and two bit tricks that Python spells differently from machine code.
+
+All jit options live here. Compiled code is cached in a directory named by the hash of every kernel source, because
+numba does not notice an edit to a callee in another file and would silently run the old code.
+"""
+
+import functools
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba.core.options import DefaultOptions
+from numba.cpython.unsafe.numbers import leading_zeros
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+if hasattr(DefaultOptions, "_nrt"):
+    # Kernels allocate nothing, so they need no reference counts. With counts, every call that passes an array pays for
+    # them: two to three times the run time. The flag also turns an allocation into a compilation error.
+    _OPTIONS["_nrt"] = False
+
+#: With NUMBA_DISABLE_JIT=1 the same sources run as plain Python, for branch coverage and debugging.
+DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def cache_directory() -> Path:
+    """Directory of the compiled kernels: under the user's cache, one folder per state of the kernel sources."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("**/*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = root / "fastsim" / "jit" / digest.hexdigest()[:16]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError:  # a read-only home: compile for this process alone
+        directory = Path(tempfile.mkdtemp(prefix="fastsim-jit-"))
+    return directory
+
+
+def jit(signature=None):
+    """Compile a kernel function; used as ``@jit()`` (typed at its first call) or ``jit(SIGNATURE)(function)`` (now).
+
+    Args:
+        signature: numba signature, or None to infer it.
+    """
+
+    def decorate(function):
+        # The directory is numba's process-wide setting and is read once, when the cache of a function is made:
+        # put it back, so that an embedding program's own kernels stay where they were.
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache_directory())
+        try:
+            return numba.njit(signature, **_OPTIONS)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate
+
+
+if DISABLED:
+
+    def bit_length(x):
+        """Number of bits of the integer x >= 0; 0 for 0."""
+        return int(x).bit_length()
+
+    def float_bits(x):
+        """The 64 bits of the float x as an integer."""
+        return int(np.float64(x).view(np.int64))
+
+else:
+
+    @jit()
+    def bit_length(x):
+        """Number of bits of the integer x >= 0; 0 for 0."""
+        return 64 - leading_zeros(np.int64(x))
+
+    @jit()
+    def float_bits(x):
+        """The 64 bits of the float x as an integer."""
+        return np.float64(x).view(np.int64)

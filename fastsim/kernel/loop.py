@@ -1,0 +1,121 @@
+"""The event loop: arrivals are routed one by one, and replicas advance only as far as somebody needs to know."""
+
+import math
+
+from fastsim.kernel.blocks import blocks_to_decode
+from fastsim.kernel.iteration import finish, leap, start
+from fastsim.kernel.jit import jit
+from fastsim.kernel.queues import append_waiting
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_SUCH_REPLICA, NONE, STEP_BOUND_PASSED, WAITING
+
+
+def run(state, tables, policies):
+    """Simulate until every request has completed.
+
+    The state is modified in place and holds the whole progress: after BATCH_LOG_FULL, call again with a longer log.
+
+    Args:
+        state: `fastsim.kernel.State`.
+        tables: float64 [size], the values of estimators.IterationTables, one after another where replicas differ [s].
+        policies: the batch policy and the router, compiled with SCHEDULE and ROUTE of `fastsim.kernel.slots`.
+
+    Returns:
+        DONE, BATCH_LOG_FULL, STEP_BOUND_PASSED or NO_SUCH_REPLICA.
+    """
+    requests, replicas, cluster_table, _, _ = state
+    schedule, route = policies
+    cluster = cluster_table[0]
+    while cluster.next_request < requests.size:
+        i = cluster.next_request
+        arrival_s = requests[i].arrival_s
+        if requests[i].replica == NONE:
+            if cluster.router_reads_replicas:
+                for r in range(replicas.size):
+                    status = advance(state, tables, schedule, r, arrival_s)
+                    if status != DONE:
+                        return status
+            requests[i].replica = route(requests, replicas, cluster, i)
+        r = requests[i].replica
+        if r < 0 or r >= replicas.size:
+            return NO_SUCH_REPLICA
+        status = advance(state, tables, schedule, r, arrival_s)
+        if status != DONE:
+            return status
+        arrive(requests, replicas[r], i)
+        cluster.next_request += 1
+    for r in range(replicas.size):
+        status = advance(state, tables, schedule, r, math.inf)
+        if status != DONE:
+            return status
+    return DONE
+
+
+@jit()
+def arrive(requests, replica, i):
+    """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
+    if replica.outstanding == 0:
+        replica.clock_s = max(replica.clock_s, requests[i].arrival_s)
+    if replica.waiting_head == NONE:
+        replica.batch_may_change = 1
+    requests[i].phase = WAITING
+    append_waiting(requests, replica, i)
+    replica.outstanding += 1
+
+
+@jit()
+def advance(state, tables, schedule, r, until_s):
+    """Run replica r through all iterations that end by until_s, without forming a batch at or after it.
+
+    Arrivals at until_s belong to the batch formed then, so the caller adds them first.
+
+    Returns:
+        DONE, BATCH_LOG_FULL or STEP_BOUND_PASSED.
+    """
+    requests, replicas, cluster_table, integers, batches = state
+    cluster = cluster_table[0]
+    replica = replicas[r]
+    while True:
+        if replica.in_flight:
+            if replica.clock_s + replica.iteration_s > until_s:
+                return DONE
+            finish(requests, replica, integers)
+        if replica.clock_s >= until_s or replica.outstanding == 0:
+            return DONE
+        if replica.iteration > cluster.max_iterations:
+            return STEP_BOUND_PASSED
+        if cluster.record_batches and cluster.num_batches == batches.size:
+            return BATCH_LOG_FULL
+        form_batch(requests, replica, integers, schedule)
+        if replica.num_prefills == 0 and not cluster.record_batches:
+            leap(requests, replica, integers, tables, until_s)
+        else:
+            start(requests, replica, integers, tables)
+            if cluster.record_batches:
+                log_batch(replica, r, cluster, batches)
+
+
+@jit()
+def form_batch(requests, replica, integers, schedule):
+    """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
+    needed = blocks_to_decode(replica, integers)
+    if replica.batch_may_change or needed > replica.free_blocks:
+        replica.preempted_now = 0
+        schedule(requests, replica, integers)
+    else:
+        replica.free_blocks -= needed
+
+
+@jit()
+def log_batch(replica, r, cluster, batches):
+    """Write the iteration just started into the batch log."""
+    row = batches[cluster.num_batches]
+    row.replica = r
+    row.start_s = replica.clock_s
+    row.end_s = replica.clock_s + replica.iteration_s
+    row.num_tokens = replica.num_decodes + replica.chunk_tokens
+    row.num_sequences = replica.num_decodes + replica.num_prefills
+    row.num_decodes = replica.num_decodes
+    row.used_blocks = replica.num_blocks - replica.free_blocks
+    row.decode_kv = replica.decode_kv
+    row.preempted = replica.preempted_now
+    cluster.num_batches += 1

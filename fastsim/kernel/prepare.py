@@ -1,0 +1,94 @@
+"""Making the state of a run: the Python side of the kernel, which checks nothing because its caller has."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastsim.kernel.histogram import NUM_BUCKETS
+from fastsim.kernel.state import BATCH, CLUSTER, NONE, PREFILL_RULES, REPLICA, REQUEST, State, records
+
+
+def new_state(
+    workload: Any,
+    layout: Any,
+    prefill_rule: str,
+    *,
+    limits: Mapping[str, int],
+    num_replicas: int,
+    num_blocks: int,
+    block_size: int,
+    router_reads_replicas: bool,
+    batch_log_rows: int = 0,
+) -> State:
+    """The state before the first arrival.
+
+    Args:
+        workload: traces.Workload, or anything with its columns, sorted by arrival.
+        layout: estimators.TableLayout of the tables, the same for every replica.
+        prefill_rule: one of PREFILL_RULES.
+        limits: fields of REPLICA that the batch policy reads, with their values.
+        num_replicas: number of replicas.
+        num_blocks: usable KV blocks of each replica.
+        block_size: tokens per block.
+        router_reads_replicas: whether replicas must be brought to each arrival's time before it is routed.
+        batch_log_rows: capacity of the batch log, 0 to keep none.
+    """
+    requests = new_requests(workload)
+    replicas = records(REPLICA, num_replicas)
+    for name, value in limits.items():
+        replicas[name] = value
+    replicas["num_blocks"] = replicas["free_blocks"] = num_blocks
+    replicas["block_size"] = block_size
+    for end in ("waiting_head", "waiting_tail", "running_head", "running_tail"):
+        replicas[end] = NONE
+    point_at_tables(replicas, layout, prefill_rule)
+    # A decode is entered at most its output tokens ahead, so a ring of that length holds each iteration once.
+    ring = 1 << int(workload.output_tokens.max()).bit_length()
+    prefills = 2 * int(limits["max_num_seqs"])
+    per_replica = ring + block_size + prefills
+    integers = np.zeros(NUM_BUCKETS + num_replicas * per_replica, np.int64)
+    begin = NUM_BUCKETS + per_replica * np.arange(num_replicas)
+    replicas["calendar"], replicas["calendar_mask"] = begin, ring - 1
+    replicas["crossings"] = begin + ring
+    replicas["prefills"] = begin + ring + block_size
+    for first in begin:
+        integers[first : first + ring] = NONE
+    cluster = records(CLUSTER, 1)
+    cluster["router_reads_replicas"] = router_reads_replicas
+    cluster["record_batches"] = batch_log_rows > 0
+    # The head of a running list is never preempted for another's sake and gains a token in every iteration.
+    cluster["max_iterations"] = int(workload.prompt_tokens.sum() + workload.output_tokens.sum())
+    return State(requests, replicas, cluster, integers, records(BATCH, batch_log_rows))
+
+
+def new_requests(workload: Any) -> np.ndarray:
+    """The request table before the first arrival."""
+    requests = records(REQUEST, len(workload.arrival_s))
+    for column in ("arrival_s", "prompt_tokens", "output_tokens", "request_class", "session"):
+        requests[column] = getattr(workload, column)
+    for column in ("scheduled_s", "first_token_s", "completed_s", "last_token_s"):
+        requests[column] = np.nan
+    requests["replica"] = NONE
+    return requests
+
+
+def point_at_tables(replicas: np.ndarray, layout: Any, prefill_rule: str) -> None:
+    """Write the layout of the tables into the replicas' records, in place."""
+    replicas["token_table"] = layout.token_offset
+    replicas["sequence_table"] = layout.sequence_offset
+    replicas["decode_table"] = layout.decode_offset
+    replicas["decode_stride"] = layout.kv_points
+    replicas["kv_bits"] = layout.kv_bits
+    replicas["prefill_table"] = layout.prefill_offset
+    replicas["prefill_stride"] = layout.chunk_points
+    replicas["history_bits"] = layout.history_bits
+    replicas["chunk_bits"] = layout.chunk_bits
+    replicas["prefill_rule"] = PREFILL_RULES[prefill_rule]
+
+
+def with_longer_log(state: State) -> State:
+    """The same state with twice the room in its batch log."""
+    batches = records(BATCH, 2 * len(state.batches))
+    batches[: len(state.batches)] = state.batches
+    return state._replace(batches=batches)

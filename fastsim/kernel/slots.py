@@ -1,0 +1,49 @@
+"""Function slots: batch policies and routers compiled to function pointers of fixed types.
+
+The event loop is compiled once and cached, whatever function sits in a slot; a call costs about 20 ns, so a slot is
+asked once per decision and never once per candidate.
+"""
+
+import functools
+import importlib
+from typing import Any
+
+from numba import from_dtype, types
+
+from fastsim.kernel.jit import DISABLED, jit
+from fastsim.kernel.state import BATCH, CLUSTER, REPLICA, REQUEST, State
+
+_REQUESTS = types.Array(from_dtype(REQUEST), 1, "C")
+_REPLICAS = types.Array(from_dtype(REPLICA), 1, "C")
+_CLUSTER = types.Array(from_dtype(CLUSTER), 1, "C")
+_INTEGERS = types.Array(types.int64, 1, "C")
+_BATCHES = types.Array(from_dtype(BATCH), 1, "C")
+
+#: (requests, replica, integers) -> tokens in the batch
+SCHEDULE = types.int64(_REQUESTS, from_dtype(REPLICA), _INTEGERS)
+#: (requests, replicas, cluster, i) -> replica
+ROUTE = types.int64(_REQUESTS, _REPLICAS, from_dtype(CLUSTER), types.int64)
+#: (state, tables, (schedule, route)) -> status
+RUN = types.int64(
+    types.NamedTuple((_REQUESTS, _REPLICAS, _CLUSTER, _INTEGERS, _BATCHES), State),
+    types.Array(types.float64, 1, "C", readonly=True),
+    types.Tuple((types.FunctionType(SCHEDULE), types.FunctionType(ROUTE))),
+)
+
+
+@functools.cache
+def compiled(kernel: str, signature: Any) -> Any:
+    """A function of this package, compiled now or loaded from the cache.
+
+    Args:
+        kernel: ``"module:function"``.
+        signature: SCHEDULE, ROUTE or RUN.
+    """
+    module, name = kernel.split(":")
+    function = getattr(importlib.import_module(f"fastsim.kernel.{module}"), name)
+    return function if DISABLED else jit(signature)(getattr(function, "py_func", function))
+
+
+def policies(schedule: str, route: str) -> tuple[Any, Any]:
+    """The batch policy and the router for `run`, each as ``"module:function"``."""
+    return compiled(schedule, SCHEDULE), compiled(route, ROUTE)

@@ -1,0 +1,172 @@
+"""The state of a simulation: a few record tables, one per kind of thing, and one pool of integers.
+
+Every field's unit is on its line. Requests are linked into lists by index: a request is in its replica's waiting queue
+or in its running list (``next``/``previous``), and while it decodes also in the calendar of completions (``due_*``).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+#: No request: the end of a linked list.
+NONE = -1
+
+#: Request phases.
+ARRIVING, WAITING, PREFILL, DECODE, COMPLETED = range(5)
+
+#: What ``run`` returns.
+DONE, BATCH_LOG_FULL, STEP_BOUND_PASSED, NO_SUCH_REPLICA = range(4)
+
+#: How the chunks of one batch add up to prefill attention time, see estimators.IterationTables.
+RULE_SUM, RULE_EQUIVALENT_CHUNK = range(2)
+PREFILL_RULES = {"sum": RULE_SUM, "equivalent_chunk": RULE_EQUIVALENT_CHUNK}
+
+REQUEST = np.dtype(
+    [
+        ("arrival_s", np.float64),
+        ("scheduled_s", np.float64),  # first time in a batch; NaN before
+        ("first_token_s", np.float64),  # NaN before
+        ("completed_s", np.float64),  # NaN before
+        ("last_token_s", np.float64),  # of a preempted request: when its last token came [s]
+        ("origin", np.int64),  # of a decode: context = iteration of its replica - origin [tokens]
+        ("prompt_tokens", np.int32),
+        ("output_tokens", np.int32),
+        ("computed", np.int32),  # of a prefill: tokens whose KV is written [tokens]
+        ("generated", np.int32),  # of all but a decode: output tokens so far [tokens]
+        ("next", np.int32),  # waiting queue or running list
+        ("previous", np.int32),
+        ("due_next", np.int32),  # calendar of completions
+        ("due_previous", np.int32),
+        ("preemptions", np.int32),
+        ("cached_tokens", np.int32),  # prompt tokens found in the prefix cache [tokens]
+        ("replica", np.int32),  # NONE before routing
+        ("request_class", np.int32),  # SLO class, reserved
+        ("session", np.int64),  # conversation, reserved; NONE outside one
+        ("phase", np.int8),
+    ],
+    align=True,
+)
+
+REPLICA = np.dtype(
+    [
+        # Clock
+        ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
+        ("iteration_s", np.float64),  # duration of the iteration in flight
+        ("iteration", np.int64),  # number of the iteration in flight, or of the next one
+        ("in_flight", np.int64),  # 1 while an iteration runs
+        ("batch_may_change", np.int64),  # 1 if the batch policy must be asked before the next iteration
+        # Limits of the batch policy
+        ("max_num_seqs", np.int64),  # [requests]
+        ("max_num_batched_tokens", np.int64),  # [tokens]
+        ("max_model_len", np.int64),  # [tokens]
+        ("long_prefill_token_threshold", np.int64),  # longest chunk, 0 for no limit [tokens]
+        ("scheduler_reserve_full_isl", np.int64),  # 1: admit only what fits whole
+        ("enable_chunked_prefill", np.int64),  # 1: a prompt may be cut
+        # KV blocks
+        ("block_size", np.int64),  # [tokens]
+        ("num_blocks", np.int64),  # usable [blocks]
+        ("free_blocks", np.int64),  # [blocks]
+        # Requests here
+        ("outstanding", np.int64),  # waiting + running [requests]
+        ("num_running", np.int64),  # [requests]
+        ("num_decodes", np.int64),  # [requests]
+        ("num_prefills", np.int64),  # running requests whose prefill is not complete [requests]
+        ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]
+        ("waiting_head", np.int64),
+        ("waiting_tail", np.int64),
+        ("running_head", np.int64),
+        ("running_tail", np.int64),
+        # The batch being formed or in flight: the decodes and a chunk of each prefill
+        ("chunk_tokens", np.int64),  # sum over chunks [tokens]
+        ("preempted_now", np.int64),  # requests preempted while forming it
+        # Where this replica's parts of the integer pool begin, see `fastsim.kernel.prepare`
+        ("calendar", np.int64),
+        ("calendar_mask", np.int64),
+        ("crossings", np.int64),
+        ("prefills", np.int64),
+        # Where its parts of the tables begin, see estimators.TableLayout
+        ("token_table", np.int64),
+        ("sequence_table", np.int64),
+        ("decode_table", np.int64),
+        ("decode_stride", np.int64),
+        ("kv_bits", np.int64),
+        ("prefill_table", np.int64),
+        ("prefill_stride", np.int64),
+        ("history_bits", np.int64),
+        ("chunk_bits", np.int64),
+        ("prefill_rule", np.int64),  # one of PREFILL_RULES
+        # Reserved: disaggregation
+        ("role", np.int64),
+        ("link", np.int64),
+        # Sums over finished iterations
+        ("busy_s", np.float64),
+        ("tbt_sum_s", np.float64),  # sum of all gaps between tokens [s]
+        ("block_seconds", np.float64),  # used blocks x time [blocks s]
+        ("running_seconds", np.float64),  # requests in the batch x time [requests s]
+        ("prefill_tokens", np.int64),
+        ("decode_tokens", np.int64),
+        ("attention_pairs", np.float64),  # (query, key) pairs, causal [pairs]
+        ("completed", np.int64),
+        ("preemptions", np.int64),
+        # Largest values seen, to warn when a table was read outside its profiled range
+        ("peak_blocks", np.int64),
+        ("peak_batch_tokens", np.int64),
+        ("peak_sequences", np.int64),
+        ("peak_decode_kv", np.int64),
+        ("peak_history", np.int64),
+        ("peak_chunk", np.int64),
+    ],
+    align=True,
+)
+
+CLUSTER = np.dtype(
+    [
+        ("next_request", np.int64),  # the first that has not arrived yet
+        ("turn", np.int64),  # round-robin router: replica of the next request
+        ("router_reads_replicas", np.int64),  # 1: bring every replica to the arrival's time before routing
+        ("num_batches", np.int64),  # rows of the batch log in use
+        ("record_batches", np.int64),
+        ("max_iterations", np.int64),  # no replica can need more: passing it means no progress
+    ],
+    align=True,
+)
+
+BATCH = np.dtype(
+    [
+        ("replica", np.int32),
+        ("stage", np.int32),
+        ("start_s", np.float64),
+        ("end_s", np.float64),
+        ("num_tokens", np.int32),
+        ("num_sequences", np.int32),
+        ("num_decodes", np.int32),
+        ("used_blocks", np.int32),
+        ("decode_kv", np.int64),  # [tokens]
+        ("preempted", np.int32),  # requests preempted while it was formed
+    ],
+    align=True,
+)
+
+
+class State(NamedTuple):
+    """Everything that a run reads and changes.
+
+    Attributes:
+        requests: REQUEST records [num_requests], sorted by arrival.
+        replicas: REPLICA records [num_replicas].
+        cluster: one CLUSTER record [1].
+        integers: int64 pool [any]: the histogram of time between tokens, then per replica the calendar of completions,
+            the block crossings and the prefills with their chunks.
+        batches: BATCH records [capacity], the batch log; empty unless it is kept.
+    """
+
+    requests: np.ndarray
+    replicas: np.ndarray
+    cluster: np.ndarray
+    integers: np.ndarray
+    batches: np.ndarray
+
+
+def records(dtype: np.dtype, size: int) -> np.ndarray:
+    """Zeroed records that also allow attribute access when the kernels run as plain Python."""
+    return np.zeros(size, dtype).view(np.recarray)

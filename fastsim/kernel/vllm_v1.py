@@ -1,0 +1,80 @@
+"""Batch policy of vLLM's V1 engine, synchronous and without prefix caching (vllm/v1/core/sched/scheduler.py).
+
+Running requests first, in order of admission, then the waiting queue, first come first served. There is no prefill
+phase and no decode phase: each request catches up with the tokens it knows, within one token budget. A running request
+that cannot get its blocks preempts the last admitted one; a waiting one never preempts.
+"""
+
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode
+from fastsim.kernel.jit import jit
+from fastsim.kernel.running import admit, preempt_last
+from fastsim.kernel.state import NONE
+
+
+@jit()
+def schedule(requests, replica, integers):
+    """Form the batch of the iteration ``replica.iteration`` at ``replica.clock_s``; all modified in place.
+
+    Every decode is in the batch, and every prefill with a chunk. Blocks are taken here.
+
+    Returns:
+        The number of tokens in the batch.
+    """
+    budget = schedule_running(requests, replica, integers)
+    if replica.preempted_now == 0:
+        budget = admit_waiting(requests, replica, integers, budget)
+    # Without chunks and preemptions the same decodes go on, and what blocks the waiting queue's head still blocks it.
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
+    return replica.max_num_batched_tokens - budget
+
+
+@jit()
+def schedule_running(requests, replica, integers):
+    """Give every running request its tokens and blocks, preempting from the end of the list; returns the budget left.
+
+    The engine walks the list in order, and preempts the last request whenever the current one lacks a block. As a
+    victim stands behind everything scheduled so far, that comes to: preempt the last until the others' needs are met.
+
+    The budget is never short but for the last of the list: what a request asks for (the threshold, the rest of its
+    prompt, then one) never grows, and nothing is admitted behind a request that got less than it asked for.
+    """
+    budget = replica.max_num_batched_tokens - replica.num_decodes
+    needed = blocks_to_decode(replica, integers)
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        request = requests[integers[prefill]]
+        chunk = min(wanted_chunk(replica, request), budget)
+        integers[prefill + 1] = chunk
+        budget -= chunk
+        needed += blocks_of(request.computed + chunk, replica) - blocks_of(request.computed, replica)
+    while needed > replica.free_blocks:
+        needed -= preempt_last(requests, replica, integers)
+    replica.free_blocks -= needed
+    return budget
+
+
+@jit()
+def wanted_chunk(replica, request):
+    """Tokens that this request needs to catch up with what it knows, cut by the chunk threshold."""
+    missing = request.prompt_tokens + request.generated - request.computed
+    if replica.long_prefill_token_threshold > 0:
+        return min(missing, replica.long_prefill_token_threshold)
+    return missing
+
+
+@jit()
+def admit_waiting(requests, replica, integers, budget):
+    """Admit from the head of the waiting queue while it fits, never past the head; returns the budget left."""
+    while replica.waiting_head != NONE and budget > 0 and replica.num_running < replica.max_num_seqs:
+        request = requests[replica.waiting_head]
+        chunk = wanted_chunk(replica, request)
+        if chunk > budget and not replica.enable_chunked_prefill:
+            break
+        chunk = min(chunk, budget)
+        known = request.prompt_tokens + request.generated
+        if replica.scheduler_reserve_full_isl and blocks_of(known, replica) > replica.free_blocks:
+            break
+        if blocks_of(chunk, replica) > replica.free_blocks:
+            break
+        admit(requests, replica, integers, chunk)
+        budget -= chunk
+    return budget

@@ -1,0 +1,106 @@
+"""Metrics of a run: quantiles of the latencies, and what the replicas did.
+
+Up to `KEEP_LIMIT` requests quantiles are exact; above, and always for the time between tokens, they come from a
+histogram with logarithmic buckets (relative error at most 0.4 %, `fastsim.kernel.histogram`).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsim.kernel.histogram import NUM_BUCKETS, bucket_counts, bucket_values
+
+#: Above this many requests no row per request is kept.
+KEEP_LIMIT = 2_000_000
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+Summary = dict[str, float | None]
+
+
+def latencies(requests: np.ndarray) -> dict[str, npt.NDArray[np.float64]]:
+    """Latencies of completed requests, by metric [s].
+
+    Args:
+        requests: REQUEST records.
+
+    Returns:
+        float64 arrays: one value per request, but for ``tpot_s``, which is only defined for two output tokens and more.
+    """
+    arrival, first = requests["arrival_s"], requests["first_token_s"]
+    e2e = requests["completed_s"] - arrival
+    gaps = requests["output_tokens"] - 1
+    several = gaps > 0
+    return {
+        "ttft_s": first - arrival,
+        "tpot_s": (requests["completed_s"] - first)[several] / gaps[several],
+        "e2e_s": e2e,
+        "e2e_normalized_s": e2e / requests["output_tokens"],
+        "scheduling_delay_s": requests["scheduled_s"] - arrival,
+    }
+
+
+def exact(values: npt.NDArray[np.float64]) -> Summary:
+    """Mean and quantiles (linear interpolation) of some values; None of none."""
+    if len(values) == 0:
+        return dict.fromkeys(("mean", *QUANTILES))
+    quantiles = np.quantile(values, list(QUANTILES.values()))
+    return dict(zip(("mean", *QUANTILES), map(float, (values.mean(), *quantiles)), strict=True))
+
+
+def sketched(counts: npt.NDArray[np.int64], total: float) -> Summary:
+    """Mean and quantiles of a histogram.
+
+    Args:
+        counts: int64 [NUM_BUCKETS].
+        total: sum of the values, kept beside the histogram.
+    """
+    n = int(counts.sum())
+    if n == 0:
+        return dict.fromkeys(("mean", *QUANTILES))
+    values, cumulated = bucket_values(), np.cumsum(counts)
+    ranks = np.array(list(QUANTILES.values())) * (n - 1)
+    quantiles = values[np.searchsorted(cumulated, ranks, side="right")]
+    return dict(zip(("mean", *QUANTILES), map(float, (total / n, *quantiles)), strict=True))
+
+
+def summarize_latencies(
+    requests: np.ndarray, integers: npt.NDArray[np.int64], tbt_sum_s: float, keep_requests: bool
+) -> dict[str, Summary]:
+    """Summary of every latency.
+
+    Args:
+        requests: REQUEST records, all completed.
+        integers: the integer pool of the run, which begins with the histogram of time between tokens.
+        tbt_sum_s: sum of all times between tokens [s].
+        keep_requests: exact quantiles rather than sketched ones.
+    """
+    result: dict[str, Summary] = {}
+    for name, values in latencies(requests).items():
+        result[name] = exact(values) if keep_requests else sketched(bucket_counts(values), float(values.sum()))
+    result["tbt_s"] = sketched(integers[:NUM_BUCKETS], tbt_sum_s)
+    return result
+
+
+def describe_replica(replica: Any, makespan_s: float) -> dict[str, float | int]:
+    """What one replica did.
+
+    Args:
+        replica: one REPLICA record.
+        makespan_s: duration of the run [s].
+    """
+    busy = float(replica["busy_s"])
+    return {
+        "requests": int(replica["completed"]),
+        "iterations": int(replica["iteration"]),
+        "busy_s": busy,
+        "utilization": busy / makespan_s if makespan_s > 0 else 0.0,
+        "batch_size_mean": float(replica["running_seconds"]) / busy,
+        "batch_tokens_max": int(replica["peak_batch_tokens"]),
+        "kv_blocks": int(replica["num_blocks"]),
+        "kv_use_mean": float(replica["block_seconds"]) / busy / int(replica["num_blocks"]),
+        "kv_use_max": int(replica["peak_blocks"]) / int(replica["num_blocks"]),
+        "preemptions": int(replica["preemptions"]),
+        "prefill_tokens": int(replica["prefill_tokens"]),
+        "decode_tokens": int(replica["decode_tokens"]),
+    }

@@ -1,0 +1,204 @@
+"""What a simulation returns: frames, a JSON-able summary, and files."""
+
+import functools
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsim import __version__
+from fastsim.config import SimulationConfig
+from fastsim.errors import ConfigError
+from fastsim.metrics import KEEP_LIMIT, describe_replica, latencies, summarize_latencies
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from estimators import DeviceSpec, IterationTables, ModelSpec
+    from fastsim.kernel.state import State
+    from traces import Workload
+
+_REQUEST_COLUMNS = (
+    "replica",
+    "arrival_s",
+    "scheduled_s",
+    "first_token_s",
+    "completed_s",
+    "prompt_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "preemptions",
+)
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """One simulation.
+
+    Attributes:
+        config: what was simulated.
+        summary: counts, latencies, throughput, use of the hardware, versions and hashes; JSON-able.
+        state: the kernel's tables after the run.
+    """
+
+    config: SimulationConfig
+    summary: dict[str, Any]
+    state: "State"
+
+    @functools.cached_property
+    def requests(self) -> "pl.DataFrame | None":
+        """One row per request, in order of arrival; None above 2 M requests or with ``keep_requests=False``.
+
+        ``tpot_s`` is null for requests with one output token.
+        """
+        if not keeps_requests(self.config, len(self.state.requests)):
+            return None
+        import polars as pl
+
+        table = self.state.requests
+        columns = {name: np.ascontiguousarray(table[name]) for name in _REQUEST_COLUMNS}
+        derived = latencies(table)
+        tpot = np.full(len(table), np.nan)
+        tpot[table["output_tokens"] > 1] = derived["tpot_s"]
+        return pl.DataFrame(
+            {"request_id": np.arange(len(table))}
+            | columns
+            | {
+                "scheduling_delay_s": derived["scheduling_delay_s"],
+                "ttft_s": derived["ttft_s"],
+                "tpot_s": pl.Series(tpot).fill_nan(None),
+                "e2e_s": derived["e2e_s"],
+                "e2e_normalized_s": derived["e2e_normalized_s"],
+            }
+        )
+
+    @functools.cached_property
+    def batches(self) -> "pl.DataFrame | None":
+        """One row per iteration and stage, in order of their start per replica; None without ``record_batches``."""
+        if not self.config.record_batches:
+            return None
+        import polars as pl
+
+        log = self.state.batches[: int(self.state.cluster["num_batches"][0])]
+        assert log.dtype.names is not None
+        return pl.DataFrame({name: np.ascontiguousarray(log[name]) for name in log.dtype.names})
+
+    def write(self, directory: str | os.PathLike[str]) -> None:
+        """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
+
+        Each file appears whole or not at all.
+
+        Raises:
+            ConfigError: the directory cannot be written.
+        """
+        target = writable_directory(directory)
+        for name, frame in (("requests", self.requests), ("batches", self.batches)):
+            if frame is not None:
+                _replace(target / f"{name}.parquet", frame.write_parquet)
+        _replace(target / "summary.json", lambda path: path.write_text(json.dumps(self.summary, indent=2) + "\n"))
+        _replace(target / "config.toml", lambda path: path.write_text(self.config.to_toml()))
+
+
+def _replace(path: Path, write: Any) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def writable_directory(directory: str | os.PathLike[str]) -> Path:
+    """Make a directory and make sure that files can be written there.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    target = Path(directory)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        probe = target / f".fastsim.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError("out", str(directory), f"cannot be written ({error.strerror})", "choose another") from None
+    return target
+
+
+def keeps_requests(config: SimulationConfig, num_requests: int) -> bool:
+    """Whether a result has one row per request."""
+    return config.keep_requests and num_requests <= KEEP_LIMIT
+
+
+def summarize(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "IterationTables",
+    model: "ModelSpec",
+    device: "DeviceSpec",
+    state: "State",
+) -> dict[str, Any]:
+    """The summary of a finished run, but for its wall time, which the caller adds."""
+    requests, replicas = state.requests, state.replicas
+    n = len(requests)
+    makespan_s = float(requests["completed_s"].max() - requests["arrival_s"][0])
+    keep = keeps_requests(config, n)
+    prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
+    output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
+    gpus = config.replicas * config.tensor_parallel * config.pipeline_parallel
+    # Recomputed tokens are work done, so they count; logits are computed once per token generated.
+    flops = (
+        int((replicas["prefill_tokens"] + replicas["decode_tokens"]).sum()) * model.linear_flops_per_token
+        + output_tokens * model.lm_head_flops_per_sequence
+        + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
+    )
+    gpu_hours = gpus * makespan_s / 3600
+    per_replica = [describe_replica(replica, makespan_s) for replica in replicas]
+    busy = np.array([replica["busy_s"] for replica in per_replica])
+    weights = busy / busy.sum()
+    return {
+        "config": config.to_dict(),
+        "versions": _versions(),
+        "hashes": {"tables": tables.hash, "workload": workload.hash},
+        "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
+        "estimates": dict(tables.provenance),
+        "replicas": per_replica,
+        "simulation": {
+            "requests": n,
+            "completed": int(replicas["completed"].sum()),
+            "rejected": 0,
+            "iterations": int(replicas["iteration"].sum()),
+            "makespan_s": makespan_s,
+            "quantiles": "exact" if keep else "from a histogram, relative error at most 0.4 %",
+        },
+        "metrics": summarize_latencies(requests, state.integers, float(replicas["tbt_sum_s"].sum()), keep)
+        | {
+            "throughput_requests_per_s": n / makespan_s,
+            "throughput_output_tokens_per_s": output_tokens / makespan_s,
+            "throughput_tokens_per_s": (prompt_tokens + output_tokens) / makespan_s,
+            "preemptions": int(replicas["preemptions"].sum()),
+            "batch_size_mean": float(weights @ [replica["batch_size_mean"] for replica in per_replica]),
+            "kv_use_mean": float(weights @ [replica["kv_use_mean"] for replica in per_replica]),
+            "kv_use_max": max(replica["kv_use_max"] for replica in per_replica),
+            "utilization": float(busy.mean()) / makespan_s,
+            "mfu": flops / (gpus * makespan_s * device.peak_flops[config.dtype]),
+            "gpu_hours": gpu_hours,
+            "cost_usd": gpu_hours * device.price_per_hour,
+            "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    import numba
+
+    return {
+        "fastsim": __version__,
+        "python": platform.python_version(),
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,231 @@
+"""The public call: from a configuration and a workload to a result."""
+
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastsim.config import SimulationConfig
+from fastsim.errors import ConfigError
+from fastsim.options import ROUTERS, SCHEDULERS
+from fastsim.result import SimulationResult
+
+if TYPE_CHECKING:
+    from estimators import DeviceSpec, IterationTables, ModelSpec
+    from fastsim.kernel.state import State
+    from traces import Workload
+
+#: vLLM keeps block 0 as the null block and never gives it out.
+NULL_BLOCKS = 1
+_FIRST_BATCH_LOG_ROWS = 1 << 16
+
+
+class ProfiledRangeWarning(UserWarning):
+    """A table was read outside the range in which its operators were measured."""
+
+
+def simulate(
+    config: SimulationConfig, workload: "Workload", tables: "IterationTables | None" = None
+) -> SimulationResult:
+    """Simulate one configuration under one workload.
+
+    Args:
+        config: what serves.
+        workload: what arrives.
+        tables: how long iterations take; looked up, or built and cached, when not given.
+
+    Returns:
+        The result; the same arguments give the same result, whatever else runs.
+
+    Raises:
+        ConfigError: the model does not fit, a request can never run, or the tables are too small.
+        estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
+    """
+    from estimators import load_device, load_model
+
+    model, device = load_model(config.model), load_device(config.device)
+    num_blocks = usable_blocks(config, model, device)
+    check_requests(config, workload, num_blocks)
+    if tables is None:
+        tables = tables_for(config, model, device, num_blocks)
+    check_tables(config, tables, num_blocks)
+    return _run(config, workload, tables, model, device, num_blocks)
+
+
+def simulate_many(
+    configs: Sequence[SimulationConfig], workloads: "Sequence[Workload]", threads: int | None = None
+) -> list[SimulationResult]:
+    """Simulate several configurations side by side, on threads; results do not depend on their number.
+
+    Args:
+        configs: what serves, n of them.
+        workloads: what arrives, n of them, or one for all.
+        threads: how many at a time; None for one per core.
+
+    Returns:
+        n results, in order.
+
+    Raises:
+        ConfigError: the two sequences do not match; else as `simulate`.
+    """
+    if len(workloads) not in (1, len(configs)):
+        raise ConfigError("workloads", len(workloads), f"do not match {len(configs)} configs", "give one each, or one")
+    pairs = [(config, workloads[0 if len(workloads) == 1 else i]) for i, config in enumerate(configs)]
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        return list(pool.map(lambda pair: simulate(*pair), pairs))
+
+
+def usable_blocks(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> int:
+    """KV blocks that requests can hold: those of the engine less the null block.
+
+    Raises:
+        ConfigError: the model does not fit, or no block is left.
+    """
+    if config.num_kv_blocks is None:
+        from fastsim.memory import plan_memory
+
+        return plan_memory(config, model, device).num_blocks - NULL_BLOCKS
+    if config.num_kv_blocks <= NULL_BLOCKS:
+        raise ConfigError("num_kv_blocks", config.num_kv_blocks, "leaves none beside the null block", "give 2 or more")
+    return config.num_kv_blocks - NULL_BLOCKS
+
+
+def check_requests(config: SimulationConfig, workload: "Workload", num_blocks: int) -> None:
+    """Refuse requests that could never complete.
+
+    Raises:
+        ConfigError: a request is longer than max_model_len or than all usable KV blocks.
+    """
+    lengths = workload.prompt_tokens + workload.output_tokens
+    longest = int(np.argmax(lengths))
+    length = int(lengths[longest])
+    what = (
+        f"is shorter than request {longest} ({workload.prompt_tokens[longest]} prompt + "
+        f"{workload.output_tokens[longest]} output tokens)"
+    )
+    if length > config.max_model_len:
+        raise ConfigError(
+            "max_model_len", config.max_model_len, what, f"give {length} or more, or shorten the requests"
+        )
+    # The last output token is never written.
+    if length - 1 > num_blocks * config.block_size:
+        capacity = num_blocks * config.block_size
+        needed = -(-(length - 1) // config.block_size) + NULL_BLOCKS
+        raise ConfigError(
+            "num_kv_blocks",
+            config.num_kv_blocks if config.num_kv_blocks is not None else num_blocks + NULL_BLOCKS,
+            f"holds {capacity} tokens, which {what}",
+            f"give {needed} or more, or more GPU memory (gpu_memory_utilization, tensor_parallel)",
+        )
+
+
+def tables_for(
+    config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec", num_blocks: int
+) -> "IterationTables":
+    """The tables of a configuration, from the cache or built now."""
+    from estimators import IterationTables
+
+    limits = config.batch_policy
+    return IterationTables.build(
+        model=model,
+        device=device,
+        tp=config.tensor_parallel,
+        dtype=config.dtype,
+        max_tokens=limits.max_num_batched_tokens,
+        max_sequences=limits.max_num_seqs,
+        max_kv=num_blocks * config.block_size,
+        max_model_len=config.max_model_len,
+    )
+
+
+def check_tables(config: SimulationConfig, tables: "IterationTables", num_blocks: int) -> None:
+    """Refuse tables that a run could read beyond their end.
+
+    Raises:
+        ConfigError: naming the axis that is too short.
+    """
+    limits, layout = config.batch_policy, tables.layout
+    several_histories = tables.prefill_rule == "equivalent_chunk"
+    needed = {
+        "max_tokens": limits.max_num_batched_tokens,
+        "max_sequences": limits.max_num_seqs,
+        "max_kv": min(num_blocks * config.block_size, limits.max_num_seqs * config.max_model_len),
+        "max_chunk": min(limits.max_num_batched_tokens, config.max_model_len),
+        "max_history": num_blocks * config.block_size if several_histories else config.max_model_len,
+    }
+    for axis, least in needed.items():
+        if getattr(layout, axis) < least:
+            raise ConfigError(
+                f"tables.{axis}",
+                getattr(layout, axis),
+                f"is less than the {least} that this configuration can reach",
+                "build larger tables or lower the limits of the scheduler",
+            )
+
+
+def _run(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "IterationTables",
+    model: "ModelSpec",
+    device: "DeviceSpec",
+    num_blocks: int,
+) -> SimulationResult:
+    from fastsim import kernel
+    from fastsim.kernel import state as states
+    from fastsim.kernel.prepare import new_state, with_longer_log
+    from fastsim.kernel.slots import policies
+    from fastsim.result import summarize
+
+    slots = policies(SCHEDULERS[config.scheduler].kernel, ROUTERS[config.router].kernel)  # type: ignore[attr-defined]
+    run = kernel.run
+    started = time.perf_counter()
+    state = new_state(
+        workload,
+        tables.layout,
+        tables.prefill_rule,
+        limits=vars(config.batch_policy),
+        num_replicas=config.replicas,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        router_reads_replicas=ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
+        batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
+    )
+    while (status := run(state, tables.values, slots)) == states.BATCH_LOG_FULL:
+        state = with_longer_log(state)
+    if status != states.DONE:
+        # Neither can happen with the policies of this package: a request that fits makes progress in every iteration.
+        raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    summary = summarize(config, workload, tables, model, device, state)
+    wall_s = time.perf_counter() - started
+    summary["simulation"]["wall_s"] = wall_s
+    summary["simulation"]["requests_per_s"] = len(workload) / wall_s
+    warn_outside_profiles(state, tables)
+    return SimulationResult(config, summary, state)
+
+
+def warn_outside_profiles(state: "State", tables: "IterationTables") -> None:
+    """Warn once if the run read the tables outside the range in which their operators were measured."""
+    profiled: dict[str, Any] = tables.provenance.get("profiled", {})
+    reached = {
+        "tokens": "peak_batch_tokens",
+        "sequences": "peak_sequences",
+        "decode_kv": "peak_decode_kv",
+        "history": "peak_history",
+        "chunk": "peak_chunk",
+    }
+    beyond = [
+        f"{axis} up to {peak} (measured up to {profiled[axis][1]})"
+        for axis, field in reached.items()
+        if axis in profiled and (peak := int(state.replicas[field].max())) > profiled[axis][1]
+    ]
+    if beyond:
+        warnings.warn(
+            f"the run read its tables outside the profiled range: {', '.join(beyond)}; those times are extrapolated",
+            ProfiledRangeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,14 @@
+"""What all tests share."""
+
+import os
+import tempfile
+
+from hypothesis import settings
+
+# Examples are the same in every run: what CI proves today it proves tomorrow, and a failure can be repeated.
+settings.register_profile("fastsim", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("fastsim")
+
+# Tests must not depend on what a user's cache holds, nor fill it; compiled kernels are kept between runs all the same.
+_CACHE = os.path.join(tempfile.gettempdir(), f"fastsim-tests-{os.getuid()}")
+os.environ["XDG_CACHE_HOME"] = _CACHE

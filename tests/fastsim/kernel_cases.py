@@ -1,0 +1,157 @@
+"""Generated cases for the kernel, and running one through the kernel and through the reference."""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import strategies as st
+from reference.simulate import ReferenceConfig, ReferenceTables
+from reference.tables import LogAxis
+
+from estimators import TableLayout
+from fastsim import kernel
+from fastsim.kernel.prepare import new_state, with_longer_log
+from fastsim.kernel.slots import policies
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE
+
+Request = tuple[float, int, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One simulation: what arrives, what serves it, and how long that takes."""
+
+    requests: list[Request]
+    config: ReferenceConfig
+    tables: ReferenceTables
+
+
+def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, coarse: bool) -> ReferenceTables:
+    """Tables large enough for a configuration, of random times that grow with the work; coarse ones are whole 1/8 s."""
+    max_kv = max(1, config.num_usable_blocks * config.block_size)
+    bits = [int(b) for b in rng.integers(0, 4, 3)]
+    max_history = max_kv if rule == "equivalent_chunk" else config.max_model_len
+    axes = [
+        LogAxis("kv", max_kv, bits[0]),
+        LogAxis("history", max_history, bits[1]),
+        LogAxis("chunk", config.max_num_batched_tokens, bits[2]),
+    ]
+    rows, kv, history, chunk = config.max_num_seqs + 1, *(axis.num_points for axis in axes)
+    decode = np.add.outer(np.arange(rows), np.arange(kv)) * rng.uniform(0, 0.02) + rng.uniform(0, 0.01, (rows, kv))
+    decode[0] = 0.0
+    parts = [
+        rng.uniform(0.01, 0.02, config.max_num_batched_tokens + 1).cumsum(),
+        rng.uniform(0, 0.01, rows).cumsum(),
+        decode,
+        np.add.outer(np.arange(history), np.arange(chunk)) * rng.uniform(0, 0.05),
+    ]
+    values = np.concatenate([part.ravel() for part in parts])
+    if coarse:
+        values = np.ceil(values * 8) / 8
+    sizes = {
+        "max_tokens": config.max_num_batched_tokens,
+        "max_sequences": config.max_num_seqs,
+        "max_kv": max_kv,
+        "max_history": max_history,
+        "max_chunk": config.max_num_batched_tokens,
+        "kv_bits": bits[0],
+        "history_bits": bits[1],
+        "chunk_bits": bits[2],
+    }
+    return ReferenceTables.from_dict({"values": values.tolist(), "prefill_rule": rule, **sizes})
+
+
+@st.composite
+def cases(draw: st.DrawFn, max_requests: int = 40) -> Case:
+    """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    max_num_seqs = draw(st.integers(1, 12))
+    block_size = draw(st.sampled_from([1, 2, 3, 4, 16]))
+    longest = draw(st.sampled_from([4, 12, 40, 100]))
+    threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
+    blocks_for_longest = -(-longest // block_size)
+    config = ReferenceConfig(
+        num_usable_blocks=blocks_for_longest + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
+        block_size=block_size,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max(max_num_seqs, threshold) + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
+        max_model_len=longest,
+        long_prefill_token_threshold=threshold,
+        full_sequence_gate=draw(st.booleans()),
+        replicas=draw(st.sampled_from([1, 1, 2, 3])),
+        router=draw(st.sampled_from(["round_robin", "least_outstanding"])),
+    )
+    n = draw(st.integers(1, max_requests))
+    mean_gap = draw(st.sampled_from([0.0, 0.01, 0.1, 1.0, 30.0]))
+    coarse = draw(st.booleans())
+    arrivals = rng.exponential(mean_gap, n).cumsum() if mean_gap else np.zeros(n)
+    if coarse:
+        arrivals = np.round(arrivals * 4) / 4
+    total = rng.integers(2, longest + 1, n)
+    if draw(st.booleans()):
+        share = rng.uniform(0, 1, n) ** draw(st.sampled_from([0.3, 1, 3, 100]))
+    else:
+        # Long prompts with short answers among short prompts with long answers: under a chunk threshold, decodes stand
+        # behind prefills that use up the budget.
+        share = rng.choice([0.05, 0.95], n)
+    output = np.clip(np.round(total * share), 1, total - 1)
+    requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
+    rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
+    return Case(requests, config, random_tables(rng, config, rule, coarse))
+
+
+def run_kernel(case: Case, record_batches: bool = False):
+    """The kernel's state after running a case."""
+    config, tables = case.config, case.tables
+    arrival_s, prompt, output = (np.array(column) for column in zip(*case.requests, strict=True))
+    n = len(arrival_s)
+    workload = SimpleNamespace(
+        arrival_s=arrival_s,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        request_class=np.zeros(n, np.int32),
+        session=np.full(n, -1),
+    )
+    layout = TableLayout(
+        tables.max_tokens,
+        tables.max_sequences,
+        tables.max_kv,
+        tables.max_history,
+        tables.max_chunk,
+        tables.kv_bits,
+        tables.history_bits,
+        tables.chunk_bits,
+    )
+    values = np.array(tables.values)
+    assert len(values) == layout.size
+    state = new_state(
+        workload,
+        layout,
+        tables.prefill_rule,
+        limits={
+            "max_num_seqs": config.max_num_seqs,
+            "max_num_batched_tokens": config.max_num_batched_tokens,
+            "long_prefill_token_threshold": config.long_prefill_token_threshold,
+            "scheduler_reserve_full_isl": config.full_sequence_gate,
+            "enable_chunked_prefill": True,
+        },
+        num_replicas=config.replicas,
+        num_blocks=config.num_usable_blocks,
+        block_size=config.block_size,
+        router_reads_replicas=config.router == "least_outstanding",
+        batch_log_rows=4 if record_batches else 0,
+    )
+    slots = policies("vllm_v1:schedule", f"routing:{config.router}")
+    while (status := kernel.run(state, values, slots)) == BATCH_LOG_FULL:
+        state = with_longer_log(state)
+    assert status == DONE
+    return state
+
+
+def bucket_of(gap_s: float) -> int:
+    """Bucket of the histogram of time between tokens, from its definition: exponent and 7 bits of the fraction."""
+    if gap_s < 2.0**-20:
+        return 0
+    fraction, exponent = math.frexp(gap_s)  # gap = fraction * 2**exponent, fraction in [0.5, 1)
+    return min((exponent - 1 + 20) * 128 + int((fraction - 0.5) * 256), 34 * 128 - 1)

@@ -1,0 +1,69 @@
+"""The kernel equals the reference simulator to the last bit."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from kernel_cases import Case, bucket_of, cases, run_kernel
+from reference.simulate import simulate as reference_simulate
+
+from fastsim.kernel.histogram import NUM_BUCKETS
+from fastsim.kernel.jit import DISABLED
+
+# As plain Python the kernel is a thousand times slower: a few cases cover its branches.
+EXAMPLES = 60 if DISABLED else 3000
+
+
+@settings(max_examples=EXAMPLES)
+@given(cases())
+def test_every_request_and_replica_equals_the_reference(case: Case):
+    state = run_kernel(case)
+    expected = reference_simulate(case.requests, case.tables, case.config)
+    for got, want in zip(state.requests, expected.requests, strict=True):
+        assert (got.replica, got.scheduled_s, got.first_token_s, got.completed_s, got.preemptions) == (
+            want.replica,
+            want.scheduled_s,
+            want.first_token_s,
+            want.completed_s,
+            want.preemptions,
+        )
+    for got, want in zip(state.replicas, expected.replicas, strict=True):
+        assert (got.iteration, got.busy_s) == (want.iterations, want.busy_s)
+    counts = np.zeros(NUM_BUCKETS, np.int64)
+    for gap_s in expected.token_gaps_s:
+        counts[bucket_of(gap_s)] += 1
+    assert np.array_equal(state.integers[:NUM_BUCKETS], counts)
+    assert state.replicas["tbt_sum_s"].sum() == pytest.approx(math.fsum(expected.token_gaps_s), rel=1e-9)
+
+
+@settings(max_examples=EXAMPLES // 10)
+@given(cases(max_requests=20))
+def test_every_iteration_equals_the_reference(case: Case):
+    state = run_kernel(case, record_batches=True)
+    log = state.batches[: state.cluster[0].num_batches]
+    expected = reference_simulate(case.requests, case.tables, case.config)
+    for replica in range(case.config.replicas):
+        got = log[log["replica"] == replica]
+        want = expected.replicas[replica].batches
+        assert len(got) == len(want)
+        for row, batch in zip(got, want, strict=True):
+            assert (row.start_s, row.end_s, row.num_tokens, row.num_sequences, row.num_decodes) == (
+                batch.start_s,
+                batch.end_s,
+                batch.num_tokens,
+                batch.num_sequences,
+                batch.num_decodes,
+            )
+            assert (row.used_blocks, row.preempted) == (batch.blocks_used, len(batch.preempted))
+            assert row.decode_kv == batch.decode_kv
+
+
+@settings(max_examples=EXAMPLES // 10)
+@given(cases(max_requests=20))
+def test_a_batch_log_changes_nothing(case: Case):
+    # With the log every iteration is run on its own, without it the kernel leaps.
+    plain, logged = run_kernel(case), run_kernel(case, record_batches=True)
+    for name in ("scheduled_s", "first_token_s", "completed_s"):
+        assert np.array_equal(plain.requests[name], logged.requests[name])
+    assert np.array_equal(plain.replicas["iteration"], logged.replicas["iteration"])

@@ -1,0 +1,53 @@
+"""One request and its state."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Request:
+    """One request; two requests are the same only if they are the same object.
+
+    Attributes:
+        request_id: Index in the list handed to simulate().
+        arrival_s: When it arrives.
+        prompt_tokens: P, at least 1.
+        output_tokens: O, at least 1: it stops when it has produced that many.
+        generated_tokens: Output tokens processed so far.
+        computed_tokens: C, tokens whose KV is written or scheduled to be written.
+        prefill_tokens: Known tokens at the last admission, which prefill chunks must compute before it decodes.
+        blocks: Ids of the KV blocks it holds, in the order of its tokens.
+        replica: Where the router sent it.
+        scheduled_s: Start of the first iteration that held it.
+        preemptions: How often it was preempted.
+        token_times_s: When each output token came.
+        last_token_iteration: Number, within its replica, of the iteration that gave the latest token.
+    """
+
+    request_id: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+    generated_tokens: int = 0
+    computed_tokens: int = 0
+    prefill_tokens: int = 0
+    blocks: list[int] = field(default_factory=list)
+    replica: int | None = None
+    scheduled_s: float | None = None
+    preemptions: int = 0
+    token_times_s: list[float] = field(default_factory=list)
+    last_token_iteration: int | None = None
+
+    @property
+    def known_tokens(self) -> int:
+        """T: the prompt and the outputs processed so far."""
+        return self.prompt_tokens + self.generated_tokens
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last output token was processed."""
+        return self.generated_tokens == self.output_tokens
+
+    @property
+    def stored_tokens(self) -> int:
+        """KV tokens at its end: the last output is never written."""
+        return self.prompt_tokens + self.output_tokens - 1

@@ -1,0 +1,97 @@
+"""What a run returns."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class BatchRecord:
+    """One iteration.
+
+    Attributes:
+        replica: Where it ran.
+        start_s: When the batch was formed and started.
+        end_s: When it ended.
+        num_tokens: All tokens.
+        num_sequences: All requests.
+        num_decodes: Requests that decode.
+        decode_kv: KV tokens the decodes read together, the ones being written included.
+        chunks: (request id, history, tokens) of each prefill chunk, in batch order.
+        blocks_used: KV blocks held once the batch had its blocks.
+        preempted: Ids of the requests preempted while the batch was formed, in the order of preemption.
+        members: (request id, tokens) of each request, in batch order.
+    """
+
+    replica: int
+    start_s: float
+    end_s: float
+    num_tokens: int
+    num_sequences: int
+    num_decodes: int
+    decode_kv: int
+    chunks: list[tuple[int, int, int]]
+    blocks_used: int
+    preempted: list[int]
+    members: list[tuple[int, int]]
+
+
+@dataclass
+class ReplicaResult:
+    """What one replica did.
+
+    Attributes:
+        replica: Its id.
+        iterations: Number of iterations.
+        busy_s: Sum of their durations, added in order.
+        token_gaps_s: Every gap between two tokens of a request, as they occurred (time between tokens).
+        batches: Its iterations, in order.
+    """
+
+    replica: int
+    iterations: int = 0
+    busy_s: float = 0.0
+    token_gaps_s: list[float] = field(default_factory=list)
+    batches: list[BatchRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RequestResult:
+    """What happened to one request.
+
+    Attributes:
+        replica: Where it ran.
+        scheduled_s: Start of the first iteration that held it, kept through preemptions.
+        first_token_s: When its first output token came.
+        completed_s: When its last output token came.
+        preemptions: How often it was preempted.
+        token_times: When each of its output tokens came, in seconds.
+    """
+
+    replica: int
+    scheduled_s: float
+    first_token_s: float
+    completed_s: float
+    preemptions: int
+    token_times: list[float]
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """A whole run.
+
+    Attributes:
+        requests: One entry per request, in the order they were handed in.
+        replicas: One entry per replica.
+    """
+
+    requests: list[RequestResult]
+    replicas: list[ReplicaResult]
+
+    @property
+    def token_gaps_s(self) -> list[float]:
+        """Every gap between two tokens of a request: replica by replica, in each as they occurred."""
+        return [gap_s for replica in self.replicas for gap_s in replica.token_gaps_s]
+
+    @property
+    def batches(self) -> list[BatchRecord]:
+        """Every iteration: replica by replica, in each in order."""
+        return [batch for replica in self.replicas for batch in replica.batches]

@@ -1,0 +1,100 @@
+"""The entry of the reference simulator."""
+
+import math
+from collections.abc import Sequence
+
+from reference.config import ReferenceConfig
+from reference.engine import SynchronousEngine
+from reference.requests import Request
+from reference.results import BatchRecord, ReferenceResult, ReplicaResult, RequestResult
+from reference.routing import LeastOutstanding, RoundRobin
+from reference.tables import ReferenceTables
+from reference.vllm_v1 import VllmV1
+
+__all__ = [
+    "BATCH_POLICIES",
+    "ROUTERS",
+    "BatchRecord",
+    "ReferenceConfig",
+    "ReferenceResult",
+    "ReferenceTables",
+    "ReplicaResult",
+    "RequestResult",
+    "simulate",
+]
+
+BATCH_POLICIES = {"vllm_v1": VllmV1}
+ROUTERS: dict[str, type[RoundRobin] | type[LeastOutstanding]] = {
+    "round_robin": RoundRobin,
+    "least_outstanding": LeastOutstanding,
+}
+
+
+def simulate(
+    requests: Sequence[tuple[float, int, int]], tables: ReferenceTables, config: ReferenceConfig
+) -> ReferenceResult:
+    """Simulate a workload token by token.
+
+    Args:
+        requests: (arrival in seconds, prompt tokens, output tokens) of each request, in any order.
+        tables: Seconds of one iteration.
+        config: The replicas, their batch policy and the router.
+
+    Returns:
+        Times of every request in the order of `requests`, and what each replica did.
+
+    Raises:
+        ValueError: A request is malformed or can never fit, or an iteration lies beyond the tables.
+        AssertionError: A bug: more iterations than can be needed, or none possible.
+    """
+    records = [
+        Request(request_id, float(arrival_s), int(prompt_tokens), int(output_tokens))
+        for request_id, (arrival_s, prompt_tokens, output_tokens) in enumerate(requests)
+    ]
+    for request in records:
+        _check(request, config)
+    engines = [
+        SynchronousEngine(replica, BATCH_POLICIES[config.batch_policy](config), tables)
+        for replica in range(config.replicas)
+    ]
+    router = ROUTERS[config.router]()
+    # Advancing to the arrival leaves every replica with its completions at that very time counted and, if it is free
+    # then, with no batch formed: the requests that arrive together are all routed before the next batch.
+    for request in sorted(records, key=lambda request: (request.arrival_s, request.request_id)):
+        for engine in engines:
+            engine.advance_to(request.arrival_s)
+        engines[router.choose(engines)].assign(request)
+    for engine in engines:
+        engine.advance_to(math.inf)
+    return ReferenceResult([_request_result(request) for request in records], [engine.result for engine in engines])
+
+
+def _check(request: Request, config: ReferenceConfig) -> None:
+    """Refuse a request that is malformed or that would wait for ever.
+
+    Raises:
+        ValueError: As said.
+    """
+    name = f"request {request.request_id}"
+    if not 0.0 <= request.arrival_s < math.inf:
+        raise ValueError(f"{name} arrives at {request.arrival_s} s, it must be a finite time that is not negative")
+    if request.prompt_tokens < 1 or request.output_tokens < 1:
+        raise ValueError(f"{name} needs at least 1 prompt token and 1 output token")
+    if request.prompt_tokens + request.output_tokens > config.max_model_len:
+        raise ValueError(f"{name} is longer than max_model_len ({config.max_model_len})")
+    if request.stored_tokens > config.num_usable_blocks * config.block_size:
+        raise ValueError(f"{name} needs more KV than {config.num_usable_blocks} blocks of {config.block_size} tokens")
+
+
+def _request_result(request: Request) -> RequestResult:
+    """Times of a completed request."""
+    if not request.finished or request.replica is None or request.scheduled_s is None:
+        raise AssertionError(f"request {request.request_id} was left unfinished")
+    return RequestResult(
+        replica=request.replica,
+        scheduled_s=request.scheduled_s,
+        first_token_s=request.token_times_s[0],
+        completed_s=request.token_times_s[-1],
+        preemptions=request.preemptions,
+        token_times=request.token_times_s,
+    )

@@ -1,0 +1,213 @@
+"""Seconds of one iteration, looked up in a flat list of floats."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class LogAxis:
+    """An axis of whole numbers with 2**bits equal steps in every octave.
+
+    Attributes:
+        name: What the axis counts, for messages.
+        maximum: Largest value the axis must serve.
+        bits: Logarithm of the number of steps per octave.
+    """
+
+    name: str
+    maximum: int
+    bits: int
+
+    @property
+    def num_points(self) -> int:
+        """Number of points: one beyond the segment of the maximum, so that index + 1 can always be read."""
+        return self.index(self.maximum) + 2
+
+    def shift(self, x: int) -> int:
+        """Logarithm of the distance between the two points around x."""
+        return max(0, x.bit_length() - 1 - self.bits)
+
+    def index(self, x: int) -> int:
+        """Index of the last point that is not greater than x."""
+        shift = self.shift(x)
+        return (shift << self.bits) + (x >> shift)
+
+    def weight(self, x: int) -> float:
+        """Share of the way from point index(x) to the next one, in [0, 1)."""
+        shift = self.shift(x)
+        return (x & ((1 << shift) - 1)) / (1 << shift)
+
+    def point(self, index: int) -> int:
+        """Value at an index."""
+        if index < 1 << (self.bits + 1):
+            return index
+        steps = 1 << self.bits
+        return ((index & (steps - 1)) + steps) << ((index >> self.bits) - 1)
+
+    def check(self, x: int) -> None:
+        """Refuse a value that the axis was not built for.
+
+        Raises:
+            ValueError: x is negative or beyond the maximum.
+        """
+        check_range(self.name, x, self.maximum)
+
+
+def check_range(name: str, x: int, maximum: int) -> None:
+    """Refuse a count outside 0..maximum: in a flat list it would silently read a neighbour.
+
+    Raises:
+        ValueError: x lies outside.
+    """
+    if not 0 <= x <= maximum:
+        raise ValueError(f"{name} is {x}, the table holds 0 to {maximum}")
+
+
+@dataclass(frozen=True)
+class ReferenceTables:
+    """The four tables of one replica, one after the other in one flat list of seconds.
+
+    Attributes:
+        values: token[max_tokens + 1], sequence[max_sequences + 1], decode[max_sequences + 1][kv points],
+            prefill[history points][chunk points].
+        max_tokens: Most tokens of an iteration.
+        max_sequences: Most requests of an iteration.
+        max_kv: Most KV tokens read by all decodes of an iteration together.
+        max_history: Most tokens in KV before a chunk.
+        max_chunk: Most tokens of a chunk.
+        kv_bits: Steps per octave of the kv axis, as a logarithm.
+        history_bits: The same for history.
+        chunk_bits: The same for chunk.
+        prefill_rule: "sum" adds up the chunks; "equivalent_chunk" looks up one chunk in place of all.
+    """
+
+    values: Sequence[float]
+    max_tokens: int
+    max_sequences: int
+    max_kv: int
+    max_history: int
+    max_chunk: int
+    kv_bits: int = 4
+    history_bits: int = 4
+    chunk_bits: int = 5
+    prefill_rule: str = "sum"
+
+    def __post_init__(self) -> None:
+        """Check the rule and that the list has exactly the length of the layout.
+
+        Raises:
+            ValueError: Unknown rule or wrong length.
+        """
+        if self.prefill_rule not in ("sum", "equivalent_chunk"):
+            raise ValueError(f"prefill_rule is {self.prefill_rule!r}, known are 'sum' and 'equivalent_chunk'")
+        if len(self.values) != self.size:
+            raise ValueError(f"values holds {len(self.values)} numbers, the layout asks for {self.size}")
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Build from a mapping with the fields of this class as keys; values may be any iterable of numbers.
+
+        Raises:
+            ValueError: A key is not a field.
+        """
+        known = {field.name for field in fields(cls)}
+        if not set(plain) <= known:
+            raise ValueError(f"unknown table fields {sorted(set(plain) - known)}, known are {sorted(known)}")
+        return cls(**{**plain, "values": [float(value) for value in plain["values"]]})
+
+    @property
+    def kv(self) -> LogAxis:
+        """Axis of the KV tokens that all decodes of an iteration read together."""
+        return LogAxis("decode kv", self.max_kv, self.kv_bits)
+
+    @property
+    def history(self) -> LogAxis:
+        """Axis of the tokens in KV before a chunk."""
+        return LogAxis("history", self.max_history, self.history_bits)
+
+    @property
+    def chunk(self) -> LogAxis:
+        """Axis of the tokens of a chunk."""
+        return LogAxis("chunk", self.max_chunk, self.chunk_bits)
+
+    @property
+    def sequence_offset(self) -> int:
+        """Where the sequence table starts."""
+        return self.max_tokens + 1
+
+    @property
+    def decode_offset(self) -> int:
+        """Where the decode table starts."""
+        return self.sequence_offset + self.max_sequences + 1
+
+    @property
+    def prefill_offset(self) -> int:
+        """Where the prefill table starts."""
+        return self.decode_offset + (self.max_sequences + 1) * self.kv.num_points
+
+    @property
+    def size(self) -> int:
+        """Length of the flat list."""
+        return self.prefill_offset + self.history.num_points * self.chunk.num_points
+
+    def iteration_s(
+        self, num_tokens: int, num_sequences: int, num_decodes: int, decode_kv: int, chunks: Sequence[tuple[int, int]]
+    ) -> float:
+        """Seconds of one iteration.
+
+        Args:
+            num_tokens: All tokens of the batch.
+            num_sequences: All requests of the batch.
+            num_decodes: Requests of the batch that decode.
+            decode_kv: KV tokens the decodes read together, the ones being written included.
+            chunks: (history, tokens) of every prefill chunk, in batch order.
+
+        Returns:
+            Seconds.
+
+        Raises:
+            ValueError: A count lies beyond its table.
+        """
+        check_range("tokens", num_tokens, self.max_tokens)
+        check_range("sequences", num_sequences, self.max_sequences)
+        token_s = self.values[num_tokens]
+        sequence_s = self.values[self.sequence_offset + num_sequences]
+        return ((token_s + sequence_s) + self.decode_s(num_decodes, decode_kv)) + self.prefill_s(chunks)
+
+    def decode_s(self, num_decodes: int, decode_kv: int) -> float:
+        """Seconds of the attention of all decodes; none: 0.0."""
+        if num_decodes == 0:
+            return 0.0
+        check_range("decodes", num_decodes, self.max_sequences)
+        return self._lookup(self.decode_offset + num_decodes * self.kv.num_points, self.kv, decode_kv)
+
+    def prefill_s(self, chunks: Sequence[tuple[int, int]]) -> float:
+        """Seconds of the attention of all chunks, given as (history, tokens); none: 0.0."""
+        if not chunks:
+            return 0.0
+        if self.prefill_rule == "equivalent_chunk":
+            history = sum(history for history, _ in chunks)
+            # round() of a float goes to the even neighbour on a tie, as rint does.
+            return self.chunk_s(history, round(math.sqrt(float(sum(tokens * tokens for _, tokens in chunks)))))
+        total = 0.0
+        for history, tokens in chunks:
+            total += self.chunk_s(history, tokens)
+        return total
+
+    def chunk_s(self, history: int, tokens: int) -> float:
+        """Seconds of the attention of one chunk: along the chunk in two rows, then between the rows."""
+        self.history.check(history)
+        stride = self.chunk.num_points
+        row = self.prefill_offset + self.history.index(history) * stride
+        a = self._lookup(row, self.chunk, tokens)
+        b = self._lookup(row + stride, self.chunk, tokens)
+        return a + (b - a) * self.history.weight(history)
+
+    def _lookup(self, row: int, axis: LogAxis, x: int) -> float:
+        """Interpolate at x in the row that starts at `row`."""
+        axis.check(x)
+        lo = self.values[row + axis.index(x)]
+        hi = self.values[row + axis.index(x) + 1]
+        return lo + (hi - lo) * axis.weight(x)

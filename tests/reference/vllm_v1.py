@@ -1,0 +1,159 @@
+"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4): first come first served, synchronous, no prefix cache.
+
+R.1, R.2, ... and W.1, W.2, ... in the comments are the numbered steps of the two passes of VLLM.md part 1.
+"""
+
+from collections import deque
+
+from reference.batch import Batch, BatchMember
+from reference.blocks import BlockPool
+from reference.config import ReferenceConfig
+from reference.requests import Request
+
+
+class VllmV1:
+    """Chooses the requests of each iteration and owns the KV blocks; knows no clock.
+
+    Attributes:
+        pool: The KV blocks.
+        waiting: Requests not admitted, the next one first.
+        running: Admitted requests in the order of admission.
+    """
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Start with no request and all blocks free."""
+        self.pool = BlockPool(config.num_usable_blocks, config.block_size)
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []
+        self._max_num_seqs = config.max_num_seqs
+        self._max_num_batched_tokens = config.max_num_batched_tokens
+        self._max_model_len = config.max_model_len
+        self._long_prefill_token_threshold = config.long_prefill_token_threshold
+        self._full_sequence_gate = config.full_sequence_gate
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether any request waits or runs."""
+        return bool(self.waiting or self.running)
+
+    @staticmethod
+    def iteration_bound(request: Request) -> int:
+        """Iterations that a request adds at most to its replica: the sum over its requests bounds all iterations.
+
+        Proof. Charge each iteration to running[0] as it is after schedule(). It exists: with an empty running list all
+        blocks are free, and the head of the queue fits because P + O - 1 <= N * b. It computes n >= 1 tokens: it is
+        the first to draw on the budget, and the victims of its allocation are taken from the other end, so it would
+        be preempted only if it did not fit alone. Hence it stays running[0] until it finishes, and that
+        is after it has computed P + O - 1 tokens.
+        """
+        return request.stored_tokens
+
+    def add(self, request: Request) -> None:
+        """Append an arrived request to the queue."""
+        self.waiting.append(request)
+
+    def schedule(self) -> Batch:
+        """Form the next batch; computed_tokens of its members already count it afterwards."""
+        batch = Batch()
+        budget = self._schedule_running(batch, self._max_num_batched_tokens)
+        if not batch.preempted:
+            self._admit_waiting(batch, budget)
+        for member in batch.members:
+            member.request.computed_tokens += member.tokens
+        return batch
+
+    def process_outputs(self, batch: Batch) -> list[BatchMember]:
+        """Deliver the tokens of a batch that has run and let finished requests leave.
+
+        Returns:
+            The members that got a token, in batch order.
+        """
+        producers = [member for member in batch.members if member.yields_token]
+        for member in producers:
+            member.request.generated_tokens += 1
+            if member.request.finished:
+                self._release(member.request)
+                self.running.remove(member.request)
+        return producers
+
+    def _schedule_running(self, batch: Batch, budget: int) -> int:
+        """Pass R over the running list; returns the budget left."""
+        index = 0
+        while index < len(self.running) and budget > 0:
+            request = self.running[index]
+            # R.2; nothing is in flight between synchronous iterations, so there is always something to compute.
+            tokens = self._limited(request.known_tokens - request.computed_tokens)
+            tokens = min(tokens, budget, self._max_model_len - 1 - request.computed_tokens)
+            if tokens < 1:
+                raise AssertionError(f"running request {request.request_id} has nothing to compute")
+            # R.3 and R.4
+            while (need := self._missing_blocks(request, tokens)) > self.pool.num_free:
+                victim = self.running.pop()
+                self._preempt(victim)
+                batch.preempted.append(victim)
+                if victim is request:
+                    return budget
+            self._append(batch, request, tokens, need)
+            budget -= tokens
+            index += 1
+        return budget
+
+    def _admit_waiting(self, batch: Batch, budget: int) -> None:
+        """Pass W over the waiting queue; nothing behind a head that does not fit is tried."""
+        while self.waiting and budget > 0:
+            # W.1 and W.2
+            if len(self.running) == self._max_num_seqs:
+                return
+            request = self.waiting[0]
+            # W.4; without a prefix cache W.3 finds nothing.
+            tokens = min(self._limited(request.known_tokens), budget)
+            # W.5
+            whole = min(request.known_tokens, self._max_model_len)
+            if self._full_sequence_gate and self.pool.blocks_for(whole) > self.pool.num_free:
+                return
+            # W.6
+            need = self._missing_blocks(request, tokens)
+            if need > self.pool.num_free:
+                return
+            # W.7
+            self.waiting.popleft()
+            self.running.append(request)
+            request.prefill_tokens = request.known_tokens
+            self._append(batch, request, tokens, need)
+            budget -= tokens
+
+    def _limited(self, tokens: int) -> int:
+        """Tokens cut to long_prefill_token_threshold, if there is one."""
+        if self._long_prefill_token_threshold > 0:
+            return min(tokens, self._long_prefill_token_threshold)
+        return tokens
+
+    def _missing_blocks(self, request: Request, tokens: int) -> int:
+        """Blocks a request lacks for its next tokens."""
+        stored = min(request.computed_tokens + tokens, self._max_model_len)
+        return max(0, self.pool.blocks_for(stored) - len(request.blocks))
+
+    def _append(self, batch: Batch, request: Request, tokens: int, blocks: int) -> None:
+        """Give a request its blocks and its place in the batch."""
+        request.blocks += self.pool.take(blocks)
+        batch.members.append(
+            BatchMember(
+                request=request,
+                history=request.computed_tokens,
+                tokens=tokens,
+                is_decode=request.computed_tokens >= request.prefill_tokens,
+                yields_token=request.computed_tokens + tokens >= request.known_tokens,
+            )
+        )
+
+    def _preempt(self, request: Request) -> None:
+        """Send a request, already taken off the running list, back to the front of the queue."""
+        self._release(request)
+        request.computed_tokens = 0
+        request.preemptions += 1
+        self.waiting.appendleft(request)
+
+    def _release(self, request: Request) -> None:
+        """Take all blocks from a request."""
+        self.pool.release(request.blocks)
+        request.blocks = []
