@@ -156,11 +156,16 @@ class SimulationConfig:
                 raise ConfigError(name, values.get(name), "is not known", f"the fields are {', '.join(known)}")
         return cls(**given)
 
-    def to_toml(self) -> str:
-        """The configuration as TOML; fields that are None are left out."""
+    def to_toml(self, workload: Mapping[str, Any] | None = None) -> str:
+        """The configuration as TOML; fields that are None are left out.
+
+        Args:
+            workload: a section ``[workload]`` to append.
+        """
         import tomli_w
 
-        return tomli_w.dumps({key: value for key, value in self.to_dict().items() if value is not None})
+        table = {key: value for key, value in self.to_dict().items() if value is not None}
+        return tomli_w.dumps(table if workload is None else table | {"workload": dict(workload)})
 
     @classmethod
     def from_toml(cls, text: str) -> "SimulationConfig":

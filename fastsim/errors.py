@@ -11,8 +11,14 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, field: str, value: object, wrong: str, mend: str) -> None:
-        """Build the sentence: field, value, what is wrong with it, and the mend."""
+        """Build the sentence: field, value (left out if None), what is wrong with it, and the mend."""
+        self.parts = (field, value, wrong, mend)
         self.field = field
         self.value = value
         self.mend = mend
-        super().__init__(f"{field} = {value!r} {wrong}: {mend}.")
+        given = "" if value is None else f" {value!r}"
+        super().__init__(f"{field}{given} {wrong}; {mend}.")
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str, str]]:
+        """Travel between processes."""
+        return type(self), self.parts

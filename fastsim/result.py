@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,10 +88,14 @@ class SimulationResult:
         assert log.dtype.names is not None
         return pl.DataFrame({name: np.ascontiguousarray(log[name]) for name in log.dtype.names})
 
-    def write(self, directory: str | os.PathLike[str]) -> None:
+    def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
 
         Each file appears whole or not at all.
+
+        Args:
+            directory: made where it does not exist.
+            workload: section ``[workload]`` of config.toml, from which ``fastsim run --config`` repeats the run.
 
         Raises:
             ConfigError: the directory cannot be written.
@@ -100,7 +105,7 @@ class SimulationResult:
             if frame is not None:
                 _replace(target / f"{name}.parquet", frame.write_parquet)
         _replace(target / "summary.json", lambda path: path.write_text(json.dumps(self.summary, indent=2) + "\n"))
-        _replace(target / "config.toml", lambda path: path.write_text(self.config.to_toml()))
+        _replace(target / "config.toml", lambda path: path.write_text(self.config.to_toml(workload)))
 
 
 def _replace(path: Path, write: Any) -> None:

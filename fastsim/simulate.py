@@ -51,7 +51,7 @@ def simulate(
     num_blocks = usable_blocks(config, model, device)
     check_requests(config, workload, num_blocks)
     if tables is None:
-        tables = tables_for(config, model, device, num_blocks)
+        tables = tables_for(config)
     check_tables(config, tables, num_blocks)
     return _run(config, workload, tables, model, device, num_blocks)
 
@@ -123,12 +123,16 @@ def check_requests(config: SimulationConfig, workload: "Workload", num_blocks: i
         )
 
 
-def tables_for(
-    config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec", num_blocks: int
-) -> "IterationTables":
-    """The tables of a configuration, from the cache or built now."""
-    from estimators import IterationTables
+def tables_for(config: SimulationConfig) -> "IterationTables":
+    """The tables of a configuration, from the cache or built now; to be shared between simulations.
 
+    Raises:
+        ConfigError: the model does not fit.
+        estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
+    """
+    from estimators import IterationTables, load_device, load_model
+
+    model, device = load_model(config.model), load_device(config.device)
     limits = config.batch_policy
     return IterationTables.build(
         model=model,
@@ -137,9 +141,19 @@ def tables_for(
         dtype=config.dtype,
         max_tokens=limits.max_num_batched_tokens,
         max_sequences=limits.max_num_seqs,
-        max_kv=num_blocks * config.block_size,
+        max_kv=usable_blocks(config, model, device) * config.block_size,
         max_model_len=config.max_model_len,
     )
+
+
+def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
+    """The event loop and the function slots of a configuration, compiled now or loaded from the cache."""
+    from fastsim import kernel
+    from fastsim.kernel.slots import policies
+
+    scheduler: Any = SCHEDULERS[config.scheduler]
+    router: Any = ROUTERS[config.router]
+    return kernel.run, policies(scheduler.kernel, router.kernel)
 
 
 def check_tables(config: SimulationConfig, tables: "IterationTables", num_blocks: int) -> None:
@@ -175,14 +189,11 @@ def _run(
     device: "DeviceSpec",
     num_blocks: int,
 ) -> SimulationResult:
-    from fastsim import kernel
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
-    from fastsim.kernel.slots import policies
     from fastsim.result import summarize
 
-    slots = policies(SCHEDULERS[config.scheduler].kernel, ROUTERS[config.router].kernel)  # type: ignore[attr-defined]
-    run = kernel.run
+    run, slots = compile_kernel(config)
     started = time.perf_counter()
     state = new_state(
         workload,
@@ -219,9 +230,9 @@ def warn_outside_profiles(state: "State", tables: "IterationTables") -> None:
         "chunk": "peak_chunk",
     }
     beyond = [
-        f"{axis} up to {peak} (measured up to {profiled[axis][1]})"
+        f"{axis} up to {peak} (measured up to {profiled[axis][1]:.0f})"
         for axis, field in reached.items()
-        if axis in profiled and (peak := int(state.replicas[field].max())) > profiled[axis][1]
+        if profiled.get(axis) and (peak := int(state.replicas[field].max())) > profiled[axis][1]
     ]
     if beyond:
         warnings.warn(

@@ -6,12 +6,17 @@ asked once per decision and never once per candidate.
 
 import functools
 import importlib
+import warnings
 from typing import Any
 
 from numba import from_dtype, types
+from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from fastsim.kernel.jit import DISABLED, jit
 from fastsim.kernel.state import BATCH, CLUSTER, REPLICA, REQUEST, State
+
+# Function slots are numba's "first-class functions"; the warning is about the name of the feature, and our tests pin it.
+warnings.filterwarnings("ignore", message="First-class function type", category=NumbaExperimentalFeatureWarning)
 
 _REQUESTS = types.Array(from_dtype(REQUEST), 1, "C")
 _REPLICAS = types.Array(from_dtype(REPLICA), 1, "C")

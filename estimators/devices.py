@@ -1,0 +1,127 @@
+"""What a GPU can do: memory, peak rates, links, power and price.
+
+Every figure is the vendor's own or what the vendor's driver prints, but for two that are marked as assumptions: the
+price, and the bandwidth of the second-level cache. None is fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from estimators.errors import EstimatorError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """One GPU type and the node it usually sits in.
+
+    Attributes:
+        name: identifier, such as ``"h100_sxm"``.
+        memory_bytes: device memory as the driver reports it (``nvidia-smi``), bytes.
+        peak_flops: dense (not 2:4 sparse) matrix rate by dtype, floating-point operations per second.
+        memory_bandwidth: peak of the device memory, bytes per second.
+        l2_bytes: second-level cache, bytes.
+        l2_bandwidth: what kernels reach from it, bytes per second. Approximate: vendors do not publish it.
+        num_sms: streaming multiprocessors.
+        nvlink_bandwidth: GPU to all its peers inside a node, one direction, bytes per second.
+        gpus_per_node: GPUs that NVLink joins.
+        inter_node_bandwidth: network per GPU, one direction, bytes per second.
+        pcie_bandwidth: GPU to host, one direction, bytes per second.
+        power_watts: thermal design power of one GPU.
+        price_per_hour: US dollars per GPU and hour. An assumption: override it with what you pay.
+    """
+
+    name: str
+    memory_bytes: int
+    peak_flops: Mapping[str, float] = field(hash=False)
+    memory_bandwidth: float
+    l2_bytes: int
+    l2_bandwidth: float
+    num_sms: int
+    nvlink_bandwidth: float
+    gpus_per_node: int
+    inter_node_bandwidth: float
+    pcie_bandwidth: float
+    power_watts: float
+    price_per_hour: float
+
+
+# Sources, for every entry:
+#   memory: the total that nvidia-smi prints for that board, MiB (a little less than the nominal size on Hopper).
+#   peak_flops, memory bandwidth, NVLink, power: the NVIDIA data sheet of the board. It prints NVLink as the sum of both
+#     directions (halved here) and Hopper's matrix rates with 2:4 sparsity (halved here).
+#   num_sms, l2_bytes: NVIDIA's architecture white paper (A100: GA100, H100 and H200: GH100 in the SXM form).
+#   l2_bandwidth: ASSUMPTION, the level that independent micro-benchmarks of these chips report, good to about 20 %.
+#   inter_node: one network card per GPU as in the NVIDIA DGX reference node (A100: 200 Gbit/s, Hopper: 400 Gbit/s).
+#   pcie: 16 lanes at 16 (gen 4) or 32 (gen 5) GT/s, before protocol overhead.
+#   price: ASSUMPTION, a round figure near the on-demand list prices of GPU clouds per GPU of an eight-GPU node, 2025.
+_DEVICES: dict[str, DeviceSpec] = {
+    device.name: device
+    for device in (
+        DeviceSpec(
+            name="a100_sxm",
+            memory_bytes=81920 * MIB,  # nvidia-smi, A100-SXM4-80GB
+            peak_flops={"bf16": 312e12},  # data sheet A100 80GB SXM
+            memory_bandwidth=2039e9,  # data sheet A100 80GB SXM
+            l2_bytes=40 * MIB,  # A100 architecture white paper
+            l2_bandwidth=4.5e12,  # assumption
+            num_sms=108,  # A100 architecture white paper
+            nvlink_bandwidth=300e9,  # data sheet: 600 GB/s both directions
+            gpus_per_node=8,
+            inter_node_bandwidth=25e9,  # DGX A100: one 200 Gbit/s ConnectX-6 per GPU
+            pcie_bandwidth=32e9,  # gen 4 x16
+            power_watts=400.0,  # data sheet
+            price_per_hour=2.0,  # assumption
+        ),
+        DeviceSpec(
+            name="h100_sxm",
+            memory_bytes=81559 * MIB,  # nvidia-smi, H100 80GB HBM3
+            peak_flops={"bf16": 989.4e12},  # white paper; data sheet 1979e12 with sparsity
+            memory_bandwidth=3.35e12,  # data sheet H100 SXM
+            l2_bytes=50 * MIB,  # H100 architecture white paper
+            l2_bandwidth=5.5e12,  # assumption
+            num_sms=132,  # H100 architecture white paper, SXM5
+            nvlink_bandwidth=450e9,  # data sheet: 900 GB/s both directions
+            gpus_per_node=8,
+            inter_node_bandwidth=50e9,  # DGX H100: one 400 Gbit/s ConnectX-7 per GPU
+            pcie_bandwidth=64e9,  # gen 5 x16
+            power_watts=700.0,  # data sheet, "up to"
+            price_per_hour=3.0,  # assumption
+        ),
+        DeviceSpec(
+            name="h200_sxm",
+            memory_bytes=143771 * MIB,  # nvidia-smi, H200
+            peak_flops={"bf16": 989.4e12},  # the H100's chip; data sheet 1979e12 with sparsity
+            memory_bandwidth=4.8e12,  # data sheet H200 SXM
+            l2_bytes=50 * MIB,  # H100 architecture white paper
+            l2_bandwidth=5.5e12,  # assumption
+            num_sms=132,  # the H100's chip
+            nvlink_bandwidth=450e9,  # data sheet: 900 GB/s both directions
+            gpus_per_node=8,
+            inter_node_bandwidth=50e9,  # DGX H200: one 400 Gbit/s ConnectX-7 per GPU
+            pcie_bandwidth=64e9,  # gen 5 x16
+            power_watts=700.0,  # data sheet, "up to"
+            price_per_hour=4.0,  # assumption
+        ),
+    )
+}
+
+
+def device_names() -> tuple[str, ...]:
+    """Names that ``load_device`` knows, sorted."""
+    return tuple(sorted(_DEVICES))
+
+
+def load_device(name: str) -> DeviceSpec:
+    """Return the built-in device called ``name`` (case is ignored).
+
+    Raises:
+        EstimatorError: when there is no such device; the sentence lists those there are.
+    """
+    known = ", ".join(device_names())
+    if not isinstance(name, str) or name.lower() not in _DEVICES:
+        raise EstimatorError("device", name, "is not known", f"choose one of {known}, or pass a DeviceSpec of your own")
+    return _DEVICES[name.lower()]

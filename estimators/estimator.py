@@ -1,0 +1,140 @@
+"""Seconds of single operators on one device, from the trained forests of the zoo."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from estimators.errors import EstimatorError
+from estimators.features import OPERATORS, Floats, Roofline, features_and_roofline
+from estimators.onnx import SUFFIX, Forest
+
+ZOO = Path(__file__).parent / "zoo"
+_MOST_ROWS = 1 << 17  # evaluated at once, which bounds the memory of a prediction
+
+
+class OperatorEstimators:
+    """The estimators of one device and dtype.
+
+    Attributes:
+        hash: sha256 over the files, hexadecimal. The same hash, the same predictions.
+    """
+
+    def __init__(self, contents: Mapping[str, bytes], paths: Mapping[str, Path]) -> None:
+        """Keep the files' bytes by operator; ``load`` reads them."""
+        self._contents = dict(contents)
+        self._paths = dict(paths)
+        self._forests: dict[str, Forest] = {}
+        digest = hashlib.sha256()
+        for operator in sorted(contents):
+            digest.update(f"{operator} {len(contents[operator])}\n".encode())
+            digest.update(contents[operator])
+        self.hash = digest.hexdigest()
+
+    @classmethod
+    def load(cls, device: str, dtype: str = "bf16", directory: Path | str | None = None) -> OperatorEstimators:
+        """Find the estimators of a device; each is decoded when first asked.
+
+        Args:
+            device: name of the device, such as ``"h100_sxm"``.
+            dtype: dtype of weights, activations and KV cache.
+            directory: a zoo to look in, as ``train`` writes it; the package's own when not given.
+
+        Raises:
+            EstimatorError: when that zoo has no such entry; the sentence lists those it has.
+        """
+        zoo = ZOO if directory is None else Path(directory)
+        known = list_zoo(zoo)
+        if (device, dtype) not in known:
+            names = ", ".join(f"{name} {kind}" for name, kind in known) or "nothing"
+            mend = f"choose one of {names}, or train one with fastsim estimators train"
+            raise EstimatorError("device", f"{device} {dtype}", f"has no estimators in {zoo}", mend)
+        paths = {operator: zoo / f"{device}-{dtype}" / (operator + SUFFIX) for operator in OPERATORS}
+        return cls({operator: _read(path) for operator, path in paths.items()}, paths)
+
+    def predict(self, operator: str, columns: Mapping[str, ArrayLike]) -> Floats:
+        """Predict the time of one call of an operator.
+
+        Args:
+            operator: a key of ``features.OPERATORS``.
+            columns: that operator's columns, which are broadcast against each other. Head counts are per GPU.
+
+        Returns:
+            Seconds, float64, in the shape of the columns.
+
+        Raises:
+            EstimatorError: for an unknown operator, a missing or unknown column, or a value below the column's least.
+        """
+        values, shape = _checked(operator, columns)
+        forest = self._forest(operator)
+        roofline = Roofline(**forest.metadata["roofline"])
+        rows = next(iter(values.values())).size
+        seconds = np.empty(rows)
+        for start in range(0, rows, _MOST_ROWS):
+            part = slice(start, start + _MOST_ROWS)
+            inputs = {name: value[part] for name, value in values.items()}
+            features, bound_s = features_and_roofline(operator, inputs, roofline)
+            seconds[part] = np.exp(forest.predict(features).astype(np.float64)) * bound_s
+        return seconds.reshape(shape)
+
+    @property
+    def profiled(self) -> dict[str, dict[str, list[float]]]:
+        """Lowest and highest measured value of each operator's columns; predictions beyond them extrapolate."""
+        return {operator: metadata["profiled"] for operator, metadata in self.metadata.items()}
+
+    @property
+    def metadata(self) -> dict[str, dict[str, Any]]:
+        """Provenance and held-out errors of each operator, as ``train`` wrote them."""
+        return {operator: self._forest(operator).metadata for operator in OPERATORS}
+
+    def _forest(self, operator: str) -> Forest:
+        if operator not in self._forests:
+            self._forests[operator] = Forest(self._contents[operator], self._paths[operator])
+        return self._forests[operator]
+
+
+def list_zoo(directory: Path | str | None = None) -> list[tuple[str, str]]:
+    """Pairs (device, dtype) that have estimators, sorted."""
+    zoo = ZOO if directory is None else Path(directory)
+    entries = sorted(path.name for path in zoo.iterdir() if path.is_dir()) if zoo.is_dir() else []
+    return [(device, dtype) for device, _, dtype in (name.rpartition("-") for name in entries) if device]
+
+
+def describe(device: str, dtype: str = "bf16", directory: Path | str | None = None) -> dict[str, dict[str, Any]]:
+    """Source, ranges and held-out errors of each operator of one entry of the zoo."""
+    return OperatorEstimators.load(device, dtype, directory).metadata
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        mend = "reinstall the package or run fastsim estimators train"
+        raise EstimatorError("estimator", str(path), "cannot be read", mend) from error
+
+
+def _checked(operator: str, columns: Mapping[str, ArrayLike]) -> tuple[dict[str, Floats], tuple[int, ...]]:
+    """Columns as flat float64 arrays of equal length, and their common shape."""
+    if operator not in OPERATORS:
+        raise EstimatorError("operator", operator, "is not known", f"choose one of {', '.join(OPERATORS)}")
+    least = OPERATORS[operator].columns
+    if set(columns) != set(least):
+        mend = f"give exactly {', '.join(least)}"
+        raise EstimatorError(f"columns of {operator}", sorted(columns), "are not the operator's", mend)
+    arrays = [np.asarray(columns[name], dtype=np.float64) for name in least]
+    try:
+        arrays = list(np.broadcast_arrays(*arrays))
+    except ValueError as error:
+        shapes = {name: array.shape for name, array in zip(least, arrays, strict=True)}
+        raise EstimatorError(f"columns of {operator}", shapes, "do not fit together", "give equal lengths") from error
+    for (name, smallest), array in zip(least.items(), arrays, strict=True):
+        bad: NDArray[np.bool_] = ~((array >= smallest) & np.isfinite(array))
+        if bad.any():
+            wrong = f"is not a finite number of at least {smallest}"
+            raise EstimatorError(f"{operator}: {name}", float(array[bad][0]), wrong, f"give {smallest} or more")
+    return {name: array.ravel() for name, array in zip(least, arrays, strict=True)}, arrays[0].shape

@@ -1,0 +1,171 @@
+"""What a transformer costs to hold and to run: sizes, bytes and floating-point operations of a dense decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from estimators.errors import EstimatorError
+
+DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
+_WEIGHT_DTYPES = ("bf16", "fp16")
+
+# Engines pad the vocabulary to a multiple of this before they split it over GPUs (vLLM, SGLang: 64).
+VOCABULARY_MULTIPLE = 64
+
+
+def weight_dtype_bytes(dtype: str) -> int:
+    """Bytes of one weight or activation of type ``dtype``.
+
+    Raises:
+        EstimatorError: when ``dtype`` is not ``"bf16"`` or ``"fp16"``.
+    """
+    if dtype not in _WEIGHT_DTYPES:
+        raise EstimatorError("dtype", dtype, "is not a known type of weights", f"choose {' or '.join(_WEIGHT_DTYPES)}")
+    return DTYPE_BYTES[dtype]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A dense decoder-only transformer with full attention.
+
+    Attributes:
+        name: for people; nothing depends on it.
+        hidden_size: width of the residual stream.
+        num_layers: transformer layers.
+        num_q_heads: query heads.
+        num_kv_heads: key/value heads (fewer than ``num_q_heads`` under grouped-query attention).
+        head_dim: width of one head.
+        rotary_dim: how much of a head is rotated (``head_dim`` unless rotation is partial).
+        intermediate_size: inner width of the MLP.
+        vocab_size: rows of the embedding table.
+        max_position_embeddings: longest context the model was made for, tokens.
+        gated_mlp: gate and up projections (SwiGLU) when true, one up projection when false.
+        tied_embeddings: the LM head is the embedding table.
+        qkv_bias: query, key and value projections add a bias.
+        output_bias: the attention's output projection adds a bias.
+        mlp_bias: the projections of the MLP add biases.
+        lm_head_bias: the LM head adds a bias.
+        norm_bias: norms have a bias beside the weight (LayerNorm) when true, none (RMSNorm) when false.
+        qk_norm: queries and keys pass an RMSNorm per head before rotation.
+        parallel_attention_mlp: attention and MLP read the same norm and their outputs are added (one norm per layer).
+    """
+
+    name: str
+    hidden_size: int
+    num_layers: int
+    num_q_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rotary_dim: int
+    intermediate_size: int
+    vocab_size: int
+    max_position_embeddings: int
+    gated_mlp: bool = True
+    tied_embeddings: bool = False
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    lm_head_bias: bool = False
+    norm_bias: bool = False
+    qk_norm: bool = False
+    parallel_attention_mlp: bool = False
+
+    def tensor_parallel_sizes(self) -> tuple[int, ...]:
+        """Numbers of GPUs the model can be split over; key/value heads are split or replicated, all else is split."""
+        return tuple(
+            tp
+            for tp in range(1, self.num_q_heads + 1)
+            if not (self.num_q_heads % tp or self.intermediate_size % tp)
+            and not (self.num_kv_heads % tp and tp % self.num_kv_heads)
+        )
+
+    def check_tensor_parallel(self, tp: int) -> None:
+        """Raise ``EstimatorError`` unless the model can be split over ``tp`` GPUs."""
+        sizes = self.tensor_parallel_sizes()
+        if isinstance(tp, bool) or not isinstance(tp, int) or tp not in sizes:
+            wrong = f"does not divide the heads ({self.num_q_heads}, key/value {self.num_kv_heads}) and the MLP"
+            mend = f"choose one of {', '.join(map(str, sizes))} for {self.name}"
+            raise EstimatorError("tp", tp, f"{wrong} of {self.intermediate_size}", mend)
+
+    def q_heads_per_gpu(self, tp: int) -> int:
+        """Query heads on each of ``tp`` GPUs."""
+        self.check_tensor_parallel(tp)
+        return self.num_q_heads // tp
+
+    def kv_heads_per_gpu(self, tp: int) -> int:
+        """Key/value heads on each of ``tp`` GPUs; with more GPUs than heads each head is replicated."""
+        self.check_tensor_parallel(tp)
+        return max(1, self.num_kv_heads // tp)
+
+    def vocabulary_per_gpu(self, tp: int) -> int:
+        """Rows of the embedding table, padded as engines pad it, on each of ``tp`` GPUs."""
+        padded = -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        return -(-padded // tp)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the whole model, embeddings included, vocabulary not padded."""
+        return self.num_layers * self._layer_parameters(1) + self._outer_parameters(self.vocab_size)
+
+    def weight_bytes(self, tp: int = 1, dtype: str = "bf16") -> int:
+        """Bytes of weights on one of ``tp`` GPUs.
+
+        Raises:
+            EstimatorError: when ``tp`` does not fit the model or ``dtype`` is not ``"bf16"`` or ``"fp16"``.
+        """
+        parameters = self.num_layers * self._layer_parameters(tp) + self._outer_parameters(self.vocabulary_per_gpu(tp))
+        return parameters * weight_dtype_bytes(dtype)
+
+    def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "bf16") -> int:
+        """Bytes that the keys and values of one token take on one of ``tp`` GPUs, all layers.
+
+        Raises:
+            EstimatorError: when ``tp`` does not fit the model or ``kv_dtype`` is not known.
+        """
+        if kv_dtype not in DTYPE_BYTES:
+            raise EstimatorError("kv_dtype", kv_dtype, "is not known", f"choose one of {', '.join(DTYPE_BYTES)}")
+        return 2 * self.num_layers * self.kv_heads_per_gpu(tp) * self.head_dim * DTYPE_BYTES[kv_dtype]
+
+    @property
+    def linear_flops_per_token(self) -> int:
+        """Floating-point operations of one token in the matrix products of all layers, without the LM head."""
+        return 2 * self.num_layers * sum(self._layer_matrices(1))
+
+    @property
+    def lm_head_flops_per_sequence(self) -> int:
+        """Floating-point operations of one row of logits."""
+        return 2 * self.hidden_size * self.vocab_size
+
+    @property
+    def attention_flops_per_pair(self) -> int:
+        """Floating-point operations for each (query token, key token) pair, all layers.
+
+        A decode that reads ``kv`` tokens has ``kv`` pairs; a causal chunk of ``c`` tokens over a history of ``h`` has
+        ``c * h + c * (c + 1) / 2``.
+        """
+        return 4 * self.num_layers * self.num_q_heads * self.head_dim
+
+    def _layer_matrices(self, tp: int) -> tuple[int, int, int, int]:
+        """Weights of one layer's qkv, output, up (and gate) and down projections on one of ``tp`` GPUs."""
+        q_width = self.q_heads_per_gpu(tp) * self.head_dim
+        kv_width = self.kv_heads_per_gpu(tp) * self.head_dim
+        inner = self.intermediate_size // tp
+        up = inner * (2 if self.gated_mlp else 1)
+        hidden = self.hidden_size
+        return hidden * (q_width + 2 * kv_width), q_width * hidden, hidden * up, inner * hidden
+
+    def _layer_parameters(self, tp: int) -> int:
+        matrices = self._layer_matrices(tp)
+        # Biases of the projections that split their output are split with it; the others are whole on every GPU.
+        biases = (matrices[0] // self.hidden_size) * self.qkv_bias + self.hidden_size * self.output_bias
+        biases += (matrices[2] // self.hidden_size + self.hidden_size) * self.mlp_bias
+        norms = (1 if self.parallel_attention_mlp else 2) * self._norm_parameters
+        return sum(matrices) + biases + norms + 2 * self.head_dim * self.qk_norm
+
+    def _outer_parameters(self, vocabulary: int) -> int:
+        tables = 1 if self.tied_embeddings else 2
+        return tables * vocabulary * self.hidden_size + vocabulary * self.lm_head_bias + self._norm_parameters
+
+    @property
+    def _norm_parameters(self) -> int:
+        return self.hidden_size * (2 if self.norm_bias else 1)

@@ -1,0 +1,163 @@
+"""Which operators one iteration runs, and what the element-wise ones cost.
+
+The list follows what vLLM runs for a dense model inside a CUDA graph: the residual addition is fused into the norm,
+rotation works in place on queries and keys, activation and gating are one kernel. Matrix products, attention and
+all-reduce are left to learned estimators; everything else moves bytes and follows ``bandwidth_seconds``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from estimators.devices import DeviceSpec
+from estimators.model_spec import ModelSpec, weight_dtype_bytes
+
+Axis = Literal["tokens", "sequences", "decode", "prefill"]
+
+# Duration of an element-wise kernel that has next to nothing to do, as a GPU profiler reports it. Measured: 2 to 3 us
+# in the layer profiles of vLLM 0.19 on two GPUs of the Ada and Blackwell generations.
+KERNEL_SECONDS = 2.5e-6
+# From the end of one kernel to the start of the next that depends on it inside a CUDA graph; profilers leave it out.
+# ASSUMPTION: with the figure above it makes the 3 us that others found for small kernels inside engines.
+GRAPH_GAP_SECONDS = 0.5e-6
+# Share of the nominal memory bandwidth that streaming kernels reach. Measured: 0.9 to 1.0 (additions over 50 MB and
+# more on A100 and H100, activations over 130 MB on the two GPUs above).
+MEMORY_EFFICIENCY = 0.93
+# Element-wise kernels read what the kernel before has just written, so part of it is still in the second-level cache:
+# all of it while a kernel moves little, none at 1 / this many cache sizes. Fitted on the layer profiles above (0.42).
+CACHE_DECAY = 0.4
+
+# vLLM samples greedily in about ten kernels, two of which move the logits: 2 + 4 bytes per logit to make them float32,
+# 4 to find the largest. Other sampling (temperature, top-k, top-p) takes a few such passes more and is not modelled.
+_SAMPLING_KERNELS = 5
+# An all-gather in units of the all-reduce of its result: half the traffic, in practice 0.6 to 0.75 of the time (NCCL on
+# H100, 2 and 8 GPUs, from a million elements).
+_GATHER_SHARE = 0.65
+_LOGIT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class OperatorCall:
+    """One operator of an iteration, on one GPU.
+
+    Attributes:
+        name: what it does, such as ``"qkv_proj"``.
+        operator: who knows its time: ``"gemm"``, ``"prefill_attention"``, ``"decode_attention"``, ``"all_reduce"``
+            (learned) or ``"bandwidth"`` (``bandwidth_seconds``).
+        axis: what it grows with: all ``"tokens"`` of the iteration, ``"sequences"`` in it, its ``"decode"`` requests
+            and the KV they read, or its ``"prefill"`` chunks.
+        shape: what is fixed. gemm: n, k. attention: q_heads, kv_heads, head_dim. all_reduce: gpus, elements per row.
+            bandwidth: bytes per row, kernels. A row is one step along the axis.
+        count: calls in one iteration; a fraction where part of a call's time is meant.
+    """
+
+    name: str
+    operator: Literal["gemm", "prefill_attention", "decode_attention", "all_reduce", "bandwidth"]
+    axis: Axis
+    shape: Mapping[str, int] = field(hash=False)
+    count: float
+
+    def columns(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """Return the estimator's columns for ``rows`` steps along the axis (gemm and all_reduce only)."""
+        if self.operator == "gemm":
+            return {"m": rows, "n": np.full_like(rows, self.shape["n"]), "k": np.full_like(rows, self.shape["k"])}
+        if self.operator == "all_reduce":
+            return {"gpus": np.full_like(rows, self.shape["gpus"]), "elements": rows * self.shape["elements"]}
+        raise ValueError(f"operator {self.operator} has no columns that follow from rows alone")
+
+
+def bandwidth_seconds(num_bytes: ArrayLike, device: DeviceSpec, kernels: int = 1) -> NDArray[np.float64]:
+    """Time of element-wise kernels inside a CUDA graph, seconds.
+
+    A fixed part per kernel plus the bytes at a mixture of cache and memory speed. A sum, not the larger of the two:
+    both fit the profiles at the ends, the sum fits better between.
+
+    Args:
+        num_bytes: read and written by all ``kernels`` together.
+        device: whose bandwidths count.
+        kernels: how many launches.
+    """
+    moved = np.asarray(num_bytes, dtype=np.float64)
+    cached = np.maximum(0.0, 1.0 - CACHE_DECAY * moved / device.l2_bytes)
+    from_memory = (1.0 - cached) / (MEMORY_EFFICIENCY * device.memory_bandwidth)
+    fixed = kernels * (KERNEL_SECONDS + GRAPH_GAP_SECONDS)
+    return np.asarray(fixed + moved * (cached / device.l2_bandwidth + from_memory), dtype=np.float64)
+
+
+def iteration_calls(model: ModelSpec, tp: int = 1, dtype: str = "bf16") -> tuple[OperatorCall, ...]:
+    """List the operators of one iteration over all layers of ``model`` on one of ``tp`` GPUs.
+
+    Raises:
+        EstimatorError: when ``tp`` does not fit the model or ``dtype`` is not a type of weights.
+    """
+    size = weight_dtype_bytes(dtype)
+    return (*_outer_calls(model, tp, size), *_attention_calls(model, tp, size), *_mlp_calls(model, tp, size))
+
+
+def _attention_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+    """Calls of the attention half of every layer; ``size`` is bytes per element."""
+    layers, hidden = model.num_layers, model.hidden_size
+    q_heads, kv_heads, head_dim = model.q_heads_per_gpu(tp), model.kv_heads_per_gpu(tp), model.head_dim
+    heads = {"q_heads": q_heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    # Norm over the sum with the residual: reads both, writes both.
+    calls = [_moves("input_norm", "tokens", 4 * hidden * size, layers)]
+    calls.append(_gemm("qkv_proj", "tokens", (q_heads + 2 * kv_heads) * head_dim, hidden, layers))
+    if model.qk_norm:
+        calls.append(_moves("qk_norm", "tokens", 2 * (q_heads + kv_heads) * head_dim * size, layers, kernels=2))
+    calls.append(_moves("rope", "tokens", 2 * (q_heads + kv_heads) * model.rotary_dim * size, layers))
+    calls.append(_moves("kv_write", "tokens", 4 * kv_heads * head_dim * size, layers))
+    calls.append(OperatorCall("decode_attention", "decode_attention", "decode", heads, layers))
+    calls.append(OperatorCall("prefill_attention", "prefill_attention", "prefill", heads, layers))
+    calls.append(_gemm("o_proj", "tokens", hidden, q_heads * head_dim, layers))
+    if tp > 1:
+        calls.append(_all_reduce("attention_all_reduce", "tokens", tp, hidden, layers))
+    return calls
+
+
+def _mlp_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+    """Calls of the MLP half of every layer; ``size`` is bytes per element."""
+    layers, hidden, inner = model.num_layers, model.hidden_size, model.intermediate_size // tp
+    calls = []
+    if model.parallel_attention_mlp:  # Attention and MLP share the input norm; residual, both outputs in, sum out.
+        calls.append(_moves("residual_add", "tokens", 4 * hidden * size, layers))
+    else:
+        calls.append(_moves("post_attention_norm", "tokens", 4 * hidden * size, layers))
+    width = 2 * inner if model.gated_mlp else inner
+    calls.append(_gemm("gate_up_proj" if model.gated_mlp else "up_proj", "tokens", width, hidden, layers))
+    calls.append(_moves("act", "tokens", (width + inner) * size, layers))
+    calls.append(_gemm("down_proj", "tokens", hidden, inner, layers))
+    if tp > 1:
+        calls.append(_all_reduce("mlp_all_reduce", "tokens", tp, hidden, layers))
+    return calls
+
+
+def _outer_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+    """Calls outside the layers; ``size`` is bytes per element."""
+    hidden, vocabulary = model.hidden_size, model.vocabulary_per_gpu(tp)
+    calls = [_moves("embedding", "tokens", 2 * hidden * size, 1), _moves("final_norm", "tokens", 4 * hidden * size, 1)]
+    calls.append(_gemm("lm_head", "sequences", vocabulary, hidden, 1))
+    if tp > 1:
+        # The table is split by rows: each GPU looks up its own and the sum is the embedding.
+        calls.append(_all_reduce("embedding_all_reduce", "tokens", tp, hidden, 1))
+        calls.append(_all_reduce("logits_gather", "sequences", tp, vocabulary * tp, _GATHER_SHARE))
+    logits = model.vocab_size
+    calls.append(_moves("logits_cast", "sequences", (size + _LOGIT_BYTES) * logits, 1, kernels=_SAMPLING_KERNELS))
+    calls.append(_moves("sample", "sequences", _LOGIT_BYTES * logits, 1, kernels=_SAMPLING_KERNELS))
+    return calls
+
+
+def _gemm(name: str, axis: Axis, n: int, k: int, count: int) -> OperatorCall:
+    return OperatorCall(name, "gemm", axis, {"n": n, "k": k}, count)
+
+
+def _all_reduce(name: str, axis: Axis, gpus: int, elements: int, count: float) -> OperatorCall:
+    return OperatorCall(name, "all_reduce", axis, {"gpus": gpus, "elements": elements}, count)
+
+
+def _moves(name: str, axis: Axis, num_bytes: int, count: int, kernels: int = 1) -> OperatorCall:
+    return OperatorCall(name, "bandwidth", axis, {"bytes": num_bytes, "kernels": kernels}, count)

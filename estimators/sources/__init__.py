@@ -1,0 +1,1 @@
+"""Profiles in: one reader per public source of operator measurements."""

@@ -1,0 +1,7 @@
+"""``python -m fastsim``."""
+
+import sys
+
+from fastsim.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands of ``fastsim``: each module's ``main(words) -> exit code``."""

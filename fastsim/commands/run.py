@@ -1,0 +1,198 @@
+"""``fastsim run``: the main job."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from fastsim.commands.parsing import Parser, flag, progress, split_options
+from fastsim.config import SimulationConfig, read_toml
+from fastsim.errors import ConfigError
+from fastsim.options import ENGINES, ROUTERS, SCHEDULERS, integer, number
+
+if TYPE_CHECKING:
+    from estimators import IterationTables
+    from traces import Workload
+
+#: Flags of the form --group.field; the first two are fields of SimulationConfig, the others of the workload.
+GROUPS = ("scheduler", "router", "arrivals", "lengths")
+_DEFAULT = SimulationConfig()
+
+
+@dataclass
+class RunCommand:
+    """Flags of ``fastsim run``."""
+
+    config: Optional[str] = flag(None, "TOML file with any of these settings; flags override it")
+    model: str = flag(_DEFAULT.model, "built-in model name, or path of a Hugging Face config.json")
+    device: str = flag(_DEFAULT.device, "GPU")
+    tensor_parallel: int = flag(1, "GPUs that share each layer", "--tp", "--tensor-parallel")
+    pipeline_parallel: int = flag(1, "pipeline stages", "--pp", "--pipeline-parallel")
+    data_parallel: int = flag(1, "engines of a replica", "--dp", "--data-parallel")
+    expert_parallel: int = flag(1, "GPUs that share the experts", "--ep", "--expert-parallel")
+    replicas: int = flag(1, "copies of the model")
+    max_model_len: Optional[int] = flag(
+        None, f"longest request in tokens (default: {_DEFAULT.max_model_len}, or what a trace needs)"
+    )
+    dtype: str = flag(_DEFAULT.dtype, "of the weights")
+    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache")
+    gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
+    num_kv_blocks: Optional[int] = flag(None, "KV blocks of a replica (default: from the GPU memory)")
+    block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")
+    scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
+    router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
+    engine: str = flag(_DEFAULT.engine, f"what an iteration costs outside the GPU: {', '.join(ENGINES)}")
+    requests: int = flag(10_000, "number of generated requests")
+    qps: float = flag(12.0, "arrival rate of generated requests per second")
+    arrivals: str = flag("poisson", "arrival process: gamma, poisson, static")
+    lengths: str = flag("azure_conv_2023", "length distribution: azure_conv_2023, fixed, lognormal, uniform, ...")
+    trace: Optional[str] = flag(None, "replay this trace file (Azure or Vidur CSV, .gz or not) instead")
+    seed: int = flag(0, "of everything random")
+    out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
+    json: bool = flag(False, "print the summary as one JSON object, and nothing else")
+    record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
+
+
+def _epilog() -> str:
+    """The choices' own fields, for the help."""
+    lines = ["fields of the choices:"]
+    for kind, choices in (("scheduler", SCHEDULERS), ("router", ROUTERS)):
+        for name, choice in choices.items():
+            for spec in fields(choice):
+                lines.append(f"  --{kind}.{spec.name.replace('_', '-')} X   of {name} (default: {spec.default})")
+    lines.append(
+        "  --arrivals.cv X, --lengths.prompt X ...   see the error message of an unknown field for those there are"
+    )
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    rest, options = split_options(words, GROUPS)
+    parser = Parser(RunCommand, "run", "Simulate one configuration under one workload.", _epilog())
+    if (path := _config_path(rest)) is not None:
+        defaults, file_options = _read_config(path)
+        parser.set_defaults(**defaults)
+        options = {group: file_options[group] | options[group] for group in GROUPS}
+    command: RunCommand = parser.parse_args(rest)
+    if command.out is not None:
+        from fastsim.result import writable_directory
+
+        writable_directory(command.out)
+    config, workload = _prepare(command, options)
+    for note in workload.notes:
+        print(f"fastsim: note: {note}", file=sys.stderr)
+    tables = _prepare_machine(config)
+
+    from fastsim.simulate import simulate
+
+    with progress(f"simulating {len(workload):,} requests"):
+        result = simulate(config, workload, tables)
+    if command.out is not None:
+        result.write(command.out, _workload_table(command, options))
+    if command.json:
+        print(json.dumps(result.summary))
+    else:
+        from fastsim.commands.summary import render
+
+        print(render(result.summary))
+        if command.out is not None:
+            print(f"\nwritten to {command.out}")
+    return 0
+
+
+def _config_path(words: Sequence[str]) -> str | None:
+    """The value of --config, which must be read before the other flags: they override it."""
+    for i, word in enumerate(words):
+        if word == "--config" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return None
+
+
+def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Defaults for the flags, and the fields of the choices, from a TOML file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or has an unknown field.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigError("config", path, f"cannot be read ({reason})", "give a TOML file") from None
+    values = read_toml(path, text)
+    workload = values.pop("workload", {})
+    if not isinstance(workload, dict):
+        raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
+    defaults: dict[str, Any] = {}
+    options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    known = {spec.name for spec in fields(RunCommand)} - {"config", "out", "json"}
+    for name, value in (values | workload).items():
+        if name not in known:
+            raise ConfigError(name, value, f"is not known in {path}", f"the fields are {', '.join(sorted(known))}")
+        if name in GROUPS and isinstance(value, dict):
+            options[name] = {key: entry for key, entry in value.items() if key != "name"}
+            value = value.get("name")
+        if value is not None:
+            defaults[name] = value
+    return defaults, options
+
+
+def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[SimulationConfig, "Workload"]:
+    """The configuration and the workload that the flags ask for."""
+    from traces import Workload
+
+    names = {spec.name for spec in fields(SimulationConfig)}
+    given = {name: value for name, value in vars(command).items() if name in names and value is not None}
+    given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "router")}
+    config = SimulationConfig(**given)
+    if command.trace is None:
+        workload = Workload.generate(
+            num_requests=integer("requests", command.requests),
+            qps=number("qps", command.qps),
+            arrivals=command.arrivals,
+            arrival_options=options["arrivals"],
+            lengths=command.lengths,
+            length_options=options["lengths"],
+            max_total_tokens=config.max_model_len,
+            seed=config.seed,
+        )
+        return config, workload
+    with progress(f"reading {command.trace}"):
+        workload = Workload.read(command.trace)
+    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    if command.max_model_len is None and longest > config.max_model_len:
+        print(
+            f"fastsim: note: max_model_len raised from {config.max_model_len} to {longest}, "
+            "the longest request of the trace",
+            file=sys.stderr,
+        )
+        config = config.with_fields(max_model_len=longest)
+    return config, workload
+
+
+def _prepare_machine(config: SimulationConfig) -> "IterationTables":
+    """Tables and compiled kernel: what takes long the first time, each with its progress line."""
+    from fastsim.simulate import compile_kernel, tables_for
+
+    with progress(f"building the tables of {config.model} on {config.device}"):
+        tables = tables_for(config)
+    with progress("compiling the event loop, once per machine"):
+        compile_kernel(config)
+    return tables
+
+
+def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The section [workload] of config.toml, from which --config repeats the run."""
+    if command.trace is not None:
+        return {"trace": command.trace}
+    return {
+        "requests": integer("requests", command.requests),
+        "qps": number("qps", command.qps),
+        "arrivals": {"name": command.arrivals, **options["arrivals"]},
+        "lengths": {"name": command.lengths, **options["lengths"]},
+    }

@@ -1,0 +1,52 @@
+"""A summary as text that fits a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_LATENCIES = (
+    ("TTFT", "ttft_s", "time to first token"),
+    ("TPOT", "tpot_s", "time per output token after the first"),
+    ("TBT", "tbt_s", "time between tokens"),
+    ("E2E", "e2e_s", "arrival to last token"),
+    ("scheduling delay", "scheduling_delay_s", "arrival to first iteration"),
+)
+_COLUMNS = ("mean", "p50", "p90", "p99")
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The summary of one simulation as text, several lines."""
+    config, simulation, metrics = summary["config"], summary["simulation"], summary["metrics"]
+    lines = [
+        f"{config['model']} on {config['replicas']} x {config['tensor_parallel']} {config['device']}, "
+        f"{config['scheduler']['name']}, {simulation['requests']:,} requests in {_time(simulation['makespan_s'])}",
+        "",
+        f"{'':18}" + "".join(f"{column:>12}" for column in _COLUMNS),
+    ]
+    for name, key, meaning in _LATENCIES:
+        cells = "".join(f"{_time(metrics[key][column]):>12}" for column in _COLUMNS)
+        lines.append(f"{name:18}{cells}   {meaning}")
+    lines += [
+        "",
+        f"throughput        {metrics['throughput_requests_per_s']:.2f} requests/s, "
+        f"{metrics['throughput_output_tokens_per_s']:,.0f} output tokens/s, "
+        f"{metrics['throughput_tokens_per_s']:,.0f} tokens/s in all",
+        f"batch             {metrics['batch_size_mean']:.1f} requests on average, "
+        f"{simulation['iterations']:,} iterations, busy {metrics['utilization']:.0%} of the time",
+        f"KV cache          {metrics['kv_use_mean']:.1%} used on average, {metrics['kv_use_max']:.1%} at most, "
+        f"of {summary['replicas'][0]['kv_blocks']:,} blocks per replica; {metrics['preemptions']:,} preemptions",
+        f"hardware          MFU {metrics['mfu']:.1%}, {metrics['gpu_hours']:.2f} GPU hours, "
+        f"${metrics['cost_usd_per_million_output_tokens']:.2f} per million output tokens at assumed list price",
+        "",
+        f"simulated in {_time(simulation['wall_s'])}: {simulation['requests_per_s']:,.0f} requests/s",
+    ]
+    return "\n".join(lines)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 600:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min"
