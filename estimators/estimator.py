@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from estimators import features
 from estimators.errors import EstimatorError
 from estimators.features import OPERATORS, Floats, Roofline, features_and_roofline
 from estimators.onnx import SUFFIX, Forest
@@ -22,7 +23,7 @@ class OperatorEstimators:
     """The estimators of one device and dtype.
 
     Attributes:
-        hash: sha256 over the files, hexadecimal. The same hash, the same predictions.
+        hash: sha256 over the files and the code that computes their inputs. The same hash, the same predictions.
     """
 
     def __init__(self, contents: Mapping[str, bytes], paths: Mapping[str, Path]) -> None:
@@ -30,7 +31,7 @@ class OperatorEstimators:
         self._contents = dict(contents)
         self._paths = dict(paths)
         self._forests: dict[str, Forest] = {}
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(Path(features.__file__).read_bytes())
         for operator in sorted(contents):
             digest.update(f"{operator} {len(contents[operator])}\n".encode())
             digest.update(contents[operator])
@@ -78,8 +79,8 @@ class OperatorEstimators:
         for start in range(0, rows, _MOST_ROWS):
             part = slice(start, start + _MOST_ROWS)
             inputs = {name: value[part] for name, value in values.items()}
-            features, bound_s = features_and_roofline(operator, inputs, roofline)
-            seconds[part] = np.exp(forest.predict(features).astype(np.float64)) * bound_s
+            seen, bound_s = features_and_roofline(operator, inputs, roofline)
+            seconds[part] = np.exp(forest.predict(seen).astype(np.float64)) * bound_s
         return seconds.reshape(shape)
 
     @property

@@ -50,13 +50,18 @@ def train(
         profiles = read_profiles(spec.name, operator, dtype)
         if progress is not None:
             progress(f"{spec.name} {dtype}: {operator} ({number}/{len(OPERATORS)}, {profiles.frame.height} rows)")
-        rows = training_set(profiles, spec, dtype)
-        metadata = _metadata(profiles, rows, dtype, seed)
-        model = onnx.export(fit(rows.features, rows.target, seed), rows.features.shape[1], metadata)
+        model, metadata = train_operator(profiles, spec, dtype, seed)
         path = Path(out_directory) / f"{spec.name}-{dtype}" / (operator + onnx.SUFFIX)
         onnx.save(path, model)
         report[operator] = {**metadata, "bytes": path.stat().st_size}
     return report
+
+
+def train_operator(profiles: Profiles, device: DeviceSpec, dtype: str, seed: int) -> tuple[bytes, dict[str, Any]]:
+    """Train one operator on all its rows; returns the ONNX model and the metadata inside it."""
+    rows = training_set(profiles, device, dtype)
+    metadata = _metadata(profiles, rows, dtype, seed)
+    return onnx.export(fit(rows.features, rows.target, seed), rows.features.shape[1], metadata), metadata
 
 
 def training_set(profiles: Profiles, device: DeviceSpec, dtype: str) -> TrainingSet:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fastsim.config import SimulationConfig as SimulationConfig
     from fastsim.errors import ConfigError as ConfigError
     from fastsim.result import SimulationResult as SimulationResult
-    from fastsim.simulate import simulate as simulate
-    from fastsim.simulate import simulate_many as simulate_many
+    from fastsim.simulation import simulate as simulate
+    from fastsim.simulation import simulate_many as simulate_many
     from traces import Workload as Workload
 
 #: Imported when first named, so that ``import fastsim`` and ``fastsim --help`` load neither numba nor numpy.
@@ -28,8 +28,8 @@ _WHERE = {
     "SimulationConfig": "fastsim.config",
     "SimulationResult": "fastsim.result",
     "Workload": "traces",
-    "simulate": "fastsim.simulate",
-    "simulate_many": "fastsim.simulate",
+    "simulate": "fastsim.simulation",
+    "simulate_many": "fastsim.simulation",
 }
 __all__ = ["__version__", "kernel", *_WHERE]
 

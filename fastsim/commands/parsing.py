@@ -56,7 +56,7 @@ def flag(default: Any, help: str, *names: str) -> Any:
     """
     metadata: dict[str, Any] = {"help": help}
     if default is not False:
-        metadata |= {"type": str, "metavar": "X"}
+        metadata |= {"type": str, "metavar": "X" if not names or names[0].startswith("-") else names[0].upper()}
     if default not in (None, False):
         metadata["help"] += f" (default: {default})"
     if names:

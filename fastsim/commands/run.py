@@ -86,7 +86,7 @@ def main(words: Sequence[str]) -> int:
         print(f"fastsim: note: {note}", file=sys.stderr)
     tables = _prepare_machine(config)
 
-    from fastsim.simulate import simulate
+    from fastsim.simulation import simulate
 
     with progress(f"simulating {len(workload):,} requests"):
         result = simulate(config, workload, tables)
@@ -177,7 +177,7 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
 
 def _prepare_machine(config: SimulationConfig) -> "IterationTables":
     """Tables and compiled kernel: what takes long the first time, each with its progress line."""
-    from fastsim.simulate import compile_kernel, tables_for
+    from fastsim.simulation import compile_kernel, tables_for
 
     with progress(f"building the tables of {config.model} on {config.device}"):
         tables = tables_for(config)

@@ -28,13 +28,14 @@ def run(state, tables, policies):
     while cluster.next_request < requests.size:
         i = cluster.next_request
         arrival_s = requests[i].arrival_s
-        if requests[i].replica == NONE:
+        if cluster.num_routed == i:
             if cluster.router_reads_replicas:
                 for r in range(replicas.size):
                     status = advance(state, tables, schedule, r, arrival_s)
                     if status != DONE:
                         return status
             requests[i].replica = route(requests, replicas, cluster, i)
+            cluster.num_routed += 1
         r = requests[i].replica
         if r < 0 or r >= replicas.size:
             return NO_SUCH_REPLICA
@@ -57,7 +58,9 @@ def arrive(requests, replica, i):
         replica.clock_s = max(replica.clock_s, requests[i].arrival_s)
     if replica.waiting_head == NONE:
         replica.batch_may_change = 1
-    requests[i].phase = WAITING
+    request = requests[i]
+    request.phase = WAITING
+    request.scheduled_s = request.first_token_s = request.completed_s = math.nan
     append_waiting(requests, replica, i)
     replica.outstanding += 1
 

@@ -67,9 +67,6 @@ def new_requests(workload: Any) -> np.ndarray:
     requests = records(REQUEST, len(workload.arrival_s))
     for column in ("arrival_s", "prompt_tokens", "output_tokens", "request_class", "session"):
         requests[column] = getattr(workload, column)
-    for column in ("scheduled_s", "first_token_s", "completed_s", "last_token_s"):
-        requests[column] = np.nan
-    requests["replica"] = NONE
     return requests
 
 

@@ -15,7 +15,7 @@ from numba.core.errors import NumbaExperimentalFeatureWarning
 from fastsim.kernel.jit import DISABLED, jit
 from fastsim.kernel.state import BATCH, CLUSTER, REPLICA, REQUEST, State
 
-# Function slots are numba's "first-class functions"; the warning is about the name of the feature, and our tests pin it.
+# Function slots are numba's "first-class functions", experimental by name; our tests pin what we use of them.
 warnings.filterwarnings("ignore", message="First-class function type", category=NumbaExperimentalFeatureWarning)
 
 _REQUESTS = types.Array(from_dtype(REQUEST), 1, "C")

@@ -39,7 +39,7 @@ REQUEST = np.dtype(
         ("due_previous", np.int32),
         ("preemptions", np.int32),
         ("cached_tokens", np.int32),  # prompt tokens found in the prefix cache [tokens]
-        ("replica", np.int32),  # NONE before routing
+        ("replica", np.int32),
         ("request_class", np.int32),  # SLO class, reserved
         ("session", np.int64),  # conversation, reserved; NONE outside one
         ("phase", np.int8),
@@ -122,6 +122,7 @@ REPLICA = np.dtype(
 CLUSTER = np.dtype(
     [
         ("next_request", np.int64),  # the first that has not arrived yet
+        ("num_routed", np.int64),  # requests that have a replica
         ("turn", np.int64),  # round-robin router: replica of the next request
         ("router_reads_replicas", np.int64),  # 1: bring every replica to the arrival's time before routing
         ("num_batches", np.int64),  # rows of the batch log in use

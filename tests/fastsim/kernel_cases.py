@@ -101,8 +101,8 @@ def cases(draw: st.DrawFn, max_requests: int = 40) -> Case:
     return Case(requests, config, random_tables(rng, config, rule, coarse))
 
 
-def run_kernel(case: Case, record_batches: bool = False):
-    """The kernel's state after running a case."""
+def prepare_kernel(case: Case, record_batches: bool = False):
+    """The kernel's state before a case, and its tables."""
     config, tables = case.config, case.tables
     arrival_s, prompt, output = (np.array(column) for column in zip(*case.requests, strict=True))
     n = len(arrival_s)
@@ -142,7 +142,13 @@ def run_kernel(case: Case, record_batches: bool = False):
         router_reads_replicas=config.router == "least_outstanding",
         batch_log_rows=4 if record_batches else 0,
     )
-    slots = policies("vllm_v1:schedule", f"routing:{config.router}")
+    return state, values
+
+
+def run_kernel(case: Case, record_batches: bool = False):
+    """The kernel's state after running a case."""
+    state, values = prepare_kernel(case, record_batches)
+    slots = policies("vllm_v1:schedule", f"routing:{case.config.router}")
     while (status := kernel.run(state, values, slots)) == BATCH_LOG_FULL:
         state = with_longer_log(state)
     assert status == DONE
