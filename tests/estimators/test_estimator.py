@@ -196,7 +196,7 @@ def test_no_matrix_product_is_faster_than_the_device(h100: OperatorEstimators, m
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_time_over_tokens_has_no_jump_that_no_kernel_makes(device: str) -> None:
-    # Waves of tiles make real ones: 1.99 is the largest step between neighbours m and m + 1 in the profiles above m = 17.
+    # Waves of tiles and a change of kernel make real ones: measured neighbours m and m + 1 differ by up to 2.5 times.
     estimators = OperatorEstimators.load(device)
     m = np.arange(1, 16385)
     for n, k in ((6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096), (10240, 8192), (1280, 5120)):
@@ -216,12 +216,14 @@ def test_more_history_costs_more(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
 def test_a_one_token_chunk_costs_about_what_a_decode_does(device: str) -> None:
-    # FlashAttention 3 runs both in one kernel; no measured prefill has a history, so this is pure extrapolation.
+    # FlashAttention 3 runs both in one kernel. No measured prefill has a history, so this is pure extrapolation; without
+    # the split of long KV loops in the roofline it would be wrong sevenfold.
     estimators = OperatorEstimators.load(device)
     kv = 2 ** np.arange(17)
     prefill = estimators.predict("prefill_attention", {"batch": 1, "chunk": 1, "history": kv - 1, **HEADS})
     decode = estimators.predict("decode_attention", {"batch": 1, "kv": kv, **HEADS})
-    assert np.abs(np.log2(prefill / decode)).max() < 1.0
+    assert np.abs(np.log2(prefill / decode)).max() < 1.25
+    assert np.median(np.abs(np.log2(prefill / decode))) < 0.6
 
 
 @installed

@@ -35,7 +35,7 @@ from fastsim.kernel.slots import SCHEDULE, policies
 from fastsim.kernel.state import COMPLETED, NONE, STEP_BOUND_PASSED, State
 
 # As plain Python the kernel is a thousand times slower: a few cases cover its branches.
-EXAMPLES = 15 if DISABLED else 400
+EXAMPLES = 40 if DISABLED else 400
 over_all_cases = settings(max_examples=EXAMPLES)
 
 
@@ -62,7 +62,7 @@ def test_cases_reach(corner: str):
     find(
         cases(),
         lambda case: bool(CORNERS[corner](case, run_kernel(case))),
-        settings=settings(max_examples=100 if DISABLED else 1000, phases=[Phase.generate]),
+        settings=settings(max_examples=1000, phases=[Phase.generate]),
     )
 
 
