@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 BYTES_PER_ELEMENT = 2  # bf16
 _GEMM_TILES = ((128, 128), (128, 256), (64, 128), (256, 128))
 _QUERY_TILE = 128  # rows of queries one thread block of FlashAttention works on
+_KEY_TILE = 128  # keys of one step of its loop
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Roofline:
         num_sms: streaming multiprocessors.
         link_bandwidth: GPU to its peers, one direction, bytes per second.
         floor_s: least time of one call, seconds; the smallest that was measured.
-        split_kv: whether prefill kernels pack the query heads of a group into one tile and split a long KV loop over
-            idle multiprocessors, as FlashAttention 3 does and 2 does not.
+        split_kv: whether attention kernels split a long KV loop over idle multiprocessors and pack the query heads of a
+            group into one tile always, as FlashAttention 3 does, or only to decode grouped queries, as 2 does.
     """
 
     peak_flops: float
@@ -126,21 +127,28 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
 
 
 def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
+    """One query token for each request; the query heads of a group share a tile, which is mostly padding."""
     batch, kv = columns["batch"], columns["kv"]
     q_heads, kv_heads, head_dim = columns["q_heads"], columns["kv_heads"], columns["head_dim"]
-    flops = 4 * batch * q_heads * head_dim * kv
+    group = q_heads / kv_heads
     traffic = BYTES_PER_ELEMENT * head_dim * batch * 2 * (q_heads + kv_heads * kv)
+    tiles = np.ceil(group / _QUERY_TILE) * batch * kv_heads
+    waves = tiles / roofline.num_sms
+    loop = np.maximum(kv, _KEY_TILE)  # no other rounding: kv is a mean over requests
+    arithmetic = tiles * loop * _QUERY_TILE * 4 * head_dim / roofline.peak_flops
+    # FlashAttention 2 splits a KV loop over idle multiprocessors only where several query heads share it.
+    idle = np.where((group > 1) | roofline.split_kv, 1.0, np.maximum(1 / waves, 1.0))
     values = [
         np.log(batch),
         np.log(kv),
-        np.log(q_heads / kv_heads),
+        np.log(group),
         head_dim,
         np.log(traffic),
         np.log(batch * kv_heads),
         np.log(batch * q_heads),
+        np.ceil(waves) / waves,
     ]
-    bound = np.maximum(flops / roofline.peak_flops, traffic / roofline.memory_bandwidth)
-    return values, roofline.floor_s + bound
+    return values, roofline.floor_s + arithmetic + idle * traffic / roofline.memory_bandwidth
 
 
 def _all_reduce(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
@@ -171,7 +179,7 @@ OPERATORS: Mapping[str, Operator] = {
         columns={"batch": 1, "kv": 1, "q_heads": 1, "kv_heads": 1, "head_dim": 1},
         features=(
             *("log_batch", "log_kv", "log_group", "head_dim", "log_bytes"),
-            *("log_kv_head_batch", "log_q_head_batch"),
+            *("log_kv_head_batch", "log_q_head_batch", "wave_padding"),
         ),
         compute=_decode_attention,
     ),

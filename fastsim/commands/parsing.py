@@ -50,14 +50,14 @@ def flag(default: Any, help: str, *names: str) -> Any:
     """One field of a command's dataclass. Values arrive as text: whoever uses them reads and checks them.
 
     Args:
-        default: value when the flag is not given; False makes it a switch.
+        default: value when the flag is not given; True or False makes it a switch.
         help: one line.
         *names: spellings other than the field's own.
     """
     metadata: dict[str, Any] = {"help": help}
-    if default is not False:
+    if not isinstance(default, bool):
         metadata |= {"type": str, "metavar": "X" if not names or names[0].startswith("-") else names[0].upper()}
-    if default not in (None, False):
+    if default is not None and not isinstance(default, bool):
         metadata["help"] += f" (default: {default})"
     if names:
         metadata["args"] = names

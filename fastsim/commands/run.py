@@ -52,6 +52,7 @@ class RunCommand:
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
+    keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
 
 
@@ -189,7 +190,7 @@ def _prepare_machine(config: SimulationConfig) -> "IterationTables":
 def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The section [workload] of config.toml, from which --config repeats the run."""
     if command.trace is not None:
-        return {"trace": command.trace}
+        return {"trace": str(Path(command.trace).resolve())}
     return {
         "requests": integer("requests", command.requests),
         "qps": number("qps", command.qps),

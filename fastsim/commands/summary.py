@@ -17,7 +17,7 @@ def render(summary: Mapping[str, Any]) -> str:
     """The summary of one simulation as text, several lines."""
     config, simulation, metrics = summary["config"], summary["simulation"], summary["metrics"]
     lines = [
-        f"{config['model']} on {config['replicas']} x {config['tensor_parallel']} {config['device']}, "
+        f"{config['model']} on {_replicas(config)}, "
         f"{config['scheduler']['name']}, {simulation['requests']:,} requests in {_time(simulation['makespan_s'])}",
         "",
         f"{'':18}" + "".join(f"{column:>12}" for column in _COLUMNS),
@@ -40,6 +40,12 @@ def render(summary: Mapping[str, Any]) -> str:
         f"simulated in {_time(simulation['wall_s'])}: {simulation['requests_per_s']:,.0f} requests/s",
     ]
     return "\n".join(lines)
+
+
+def _replicas(config: Mapping[str, Any]) -> str:
+    gpus = config["tensor_parallel"] * config["pipeline_parallel"]
+    count = config["replicas"]
+    return f"{count} replica{'s' if count > 1 else ''} of {gpus} {config['device']}"
 
 
 def _time(seconds: float | None) -> str:

@@ -216,8 +216,8 @@ def test_more_history_costs_more(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
 def test_a_one_token_chunk_costs_about_what_a_decode_does(device: str) -> None:
-    # FlashAttention 3 runs both in one kernel. No measured prefill has a history, so this is pure extrapolation; without
-    # the split of long KV loops in the roofline it would be wrong sevenfold.
+    # FlashAttention 3 runs both in one kernel. No measured prefill has a history, so this is pure extrapolation, which
+    # would be wrong sevenfold without the split of long KV loops in the roofline.
     estimators = OperatorEstimators.load(device)
     kv = 2 ** np.arange(17)
     prefill = estimators.predict("prefill_attention", {"batch": 1, "chunk": 1, "history": kv - 1, **HEADS})

@@ -76,10 +76,21 @@ def test_a_short_chunk_waits_for_its_history_unless_the_kernel_splits_it() -> No
     assert growth(ROOFLINE) < growth(whole) / 3
 
 
-def test_batch_of_decodes_is_bound_by_the_cache_it_reads() -> None:
-    seconds = bound("decode_attention", batch=64, kv=4096, q_heads=32, kv_heads=8, head_dim=128)
-    cache = 2 * 64 * 4096 * 2 * 8 * 128
-    assert seconds == pytest.approx(1e-5 + cache / 3e12, rel=1e-2)
+def test_decodes_read_their_cache_and_fill_their_tiles() -> None:
+    seconds = bound("decode_attention", batch=64, kv=4000, q_heads=32, kv_heads=8, head_dim=128)
+    traffic = 2 * 64 * 2 * 128 * (32 + 8 * 4000)
+    padded = 64 * 8 * 4000 * 128 * 4 * 128  # 4 of 128 rows used
+    assert seconds == pytest.approx(1e-5 + traffic / 3e12 + padded / 1e15)
+    short = {"batch": 64, "q_heads": 32, "kv_heads": 8, "head_dim": 128}
+    growth = bound("decode_attention", kv=100, **short) - bound("decode_attention", kv=1, **short)
+    assert growth == pytest.approx(2 * 64 * 2 * 128 * 8 * 99 / 3e12)  # one step of the loop either way
+
+
+def test_ungrouped_decode_leaves_multiprocessors_idle_unless_the_kernel_splits_it() -> None:
+    shape = {"batch": 1, "kv": 65536, "kv_heads": 4, "head_dim": 128}
+    whole = replace(ROOFLINE, split_kv=False)
+    assert bound("decode_attention", whole, q_heads=4, **shape) > 10 * bound("decode_attention", q_heads=4, **shape)
+    assert bound("decode_attention", whole, q_heads=8, **shape) == bound("decode_attention", q_heads=8, **shape)
 
 
 def test_all_reduce_sends_what_a_ring_sends() -> None:

@@ -84,6 +84,11 @@ def test_whole_numbers_may_be_written_as_floats_and_text():
     assert policy.scheduler_reserve_full_isl is False
 
 
+@pytest.mark.xfail(reason="options.integer reads text through a float, so that large seeds are rounded silently")
+def test_large_whole_numbers_in_text_keep_every_digit():
+    assert SimulationConfig(seed="9007199254740993").seed == 2**53 + 1
+
+
 #: Arguments, the field at fault, and words that its sentence must have: what is wrong, or what there is instead.
 BAD = [
     ({"scheduler": "fifo"}, "scheduler", ["'fifo'", "vllm_v1"]),
@@ -137,6 +142,7 @@ def assert_one_sentence(error: ConfigError, field: str, words: list[str]) -> Non
     assert sentence.startswith(field)
     assert "\n" not in sentence
     assert sentence.endswith(f"; {error.mend}.")
+    assert error.value is None or repr(error.value) in sentence
     for word in words:
         assert word in sentence
 
@@ -146,10 +152,6 @@ def test_bad_values_are_refused_in_one_sentence(given: dict, field: str, words: 
     with pytest.raises(ConfigError) as caught:
         SimulationConfig(**given)
     assert_one_sentence(caught.value, field, words)
-    given_value = next(iter(given.values()))
-    given_value = next(iter(given_value.values())) if isinstance(given_value, dict) else given_value
-    if given_value == given_value and "enable_chunked_prefill" not in str(given):  # NaN, or the fault shows elsewhere
-        assert caught.value.value == given_value
 
 
 def test_options_that_are_legal_alone_may_contradict_each_other():
