@@ -9,35 +9,36 @@ from fastsim import SimulationConfig
 
 
 def plain_tables(
-    config: SimulationConfig, iteration_s: float, token_s: float = 0.0, provenance: dict[str, Any] | None = None
+    config: SimulationConfig,
+    iteration_s: float,
+    token_s: float = 0.0,
+    provenance: dict[str, Any] | None = None,
+    prefill_rule: str = "sum",
+    **axes: int,
 ) -> IterationTables:
     """Every iteration takes iteration_s, and token_s for each of its tokens, whatever their contexts are.
 
     Args:
-        config: must give its num_kv_blocks; the tables are just large enough for it.
+        config: must give its num_kv_blocks.
         iteration_s: time per iteration [s].
         token_s: time per token of an iteration [s].
         provenance: as in IterationTables.
+        prefill_rule: as in IterationTables.
+        axes: fields of TableLayout that differ from what config just needs.
     """
     limits = config.batch_policy
     assert config.num_kv_blocks is not None
-    axes = {
-        "max_kv": min(config.num_kv_blocks * config.block_size, limits.max_num_seqs * config.max_model_len),
+    sizes = {
+        "max_tokens": limits.max_num_batched_tokens,
+        "max_sequences": limits.max_num_seqs,
+        "max_kv": min((config.num_kv_blocks - 1) * config.block_size, limits.max_num_seqs * config.max_model_len),
         "max_history": config.max_model_len,
         "max_chunk": min(limits.max_num_batched_tokens, config.max_model_len),
-        "kv_bits": 0,
-        "history_bits": 0,
-        "chunk_bits": 0,
     }
-    layout = TableLayout(limits.max_num_batched_tokens, limits.max_num_seqs, **axes)
-    return IterationTables.from_arrays(
-        token_s=iteration_s + token_s * np.arange(layout.max_tokens + 1),
-        sequence_s=np.zeros(layout.max_sequences + 1),
-        decode_s=np.zeros((layout.max_sequences + 1, layout.kv_points)),
-        prefill_s=np.zeros((layout.history_points, layout.chunk_points)),
-        provenance=provenance,
-        **axes,
-    )
+    layout = TableLayout(**(sizes | {"kv_bits": 0, "history_bits": 0, "chunk_bits": 0} | axes))
+    values = np.zeros(layout.size)
+    values[: layout.sequence_offset] = iteration_s + token_s * np.arange(layout.max_tokens + 1)
+    return IterationTables(values, layout, prefill_rule, provenance or {})
 
 
 def plain_config(max_num_seqs: int, max_num_batched_tokens: int, **fields: Any) -> SimulationConfig:
