@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         return complain(f"command {command!r} is not known; choose one of {', '.join(COMMANDS)}.")
-    warnings.showwarning = _show_warning
+    show_before, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         code: int = importlib.import_module(f"fastsim.commands.{command}").main(words[1:])
         sys.stdout.flush()
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not hasattr(error, "mend"):
             raise
         return complain(str(error))
+    finally:
+        warnings.showwarning = show_before
     return code
 
 

@@ -108,6 +108,8 @@ class SimulationConfig:
                 raise ConfigError(name, value, "is not a name", "give a string")
         elif not isinstance(value, Mapping):
             raise ConfigError(name, value, "is not a table of fields", "give a dict such as {'max_num_seqs': 128}")
+        else:
+            value = dict(value)  # the caller's may change after it was checked
         object.__setattr__(self, name, value)
 
     @property

@@ -4,6 +4,7 @@ Up to `KEEP_LIMIT` requests quantiles are exact; above, and always for the time 
 histogram with logarithmic buckets (relative error at most 0.4 %, `fastsim.kernel.histogram`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,16 @@ def exact(values: npt.NDArray[np.float64]) -> Summary:
     if len(values) == 0:
         return dict.fromkeys(("mean", *QUANTILES))
     # Sorting is vectorised in numpy, and three times as fast as the selection inside np.quantile.
-    ordered = np.sort(values)
-    ranks = np.array(list(QUANTILES.values())) * (len(values) - 1)
+    return _summary(values.mean(), len(values), np.sort(values).__getitem__)
+
+
+def _summary(mean: float, n: int, at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]) -> Summary:
+    """Mean and quantiles of n values, given a function from ranks to values; linear interpolation between ranks."""
+    ranks = np.array(list(QUANTILES.values())) * (n - 1)
     below = ranks.astype(np.int64)
-    above = np.minimum(below + 1, len(values) - 1)
-    quantiles = ordered[below] + (ordered[above] - ordered[below]) * (ranks - below)
-    return dict(zip(("mean", *QUANTILES), map(float, (values.mean(), *quantiles)), strict=True))
+    low, high = at(below), at(np.minimum(below + 1, n - 1))
+    quantiles = low + (high - low) * (ranks - below)
+    return dict(zip(("mean", *QUANTILES), map(float, (mean, *quantiles)), strict=True))
 
 
 def sketched(counts: npt.NDArray[np.int64], total: float) -> Summary:
@@ -64,9 +69,11 @@ def sketched(counts: npt.NDArray[np.int64], total: float) -> Summary:
     if n == 0:
         return dict.fromkeys(("mean", *QUANTILES))
     values, cumulated = bucket_values(), np.cumsum(counts)
-    ranks = np.array(list(QUANTILES.values())) * (n - 1)
-    quantiles = values[np.searchsorted(cumulated, ranks, side="right")]
-    return dict(zip(("mean", *QUANTILES), map(float, (total / n, *quantiles)), strict=True))
+
+    def at(ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return values[np.searchsorted(cumulated, ranks, side="right")]
+
+    return _summary(total / n, n, at)
 
 
 def summarize_latencies(
@@ -95,16 +102,19 @@ def describe_replica(replica: Any, makespan_s: float) -> dict[str, float | int]:
         makespan_s: duration of the run [s].
     """
     busy = float(replica["busy_s"])
+    blocks = int(replica["num_blocks"])
+    # The clock is a rounded sum of durations, and so is their own sum: together they may pass 1 by a rounding error.
+    utilization = min(1.0, busy / makespan_s) if makespan_s > 0 else 0.0
     return {
         "requests": int(replica["completed"]),
         "iterations": int(replica["iteration"]),
         "busy_s": busy,
-        "utilization": busy / makespan_s if makespan_s > 0 else 0.0,
-        "batch_size_mean": float(replica["running_seconds"]) / busy,
+        "utilization": utilization,
+        "batch_size_mean": float(replica["running_seconds"]) / busy if busy > 0 else 0.0,
         "batch_tokens_max": int(replica["peak_batch_tokens"]),
-        "kv_blocks": int(replica["num_blocks"]),
-        "kv_use_mean": float(replica["block_seconds"]) / busy / int(replica["num_blocks"]),
-        "kv_use_max": int(replica["peak_blocks"]) / int(replica["num_blocks"]),
+        "kv_blocks": blocks,
+        "kv_use_mean": float(replica["block_seconds"]) / busy / blocks if busy > 0 else 0.0,
+        "kv_use_max": int(replica["peak_blocks"]) / blocks,
         "preemptions": int(replica["preemptions"]),
         "prefill_tokens": int(replica["prefill_tokens"]),
         "decode_tokens": int(replica["decode_tokens"]),

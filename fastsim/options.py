@@ -4,6 +4,7 @@ A choice also says where its compiled part is, so that adding one touches its ke
 imports numba: the command line lists the choices without it.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
@@ -98,13 +99,13 @@ def integer(field: str, value: object) -> int:
     Raises:
         ConfigError: the value is not a whole number.
     """
-    try:
-        number = float(value) if not isinstance(value, (int, bool)) else value  # type: ignore[arg-type]
-        if isinstance(value, bool) or number != int(number):
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(field, value, "is not a whole number", "give one, such as 256 or 1e6") from None
-    return int(number)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)  # keeps every digit, which a float does not
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, bool) and float(value) == int(float(value)):  # type: ignore[arg-type]
+            return value if isinstance(value, int) else int(float(value))  # type: ignore[arg-type]
+    raise ConfigError(field, value, "is not a whole number", "give one, such as 256 or 1e6")
 
 
 def number(field: str, value: object) -> float:

@@ -101,8 +101,11 @@ class SimulationResult:
             ConfigError: the directory cannot be written.
         """
         target = writable_directory(directory)
+        target.mkdir(parents=True, exist_ok=True)
         for name, frame in (("requests", self.requests), ("batches", self.batches)):
-            if frame is not None:
+            if frame is None:  # what an earlier result left would not belong to this one
+                (target / f"{name}.parquet").unlink(missing_ok=True)
+            else:
                 _replace(target / f"{name}.parquet", frame.write_parquet)
         _replace(target / "summary.json", lambda path: path.write_text(json.dumps(self.summary, indent=2) + "\n"))
         _replace(target / "config.toml", lambda path: path.write_text(self.config.to_toml(workload)))
@@ -118,19 +121,17 @@ def _replace(path: Path, write: Any) -> None:
 
 
 def writable_directory(directory: str | os.PathLike[str]) -> Path:
-    """Make a directory and make sure that files can be written there.
+    """Make sure that files can be written to a directory, without making it yet.
 
     Raises:
         ConfigError: they cannot.
     """
     target = Path(directory)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        probe = target / f".fastsim.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError("out", str(directory), f"cannot be written ({error.strerror})", "choose another") from None
+    nearest = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError("out", str(directory), f"cannot be written ({nearest} is not a directory)", "choose another")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError("out", str(directory), f"cannot be written ({nearest} is read-only)", "choose another")
     return target
 
 
@@ -189,7 +190,7 @@ def summarize(
             "batch_size_mean": float(weights @ [replica["batch_size_mean"] for replica in per_replica]),
             "kv_use_mean": float(weights @ [replica["kv_use_mean"] for replica in per_replica]),
             "kv_use_max": max(replica["kv_use_max"] for replica in per_replica),
-            "utilization": float(busy.mean()) / makespan_s,
+            "utilization": float(np.mean([replica["utilization"] for replica in per_replica])),
             "mfu": flops / (gpus * makespan_s * device.peak_flops[config.dtype]),
             "gpu_hours": gpu_hours,
             "cost_usd": gpu_hours * device.price_per_hour,

@@ -70,10 +70,12 @@ def simulate_many(
         n results, in order.
 
     Raises:
-        ConfigError: the two sequences do not match; else as `simulate`.
+        ConfigError: the two sequences do not match, or there are no threads; else as `simulate`.
     """
     if len(workloads) not in (1, len(configs)):
         raise ConfigError("workloads", len(workloads), f"do not match {len(configs)} configs", "give one each, or one")
+    if threads is not None and threads < 1:
+        raise ConfigError("threads", threads, "run nothing", "give 1 or more, or None for one per core")
     pairs = [(config, workloads[0 if len(workloads) == 1 else i]) for i, config in enumerate(configs)]
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return list(pool.map(lambda pair: simulate(*pair), pairs))
@@ -163,13 +165,15 @@ def check_tables(config: SimulationConfig, tables: "IterationTables", num_blocks
         ConfigError: naming the axis that is too short.
     """
     limits, layout = config.batch_policy, tables.layout
-    several_histories = tables.prefill_rule == "equivalent_chunk"
+    equivalent = tables.prefill_rule == "equivalent_chunk"
     needed = {
         "max_tokens": limits.max_num_batched_tokens,
         "max_sequences": limits.max_num_seqs,
         "max_kv": min(num_blocks * config.block_size, limits.max_num_seqs * config.max_model_len),
-        "max_chunk": min(limits.max_num_batched_tokens, config.max_model_len),
-        "max_history": num_blocks * config.block_size if several_histories else config.max_model_len,
+        "max_chunk": limits.max_num_batched_tokens
+        if equivalent
+        else min(limits.max_num_batched_tokens, config.max_model_len),
+        "max_history": num_blocks * config.block_size if equivalent else config.max_model_len,
     }
     for axis, least in needed.items():
         if getattr(layout, axis) < least:
@@ -238,5 +242,5 @@ def warn_outside_profiles(state: "State", tables: "IterationTables") -> None:
         warnings.warn(
             f"the run read its tables outside the profiled range: {', '.join(beyond)}; those times are extrapolated",
             ProfiledRangeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -32,8 +32,12 @@ def main(words: Sequence[str]) -> int:
     parser = Parser(EstimatorsCommand, "estimators", "List, show or train the operator estimators.")
     action_given = bool(words) and not words[0].startswith("-")
     command: EstimatorsCommand = parser.parse_args(list(words) if action_given else ["list", *words])
-    entries = [entry for entry in list_zoo() if command.device in (None, entry[0])]
+    known = list_zoo()
+    entries = [entry for entry in known if command.device in (None, entry[0])]
     if command.action == "list":
+        if not entries:
+            names = ", ".join(dict.fromkeys(device for device, _ in known))
+            raise ConfigError("device", command.device, "has no estimators", f"choose one of {names}")
         _print(command, [{"device": device, "dtype": dtype} for device, dtype in entries], _listing(entries))
     elif command.action == "show":
         from estimators.estimator import describe

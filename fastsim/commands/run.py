@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 from fastsim.commands.parsing import Parser, flag, progress, split_options
 from fastsim.config import SimulationConfig, read_toml
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Flags of the form --group.field; the first two are fields of SimulationConfig, the others of the workload.
 GROUPS = ("scheduler", "router", "arrivals", "lengths")
 _DEFAULT = SimulationConfig()
+DEFAULT_REQUESTS = 10_000
+#: About half of what the default configuration can serve.
+DEFAULT_QPS = 12.0
 
 
 @dataclass
@@ -44,11 +47,11 @@ class RunCommand:
     scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
     router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
     engine: str = flag(_DEFAULT.engine, f"what an iteration costs outside the GPU: {', '.join(ENGINES)}")
-    requests: int = flag(10_000, "number of generated requests")
-    qps: float = flag(12.0, "arrival rate of generated requests per second")
+    requests: Optional[int] = flag(None, f"number of requests (default: {DEFAULT_REQUESTS:,}, or the whole trace)")
+    qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
     arrivals: str = flag("poisson", "arrival process: gamma, poisson, static")
     lengths: str = flag("azure_conv_2023", "length distribution: azure_conv_2023, fixed, lognormal, uniform, ...")
-    trace: Optional[str] = flag(None, "replay this trace file (Azure or Vidur CSV, .gz or not) instead")
+    trace: Optional[str] = flag(None, "replay this trace file (Azure or Vidur CSV, .gz or not)")
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
@@ -58,14 +61,18 @@ class RunCommand:
 
 def _epilog() -> str:
     """The choices' own fields, for the help."""
-    lines = ["fields of the choices:"]
-    for kind, choices in (("scheduler", SCHEDULERS), ("router", ROUTERS)):
+    from traces.arrivals import ARRIVALS
+    from traces.lengths import LENGTHS
+
+    groups = {"scheduler": SCHEDULERS, "router": ROUTERS, "arrivals": ARRIVALS, "lengths": LENGTHS}
+    lines = ["choices and their fields:"]
+    for group, choices in groups.items():
         for name, choice in choices.items():
-            for spec in fields(choice):
-                lines.append(f"  --{kind}.{spec.name.replace('_', '-')} X   of {name} (default: {spec.default})")
-    lines.append(
-        "  --arrivals.cv X, --lengths.prompt X ...   see the error message of an unknown field for those there are"
-    )
+            lines.append(f"  --{group} {name}")
+            for spec in fields(cast(Any, choice)):
+                default = "" if spec.default is MISSING else f"   (default: {spec.default})"
+                if spec.name != "qps":  # a flag of its own
+                    lines.append(f"      --{group}.{spec.name.replace('_', '-')} X{default}")
     return "\n".join(lines)
 
 
@@ -76,8 +83,11 @@ def main(words: Sequence[str]) -> int:
     if (path := _config_path(rest)) is not None:
         defaults, file_options = _read_config(path)
         parser.set_defaults(**defaults)
-        options = {group: file_options[group] | options[group] for group in GROUPS}
     command: RunCommand = parser.parse_args(rest)
+    if path is not None:
+        # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
+        kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
+        options = {group: (file_options[group] if group in kept else {}) | options[group] for group in GROUPS}
     if command.out is not None:
         from fastsim.result import writable_directory
 
@@ -151,20 +161,19 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "router")}
     config = SimulationConfig(**given)
+    num_requests = None if command.requests is None else integer("requests", command.requests)
+    qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
-        workload = Workload.generate(
-            num_requests=integer("requests", command.requests),
-            qps=number("qps", command.qps),
-            arrivals=command.arrivals,
-            arrival_options=options["arrivals"],
-            lengths=command.lengths,
-            length_options=options["lengths"],
-            max_total_tokens=config.max_model_len,
-            seed=config.seed,
-        )
-        return config, workload
+        return config, _generate(command, options, config, num_requests, qps)
+    for group in ("arrivals", "lengths"):
+        for name, value in options[group].items():
+            raise ConfigError(
+                f"{group}.{name}", value, "is given with a trace, which has its own", f"leave out --{group}"
+            )
     with progress(f"reading {command.trace}"):
         workload = Workload.read(command.trace)
+    workload = workload if num_requests is None else workload.head(num_requests)
+    workload = workload if qps is None else workload.scaled(qps)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
     if command.max_model_len is None and longest > config.max_model_len:
         print(
@@ -174,6 +183,29 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
         )
         config = config.with_fields(max_model_len=longest)
     return config, workload
+
+
+def _generate(
+    command: RunCommand,
+    options: dict[str, dict[str, Any]],
+    config: SimulationConfig,
+    num_requests: int | None,
+    qps: float | None,
+) -> "Workload":
+    """The synthetic workload that the flags ask for."""
+    from traces import Workload
+
+    rate_elsewhere = command.arrivals == "static" or "qps" in options["arrivals"]
+    return Workload.generate(
+        num_requests=DEFAULT_REQUESTS if num_requests is None else num_requests,
+        qps=DEFAULT_QPS if qps is None and not rate_elsewhere else qps,
+        arrivals=command.arrivals,
+        arrival_options=options["arrivals"],
+        lengths=command.lengths,
+        length_options=options["lengths"],
+        max_total_tokens=config.max_model_len,
+        seed=config.seed,
+    )
 
 
 def _prepare_machine(config: SimulationConfig) -> "IterationTables":
@@ -189,11 +221,13 @@ def _prepare_machine(config: SimulationConfig) -> "IterationTables":
 
 def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The section [workload] of config.toml, from which --config repeats the run."""
+    table: dict[str, Any] = {}
+    if command.requests is not None:
+        table["requests"] = integer("requests", command.requests)
+    if command.qps is not None:
+        table["qps"] = number("qps", command.qps)
     if command.trace is not None:
-        return {"trace": str(Path(command.trace).resolve())}
-    return {
-        "requests": integer("requests", command.requests),
-        "qps": number("qps", command.qps),
-        "arrivals": {"name": command.arrivals, **options["arrivals"]},
-        "lengths": {"name": command.lengths, **options["lengths"]},
-    }
+        return {"trace": str(Path(command.trace).resolve()), **table}
+    table["arrivals"] = {"name": command.arrivals, **options["arrivals"]}
+    table["lengths"] = {"name": command.lengths, **options["lengths"]}
+    return table

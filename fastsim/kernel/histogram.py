@@ -8,8 +8,8 @@ import numpy as np
 from fastsim.kernel.jit import float_bits, jit
 
 FRACTION_BITS = 7
-#: Durations below 2**-20 s (about a microsecond) fall into the first bucket, from 2**14 s (4.5 hours) into the last.
-LOWEST_EXPONENT, HIGHEST_EXPONENT = -20, 14
+#: Durations below 2**-20 s (about a microsecond) fall into the first bucket, from 2**30 s (34 years) into the last.
+LOWEST_EXPONENT, HIGHEST_EXPONENT = -20, 30
 NUM_BUCKETS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) << FRACTION_BITS
 _SHIFT = 52 - FRACTION_BITS
 _FIRST = (1023 + LOWEST_EXPONENT) << FRACTION_BITS

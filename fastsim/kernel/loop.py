@@ -6,7 +6,7 @@ from fastsim.kernel.blocks import blocks_to_decode
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
-from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_SUCH_REPLICA, NONE, STEP_BOUND_PASSED, WAITING
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
 
 
 def run(state, tables, policies):
@@ -20,7 +20,7 @@ def run(state, tables, policies):
         policies: the batch policy and the router, compiled with SCHEDULE and ROUTE of `fastsim.kernel.slots`.
 
     Returns:
-        DONE, BATCH_LOG_FULL, STEP_BOUND_PASSED or NO_SUCH_REPLICA.
+        DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
     """
     requests, replicas, cluster_table, _, _ = state
     schedule, route = policies
@@ -72,7 +72,7 @@ def advance(state, tables, schedule, r, until_s):
     Arrivals at until_s belong to the batch formed then, so the caller adds them first.
 
     Returns:
-        DONE, BATCH_LOG_FULL or STEP_BOUND_PASSED.
+        DONE, BATCH_LOG_FULL or NO_PROGRESS.
     """
     requests, replicas, cluster_table, integers, batches = state
     cluster = cluster_table[0]
@@ -85,10 +85,12 @@ def advance(state, tables, schedule, r, until_s):
         if replica.clock_s >= until_s or replica.outstanding == 0:
             return DONE
         if replica.iteration > cluster.max_iterations:
-            return STEP_BOUND_PASSED
+            return NO_PROGRESS
         if cluster.record_batches and cluster.num_batches == batches.size:
             return BATCH_LOG_FULL
         form_batch(requests, replica, integers, schedule)
+        if replica.num_decodes + replica.num_prefills == 0:
+            return NO_PROGRESS
         if replica.num_prefills == 0 and not cluster.record_batches:
             leap(requests, replica, integers, tables, until_s)
         else:

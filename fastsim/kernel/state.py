@@ -15,7 +15,7 @@ NONE = -1
 ARRIVING, WAITING, PREFILL, DECODE, COMPLETED = range(5)
 
 #: What ``run`` returns.
-DONE, BATCH_LOG_FULL, STEP_BOUND_PASSED, NO_SUCH_REPLICA = range(4)
+DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA = range(4)
 
 #: How the chunks of one batch add up to prefill attention time, see estimators.IterationTables.
 RULE_SUM, RULE_EQUIVALENT_CHUNK = range(2)

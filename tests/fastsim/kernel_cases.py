@@ -160,4 +160,4 @@ def bucket_of(gap_s: float) -> int:
     if gap_s < 2.0**-20:
         return 0
     fraction, exponent = math.frexp(gap_s)  # gap = fraction * 2**exponent, fraction in [0.5, 1)
-    return min((exponent - 1 + 20) * 128 + int((fraction - 0.5) * 256), 34 * 128 - 1)
+    return min((exponent - 1 + 20) * 128 + int((fraction - 0.5) * 256), 50 * 128 - 1)

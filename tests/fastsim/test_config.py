@@ -84,7 +84,6 @@ def test_whole_numbers_may_be_written_as_floats_and_text():
     assert policy.scheduler_reserve_full_isl is False
 
 
-@pytest.mark.xfail(reason="options.integer reads text through a float, so that large seeds are rounded silently")
 def test_large_whole_numbers_in_text_keep_every_digit():
     assert SimulationConfig(seed="9007199254740993").seed == 2**53 + 1
 
@@ -184,6 +183,13 @@ def test_errors_travel_between_processes():
         caught.value.value,
         caught.value.mend,
     )
+
+
+def test_a_configuration_does_not_change_with_the_dict_it_was_made_of():
+    options = {"max_num_seqs": 8}
+    config = SimulationConfig(scheduler_options=options)
+    options["max_num_seqs"] = 0
+    assert config.batch_policy.max_num_seqs == 8
 
 
 def test_fields_can_be_replaced_and_are_checked_again():
