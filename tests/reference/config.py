@@ -7,17 +7,29 @@ from dataclasses import dataclass
 class ReferenceConfig:
     """Everything a run needs besides the requests and the tables; sizes in tokens unless said.
 
+    Which policy reads which field is written in docs/policies.md.
+
     Attributes:
         num_usable_blocks: KV blocks a replica can give out (N of VLLM.md: the null block is not counted).
         block_size: Tokens of one KV block (b).
-        max_num_seqs: Most requests in the running list of a replica (M).
-        max_num_batched_tokens: Most tokens of one iteration (the start value of B).
+        max_num_seqs: Most requests that hold KV on a replica (M). With stages each micro-batch holds at most
+            max_num_seqs // num_stages of them (not in vllm_v1). Under parity: Vidur's batch_size_cap, and for orca and
+            faster_transformer the most requests of a micro-batch.
+        max_num_batched_tokens: Most tokens of one iteration (the start value of B); sarathi's chunk size.
         max_model_len: Most tokens of one request, prompt and outputs together (L).
         long_prefill_token_threshold: Most tokens a request gets in one iteration; 0 switches the limit off.
         full_sequence_gate: Whether admission asks for room for the whole known sequence, not just its first chunk.
         batch_policy: Name in `reference.simulate.BATCH_POLICIES`.
         replicas: Copies of the model.
-        router: Name in `reference.simulate.ROUTERS`.
+        router: Name in `reference.simulate.ROUTERS`, or under parity in `reference.vidur_routing.ROUTERS`.
+        router_choices: What the random router drew: the replica of each request, in the order of simulate().
+        watermark_blocks_fraction: Share of the blocks that vllm_v0 and sarathi leave free when they admit.
+        max_waiting_iterations: Decode iterations of lightllm between two attempts to admit.
+        num_stages: Pipeline stages of a replica, and most micro-batches in flight.
+        send_latency_s: Seconds every stage but the last adds to send its output on.
+        send_s_per_token: The same for each token of the micro-batch.
+        parity: "vidur" reproduces Vidur with all its oddities; None corrects them.
+        time_limit_s: Under parity, the simulated time after which the first event is the last; 0: none.
     """
 
     num_usable_blocks: int
@@ -30,12 +42,20 @@ class ReferenceConfig:
     batch_policy: str = "vllm_v1"
     replicas: int = 1
     router: str = "round_robin"
+    router_choices: tuple[int, ...] = ()
+    watermark_blocks_fraction: float = 0.01
+    max_waiting_iterations: int = 10
+    num_stages: int = 1
+    send_latency_s: float = 0.0
+    send_s_per_token: float = 0.0
+    parity: str | None = None
+    time_limit_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse sizes with which no engine would start.
 
         Raises:
-            ValueError: A size is too small, or a full running list could not decode in one iteration.
+            ValueError: As said, in one sentence.
         """
         for field in (
             "num_usable_blocks",
@@ -44,13 +64,61 @@ class ReferenceConfig:
             "max_num_batched_tokens",
             "max_model_len",
             "replicas",
+            "num_stages",
         ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}, it must be at least 1")
+        if self.parity not in (None, "vidur"):
+            raise ValueError(f"parity is {self.parity!r}, it must be None or 'vidur'")
+        if self.parity is None:
+            self._check_engine()
+
+    @property
+    def watermark_blocks(self) -> int:
+        """Blocks that vllm_v0 and sarathi leave free when they admit."""
+        return int(self.watermark_blocks_fraction * self.num_usable_blocks)
+
+    @property
+    def blocks_for_life(self) -> int:
+        """Blocks that orca and faster_transformer reserve for a request; Vidur rounds down, which may be too few."""
+        if self.parity is not None:
+            return self.max_model_len // self.block_size
+        return -(-self.max_model_len // self.block_size)
+
+    @property
+    def max_micro_batch(self) -> int:
+        """Most requests of one micro-batch (oddity 14: Vidur does not divide it for the two that reserve for life)."""
+        if self.parity is not None and self.batch_policy in ("orca", "faster_transformer"):
+            return self.max_num_seqs
+        return self.max_num_seqs // self.num_stages
+
+    def _check_engine(self) -> None:
+        """Refuse what Vidur accepts and then hangs on, and what the real engines refuse.
+
+        Raises:
+            ValueError: As said.
+        """
         if self.long_prefill_token_threshold < 0:
             raise ValueError(f"long_prefill_token_threshold is {self.long_prefill_token_threshold}, it must not be < 0")
-        if self.max_num_batched_tokens < self.max_num_seqs:
+        if not 0.0 <= self.watermark_blocks_fraction < 1.0:
+            raise ValueError(f"watermark_blocks_fraction is {self.watermark_blocks_fraction}, it must be in [0, 1)")
+        if self.max_waiting_iterations < 0:
+            raise ValueError(f"max_waiting_iterations is {self.max_waiting_iterations}, it must not be < 0")
+        if self.send_latency_s < 0.0 or self.send_s_per_token < 0.0:
+            raise ValueError("send_latency_s and send_s_per_token must not be < 0")
+        if self.batch_policy == "vllm_v1" and self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens is {self.max_num_batched_tokens}, "
                 f"it must be at least max_num_seqs ({self.max_num_seqs})"
             )
+        if self.batch_policy != "vllm_v1" and self.max_num_seqs < self.num_stages:
+            raise ValueError(f"max_num_seqs is {self.max_num_seqs}, it must be at least num_stages ({self.num_stages})")
+        if self.batch_policy == "lightllm" and (self.block_size, self.num_stages) != (1, 1):
+            raise ValueError("lightllm needs block_size 1 and num_stages 1")
+        if self.batch_policy in ("orca", "faster_transformer") and self.blocks_for_life > self.num_usable_blocks:
+            raise ValueError(
+                f"max_model_len is {self.max_model_len}, {self.batch_policy} reserves {self.blocks_for_life} blocks "
+                f"for each request and num_usable_blocks is {self.num_usable_blocks}"
+            )
+        if self.router == "lor":
+            raise ValueError("router 'lor' counts waiting requests only and exists under parity; use least_outstanding")

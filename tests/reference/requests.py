@@ -14,10 +14,11 @@ class Request:
         output_tokens: O, at least 1: it stops when it has produced that many.
         generated_tokens: Output tokens processed so far.
         computed_tokens: C, tokens whose KV is written or scheduled to be written.
-        prefill_tokens: Known tokens at the last admission, which prefill chunks must compute before it decodes.
+        prefill_tokens: Known tokens at the last admission, which prefill chunks must compute before it decodes; the
+            policies of VIDUR.md set it when the request joins the queue.
         blocks: Ids of the KV blocks it holds, in the order of its tokens.
         replica: Where the router sent it.
-        scheduled_s: Start of the first iteration that held it.
+        scheduled_s: When the first batch that held it was formed.
         preemptions: How often it was preempted.
         token_times_s: When each output token came.
         last_token_iteration: Number, within its replica, of the iteration that gave the latest token.

@@ -9,16 +9,18 @@ class BatchRecord:
 
     Attributes:
         replica: Where it ran.
-        start_s: When the batch was formed and started.
-        end_s: When it ended.
+        start_s: When the batch was formed; with one stage it starts at once.
+        end_s: When it left the last stage.
         num_tokens: All tokens.
         num_sequences: All requests.
         num_decodes: Requests that decode.
         decode_kv: KV tokens the decodes read together, the ones being written included.
         chunks: (request id, history, tokens) of each prefill chunk, in batch order.
         blocks_used: KV blocks held once the batch had its blocks.
-        preempted: Ids of the requests preempted while the batch was formed, in the order of preemption.
+        preempted: Ids of the requests preempted while the batch was formed, in the order of preemption; with stages
+            also those preempted in attempts since the batch before that led to none.
         members: (request id, tokens) of each request, in batch order.
+        stage_times: When it started and ended on each stage; empty with one stage, where start_s and end_s say it.
     """
 
     replica: int
@@ -32,6 +34,7 @@ class BatchRecord:
     blocks_used: int
     preempted: list[int]
     members: list[tuple[int, int]]
+    stage_times: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -41,7 +44,7 @@ class ReplicaResult:
     Attributes:
         replica: Its id.
         iterations: Number of iterations.
-        busy_s: Sum of their durations, added in order.
+        busy_s: Sum of their durations on all stages, added batch by batch, in each stage by stage.
         token_gaps_s: Every gap between two tokens of a request, as they occurred (time between tokens).
         batches: Its iterations, in order.
     """
@@ -59,7 +62,7 @@ class RequestResult:
 
     Attributes:
         replica: Where it ran.
-        scheduled_s: Start of the first iteration that held it, kept through preemptions.
+        scheduled_s: When the first batch that held it was formed, kept through preemptions.
         first_token_s: When its first output token came.
         completed_s: When its last output token came.
         preemptions: How often it was preempted.

@@ -1,27 +1,79 @@
-"""Which replica gets a request. A router is asked once per request, in the order of arrival."""
+"""Which replica gets a request. A router is asked once per request, in the order of arrival.
+
+Where requests arrive together, each is assigned before the next is routed. Every completion and every batch before that
+time counts, and so does every completion at that very time; no batch is formed at it before all are routed.
+"""
 
 from collections.abc import Sequence
 
+from reference.config import ReferenceConfig
 from reference.engine import SynchronousEngine
+from reference.requests import Request
 
 
 class RoundRobin:
     """The i-th request goes to replica i mod R."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: ReferenceConfig) -> None:
         """Start at replica 0."""
         self._num_routed = 0
 
-    def choose(self, engines: Sequence[SynchronousEngine]) -> int:
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
         """Id of the replica for the next request."""
         chosen = self._num_routed % len(engines)
         self._num_routed += 1
         return chosen
 
 
+class Random:
+    """The replica that somebody else drew for this request, so that no generator has to be matched."""
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Take the draws from the configuration."""
+        self._choices = config.router_choices
+
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+        """Id of the replica for the next request."""
+        return self._choices[request.request_id]
+
+
 class LeastOutstanding:
     """The replica with the fewest assigned and not completed requests; of equals the lowest id."""
 
-    def choose(self, engines: Sequence[SynchronousEngine]) -> int:
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Nothing to keep."""
+
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
         """Id of the replica for the next request."""
         return min(range(len(engines)), key=lambda replica: (engines[replica].outstanding, replica))
+
+
+class LeastOutstandingTokens:
+    """The replica with the fewest tokens, prompts and outputs, of not completed requests; of equals the lowest id.
+
+    A request counts with all its P + O tokens until it completes.
+    """
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Nothing to keep."""
+
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+        """Id of the replica for the next request."""
+        return min(range(len(engines)), key=lambda replica: (engines[replica].outstanding_tokens, replica))
+
+
+class LeastKv:
+    """The replica that holds the fewest KV blocks; of equals the one with the fewest outstanding requests, then id.
+
+    Requests that wait hold none, so without the second key a burst would go to one replica.
+    """
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Nothing to keep."""
+
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+        """Id of the replica for the next request."""
+        return min(range(len(engines)), key=lambda i: (engines[i].kv_blocks, engines[i].outstanding, i))
+
+
+Router = RoundRobin | Random | LeastOutstanding | LeastOutstandingTokens | LeastKv

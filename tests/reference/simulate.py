@@ -5,10 +5,16 @@ from collections.abc import Sequence
 
 from reference.config import ReferenceConfig
 from reference.engine import SynchronousEngine
+from reference.faster_transformer import FasterTransformer
+from reference.lightllm import LightLlm
+from reference.orca import Orca
 from reference.requests import Request
 from reference.results import BatchRecord, ReferenceResult, ReplicaResult, RequestResult
-from reference.routing import LeastOutstanding, RoundRobin
+from reference.routing import LeastKv, LeastOutstanding, LeastOutstandingTokens, Random, RoundRobin, Router
+from reference.sarathi import Sarathi
 from reference.tables import ReferenceTables
+from reference.vidur_policy import VidurPolicy
+from reference.vllm_v0 import VllmV0
 from reference.vllm_v1 import VllmV1
 
 __all__ = [
@@ -23,49 +29,65 @@ __all__ = [
     "simulate",
 ]
 
-BATCH_POLICIES = {"vllm_v1": VllmV1}
-ROUTERS: dict[str, type[RoundRobin] | type[LeastOutstanding]] = {
+BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1]] = {
+    "vllm_v1": VllmV1,
+    "vllm_v0": VllmV0,
+    "sarathi": Sarathi,
+    "orca": Orca,
+    "faster_transformer": FasterTransformer,
+    "lightllm": LightLlm,
+}
+ROUTERS: dict[str, type[Router]] = {
     "round_robin": RoundRobin,
+    "random": Random,
     "least_outstanding": LeastOutstanding,
+    "least_outstanding_tokens": LeastOutstandingTokens,
+    "least_kv": LeastKv,
 }
 
 
 def simulate(
-    requests: Sequence[tuple[float, int, int]], tables: ReferenceTables, config: ReferenceConfig
+    requests: Sequence[tuple[float, int, int]],
+    tables: ReferenceTables | Sequence[ReferenceTables],
+    config: ReferenceConfig,
 ) -> ReferenceResult:
     """Simulate a workload token by token.
 
     Args:
         requests: (arrival in seconds, prompt tokens, output tokens) of each request, in any order.
-        tables: Seconds of one iteration.
+        tables: Seconds of one iteration on a stage: one for all stages, or one for each.
         config: The replicas, their batch policy and the router.
 
     Returns:
         Times of every request in the order of `requests`, and what each replica did.
 
     Raises:
-        ValueError: A request is malformed or can never fit, or an iteration lies beyond the tables.
-        AssertionError: A bug: more iterations than can be needed, or none possible.
+        ValueError: A request is malformed or can never fit, or an iteration lies beyond the tables, or parity is set,
+            which `reference.vidur.simulate_vidur` is for.
+        AssertionError: A bug: more iterations than can be needed, or none possible, or KV blocks left over.
     """
+    if config.parity is not None:
+        raise ValueError(f"parity is {config.parity!r}, simulate_vidur() runs that")
     records = [
         Request(request_id, float(arrival_s), int(prompt_tokens), int(output_tokens))
         for request_id, (arrival_s, prompt_tokens, output_tokens) in enumerate(requests)
     ]
+    policies = [BATCH_POLICIES[config.batch_policy](config) for _ in range(config.replicas)]
     for request in records:
         _check(request, config)
-    engines = [
-        SynchronousEngine(replica, BATCH_POLICIES[config.batch_policy](config), tables)
-        for replica in range(config.replicas)
-    ]
-    router = ROUTERS[config.router]()
+        policies[0].check(request)
+    engines = [SynchronousEngine(replica, policy, tables, config) for replica, policy in enumerate(policies)]
+    router = ROUTERS[config.router](config)
     # Advancing to the arrival leaves every replica with its completions at that very time counted and, if it is free
     # then, with no batch formed: the requests that arrive together are all routed before the next batch.
     for request in sorted(records, key=lambda request: (request.arrival_s, request.request_id)):
         for engine in engines:
             engine.advance_to(request.arrival_s)
-        engines[router.choose(engines)].assign(request)
+        engines[router.choose(engines, request)].assign(request)
     for engine in engines:
         engine.advance_to(math.inf)
+        if engine.kv_blocks > 0:
+            raise AssertionError(f"replica {engine.replica} never freed {engine.kv_blocks} KV blocks")
     return ReferenceResult([_request_result(request) for request in records], [engine.result for engine in engines])
 
 

@@ -1,4 +1,4 @@
-"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4): first come first served, synchronous, no prefix cache.
+"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4 and 8): FCFS, synchronous, no prefix cache.
 
 R.1, R.2, ... and W.1, W.2, ... in the comments are the numbered steps of the two passes of VLLM.md part 1.
 """
@@ -14,11 +14,19 @@ from reference.requests import Request
 class VllmV1:
     """Chooses the requests of each iteration and owns the KV blocks; knows no clock.
 
+    With stages (VLLM.md part 8, async off) a request in flight stays in the running list: a decode whose token is in
+    flight has nothing to compute and is skipped, a prefill may have its next chunk in the next micro-batch. A request
+    preempted while its token is in flight still gets it, and leaves the queue if it was its last. Neither B nor M is
+    divided.
+
     Attributes:
         pool: The KV blocks.
         waiting: Requests not admitted, the next one first.
         running: Admitted requests in the order of admission.
     """
+
+    schedules_on_arrival = False
+    """An engine that found nothing to schedule waits for its oldest micro-batch (VLLM.md part 4, step 3)."""
 
     def __init__(self, config: ReferenceConfig) -> None:
         """Start with no request and all blocks free."""
@@ -30,23 +38,27 @@ class VllmV1:
         self._max_model_len = config.max_model_len
         self._long_prefill_token_threshold = config.long_prefill_token_threshold
         self._full_sequence_gate = config.full_sequence_gate
+        self._num_stages = config.num_stages
 
     @property
     def has_unfinished(self) -> bool:
         """Whether any request waits or runs."""
         return bool(self.waiting or self.running)
 
-    @staticmethod
-    def iteration_bound(request: Request) -> int:
+    def iteration_bound(self, request: Request) -> int:
         """Iterations that a request adds at most to its replica: the sum over its requests bounds all iterations.
 
         Proof. Charge each iteration to running[0] as it is after schedule(). It exists: with an empty running list all
         blocks are free, and the head of the queue fits because P + O - 1 <= N * b. It computes n >= 1 tokens: it is
         the first to draw on the budget, and the victims of its allocation are taken from the other end, so it would
         be preempted only if it did not fit alone. Hence it stays running[0] until it finishes, and that
-        is after it has computed P + O - 1 tokens.
+        is after it has computed P + O - 1 tokens. With p stages it may be in flight, but of p iterations in a row
+        one holds it.
         """
-        return request.stored_tokens
+        return self._num_stages * request.stored_tokens
+
+    def check(self, request: Request) -> None:
+        """Nothing beyond what simulate() refuses."""
 
     def add(self, request: Request) -> None:
         """Append an arrived request to the queue."""
@@ -68,12 +80,16 @@ class VllmV1:
         Returns:
             The members that got a token, in batch order.
         """
-        producers = [member for member in batch.members if member.yields_token]
-        for member in producers:
+        producers = []
+        for member in batch.members:
+            # A slot of a request that finished while it ran is dropped.
+            if not member.yields_token or member.request.finished:
+                continue
+            producers.append(member)
             member.request.generated_tokens += 1
             if member.request.finished:
                 self._release(member.request)
-                self.running.remove(member.request)
+                (self.running if member.request in self.running else self.waiting).remove(member.request)
         return producers
 
     def _schedule_running(self, batch: Batch, budget: int) -> int:
@@ -81,11 +97,14 @@ class VllmV1:
         index = 0
         while index < len(self.running) and budget > 0:
             request = self.running[index]
-            # R.2; nothing is in flight between synchronous iterations, so there is always something to compute.
+            # R.2
             tokens = self._limited(request.known_tokens - request.computed_tokens)
             tokens = min(tokens, budget, self._max_model_len - 1 - request.computed_tokens)
             if tokens < 1:
-                raise AssertionError(f"running request {request.request_id} has nothing to compute")
+                if self._num_stages == 1:
+                    raise AssertionError(f"running request {request.request_id} has nothing to compute")
+                index += 1
+                continue
             # R.3 and R.4
             while (need := self._missing_blocks(request, tokens)) > self.pool.num_free:
                 victim = self.running.pop()

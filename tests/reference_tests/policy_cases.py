@@ -1,0 +1,66 @@
+"""Small crowded replicas under every batch policy, stage count and router."""
+
+import math
+
+from hypothesis import strategies as st
+from reference.simulate import BATCH_POLICIES, ReferenceConfig
+from reference_tests.builders import build_tables
+
+Case = tuple[ReferenceConfig, list[tuple[float, int, int]]]
+
+PAPER_POLICIES = ("vllm_v0", "sarathi", "orca", "faster_transformer", "lightllm")
+ROUTERS = ("round_robin", "random", "least_outstanding", "least_outstanding_tokens", "least_kv")
+LONGEST = 24
+MOST_REQUESTS = 12
+
+UNEVEN = build_tables(
+    token=lambda n: 0.1 + math.sqrt(n) / 7,
+    sequence=lambda n: math.log1p(n) / 3,
+    decode=lambda n, kv: (n * 0.01 + math.sqrt(kv)) / 11,
+    prefill=lambda h, c: (c + 0.3) * (h + 0.7) / 997,
+    max_tokens=LONGEST * MOST_REQUESTS,
+)
+"""Durations with all bits set, large enough for every batch of these cases."""
+
+CONSTANT = build_tables(token=lambda _: 1.0, max_tokens=LONGEST * MOST_REQUESTS)
+"""Every stage takes one second."""
+
+
+@st.composite
+def cases(draw: st.DrawFn, policies: tuple[str, ...] = tuple(BATCH_POLICIES), max_stages: int = 4) -> Case:
+    """A replica with room for the longest request and little more, and a workload that fits it."""
+    policy = draw(st.sampled_from(policies))
+    longest = draw(st.integers(2, LONGEST))
+    lightllm = policy == "lightllm"
+    num_stages = 1 if lightllm else draw(st.integers(1, max_stages))
+    max_num_seqs = num_stages + draw(st.integers(0, 5))
+    block_size = 1 if lightllm else draw(st.integers(1, 4))
+    blocks = -(-longest // block_size) + 1 + draw(st.sampled_from([0, 0, 1, 2, 5, 20]))
+    least_budget = {"vllm_v1": max_num_seqs, "sarathi": 1}.get(policy, longest)
+    watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
+    num_requests = draw(st.integers(1, MOST_REQUESTS))
+    replicas = draw(st.integers(1, 3))
+    config = ReferenceConfig(
+        batch_policy=policy,
+        # As many blocks on top as the watermark takes from them.
+        num_usable_blocks=math.ceil(blocks / (1 - watermark)) + 1,
+        block_size=block_size,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=least_budget + draw(st.sampled_from([0, 1, 4, 30])),
+        max_model_len=longest,
+        watermark_blocks_fraction=watermark,
+        max_waiting_iterations=draw(st.integers(0, 3)),
+        num_stages=num_stages,
+        send_latency_s=draw(st.sampled_from([0.0, 0.25])),
+        send_s_per_token=draw(st.sampled_from([0.0, 0.03125])),
+        replicas=replicas,
+        router=draw(st.sampled_from(ROUTERS)),
+        router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),
+    )
+    gap = draw(st.sampled_from([0, 1, 8, 40]))
+    requests = []
+    for _ in range(num_requests):
+        total = draw(st.integers(2, longest))
+        prompt = draw(st.integers(1, total - 1))
+        requests.append((draw(st.integers(0, gap * MOST_REQUESTS)) / 8, prompt, total - prompt))
+    return config, requests
