@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fastsim.errors import ConfigError
-from fastsim.options import ENGINES, ROUTERS, SCHEDULERS, as_table, boolean, choose, integer, number
+from fastsim.options import ENGINES, ROUTERS, as_table, boolean, choose, integer, number
+from fastsim.schedulers import SCHEDULERS
 
 _CHOICES: dict[str, Mapping[str, type]] = {"scheduler": SCHEDULERS, "router": ROUTERS}
 #: Fields that have one legal value until their part of the simulator is there.
@@ -87,7 +88,7 @@ class SimulationConfig:
             )
         if self.engine not in ENGINES:
             raise ConfigError("engine", self.engine, "is not known", f"choose one of {', '.join(sorted(ENGINES))}")
-        self.batch_policy.check(self.max_model_len)
+        self.batch_policy.check(self.max_model_len, self.block_size)
         choose("router", ROUTERS, self.router, self.router_options)
 
     def _read(self, name: str, annotation: object) -> None:

@@ -1,7 +1,7 @@
-"""The choices of a configuration: one small frozen dataclass per batch policy, router and engine, selected by name.
+"""The choices of a configuration: one small frozen dataclass per router and engine, selected by name.
 
-A choice also says where its compiled part is, so that adding one touches its kernel file and this list. Nothing here
-imports numba: the command line lists the choices without it.
+Batch policies are in `fastsim.schedulers`. A choice also says where its compiled part is, so that adding one touches
+its kernel file and one list. Nothing here imports numba: the command line lists the choices without it.
 """
 
 import contextlib
@@ -10,61 +10,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from fastsim.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class VllmV1:
-    """vLLM's V1 scheduler, synchronous, without prefix caching; the names are vLLM's own.
-
-    Attributes:
-        max_num_seqs: most requests running at a time.
-        max_num_batched_tokens: most tokens in one iteration.
-        long_prefill_token_threshold: longest prefill chunk, 0 for no limit.
-        scheduler_reserve_full_isl: admit a request only if all its known tokens fit into free blocks (vLLM >= 0.19).
-        enable_chunked_prefill: cut a prompt that exceeds what is left of max_num_batched_tokens.
-    """
-
-    kernel: ClassVar[str] = "vllm_v1:schedule"
-
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 2048
-    long_prefill_token_threshold: int = 0
-    scheduler_reserve_full_isl: bool = True
-    enable_chunked_prefill: bool = True
-
-    def check(self, max_model_len: int) -> None:
-        """Refuse what the engine refuses at its start.
-
-        Args:
-            max_model_len: longest request [tokens].
-
-        Raises:
-            ConfigError: a limit below 1, or limits that contradict each other.
-        """
-        for name in ("max_num_seqs", "max_num_batched_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"scheduler.{name}", getattr(self, name), "admits nothing", "give 1 or more")
-        if self.long_prefill_token_threshold < 0:
-            raise ConfigError(
-                "scheduler.long_prefill_token_threshold",
-                self.long_prefill_token_threshold,
-                "is negative",
-                "give a number of tokens, or 0 for no limit",
-            )
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise ConfigError(
-                "scheduler.max_num_batched_tokens",
-                self.max_num_batched_tokens,
-                f"is less than max_num_seqs = {self.max_num_seqs}, so a decode could be left out of every iteration",
-                f"give {self.max_num_seqs} or more, or lower max_num_seqs",
-            )
-        if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
-            raise ConfigError(
-                "scheduler.max_num_batched_tokens",
-                self.max_num_batched_tokens,
-                f"is less than max_model_len = {max_model_len} without chunked prefill: a long prompt could never run",
-                f"give {max_model_len} or more, or enable chunked prefill",
-            )
 
 
 @dataclass(frozen=True)
@@ -84,12 +29,50 @@ class LeastOutstanding:
 
 
 @dataclass(frozen=True)
+class LeastOutstandingTokens:
+    """The replica with the fewest prompt and output tokens of requests not completed, the lowest number of equals."""
+
+    kernel: ClassVar[str] = "routing:least_outstanding_tokens"
+    reads_replicas: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class LeastKv:
+    """The replica with the fewest KV blocks in use, of equals that with the fewest requests."""
+
+    kernel: ClassVar[str] = "routing:least_kv"
+    reads_replicas: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Random:
+    """Any replica, each as likely; drawn from the configuration's seed."""
+
+    kernel: ClassVar[str] = "routing:random"
+    reads_replicas: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class PowerOfTwo:
+    """Of two replicas drawn at random that with the fewer requests waiting or running."""
+
+    kernel: ClassVar[str] = "routing:power_of_two"
+    reads_replicas: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class Ideal:
     """No time passes outside the GPU: no CPU time per iteration, no graph padding, synchronous scheduling."""
 
 
-SCHEDULERS: Mapping[str, type] = {"vllm_v1": VllmV1}
-ROUTERS: Mapping[str, type] = {"round_robin": RoundRobin, "least_outstanding": LeastOutstanding}
+ROUTERS: Mapping[str, type] = {
+    "least_kv": LeastKv,
+    "least_outstanding": LeastOutstanding,
+    "least_outstanding_tokens": LeastOutstandingTokens,
+    "power_of_two": PowerOfTwo,
+    "random": Random,
+    "round_robin": RoundRobin,
+}
 ENGINES: Mapping[str, type] = {"ideal": Ideal}
 
 

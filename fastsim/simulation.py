@@ -11,16 +11,15 @@ import numpy as np
 
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
-from fastsim.options import ROUTERS, SCHEDULERS
+from fastsim.options import ROUTERS
 from fastsim.result import SimulationResult
+from fastsim.schedulers import SCHEDULERS, Pool
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
     from fastsim.kernel.state import State
     from traces import Workload
 
-#: vLLM keeps block 0 as the null block and never gives it out.
-NULL_BLOCKS = 1
 _FIRST_BATCH_LOG_ROWS = 1 << 16
 
 
@@ -48,12 +47,12 @@ def simulate(
     from estimators import load_device, load_model
 
     model, device = load_model(config.model), load_device(config.device)
-    num_blocks = usable_blocks(config, model, device)
-    check_requests(config, workload, num_blocks)
+    pool = memory_pool(config, model, device)
+    check_requests(config, workload, pool)
     if tables is None:
         tables = tables_for(config)
-    check_tables(config, tables, num_blocks)
-    return _run(config, workload, tables, model, device, num_blocks)
+    check_tables(config, tables, pool)
+    return _run(config, workload, tables, model, device, pool)
 
 
 def simulate_many(
@@ -81,48 +80,58 @@ def simulate_many(
         return list(pool.map(lambda pair: simulate(*pair), pairs))
 
 
-def usable_blocks(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> int:
-    """KV blocks that requests can hold: those of the engine less the null block.
+def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> Pool:
+    """The KV blocks that the requests of a replica can hold: those of the engine less what it keeps for itself.
 
     Raises:
         ConfigError: the model does not fit, or no block is left.
     """
-    if config.num_kv_blocks is None:
+    kept = config.batch_policy.null_blocks
+    num_blocks = config.num_kv_blocks
+    if num_blocks is None:
         from fastsim.memory import plan_memory
 
-        return plan_memory(config, model, device).num_blocks - NULL_BLOCKS
-    if config.num_kv_blocks <= NULL_BLOCKS:
-        raise ConfigError("num_kv_blocks", config.num_kv_blocks, "leaves none beside the null block", "give 2 or more")
-    return config.num_kv_blocks - NULL_BLOCKS
+        num_blocks = plan_memory(config, model, device).num_blocks
+    elif num_blocks <= kept:
+        raise ConfigError("num_kv_blocks", num_blocks, "leaves none beside the null block", f"give {kept + 1} or more")
+    return Pool(num_blocks - kept, config.block_size, config.max_model_len)
 
 
-def check_requests(config: SimulationConfig, workload: "Workload", num_blocks: int) -> None:
+def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -> None:
     """Refuse requests that could never complete.
 
     Raises:
-        ConfigError: a request is longer than max_model_len or than all usable KV blocks.
+        ConfigError: a request is longer than max_model_len or than all usable KV blocks, or the batch policy could
+            never admit it.
     """
-    lengths = workload.prompt_tokens + workload.output_tokens
-    longest = int(np.argmax(lengths))
-    length = int(lengths[longest])
-    what = (
-        f"is shorter than request {longest} ({workload.prompt_tokens[longest]} prompt + "
-        f"{workload.output_tokens[longest]} output tokens)"
-    )
-    if length > config.max_model_len:
-        raise ConfigError(
-            "max_model_len", config.max_model_len, what, f"give {length} or more, or shorten the requests"
-        )
+    prompt, output = workload.prompt_tokens, workload.output_tokens
+    longest = int(np.argmax(prompt + output))
+    length = int(prompt[longest] + output[longest])
+    what = f"is shorter than {_request(workload, longest)}"
+    if length > pool.max_model_len:
+        raise ConfigError("max_model_len", pool.max_model_len, what, f"give {length} or more")
+    more_memory = "more GPU memory (gpu_memory_utilization, tensor_parallel)"
     # The last output token is never written.
-    if length - 1 > num_blocks * config.block_size:
-        capacity = num_blocks * config.block_size
-        needed = -(-(length - 1) // config.block_size) + NULL_BLOCKS
+    if length - 1 > pool.num_blocks * pool.block_size:
+        kept = config.batch_policy.null_blocks
         raise ConfigError(
             "num_kv_blocks",
-            config.num_kv_blocks if config.num_kv_blocks is not None else num_blocks + NULL_BLOCKS,
-            f"holds {capacity} tokens, which {what}",
-            f"give {needed} or more, or more GPU memory (gpu_memory_utilization, tensor_parallel)",
+            pool.num_blocks + kept,
+            f"holds {pool.num_blocks * pool.block_size} tokens, which {what}",
+            f"give {pool.blocks(length - 1) + kept} or more, or {more_memory}",
         )
+    never = config.batch_policy.never_fits(prompt, output, pool)
+    if never.any():
+        raise ConfigError(
+            "scheduler",
+            config.scheduler,
+            f"could never run {_request(workload, int(np.argmax(never)))} with {pool.num_blocks} KV blocks",
+            f"raise its limits, or give {more_memory}",
+        )
+
+
+def _request(workload: "Workload", i: int) -> str:
+    return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
 def tables_for(config: SimulationConfig) -> "IterationTables":
@@ -135,15 +144,15 @@ def tables_for(config: SimulationConfig) -> "IterationTables":
     from estimators import IterationTables, load_device, load_model
 
     model, device = load_model(config.model), load_device(config.device)
-    limits = config.batch_policy
+    pool = memory_pool(config, model, device)
     return IterationTables.build(
         model=model,
         device=device,
         tp=config.tensor_parallel,
         dtype=config.dtype,
-        max_tokens=limits.max_num_batched_tokens,
-        max_sequences=limits.max_num_seqs,
-        max_kv=usable_blocks(config, model, device) * config.block_size,
+        max_tokens=config.batch_policy.most_tokens(pool),
+        max_sequences=config.batch_policy.max_num_seqs,
+        max_kv=pool.num_blocks * pool.block_size,
         max_model_len=config.max_model_len,
     )
 
@@ -158,22 +167,21 @@ def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
     return kernel.run, policies(scheduler.kernel, router.kernel)
 
 
-def check_tables(config: SimulationConfig, tables: "IterationTables", num_blocks: int) -> None:
+def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool) -> None:
     """Refuse tables that a run could read beyond their end.
 
     Raises:
         ConfigError: naming the axis that is too short.
     """
-    limits, layout = config.batch_policy, tables.layout
+    policy, layout = config.batch_policy, tables.layout
     equivalent = tables.prefill_rule == "equivalent_chunk"
+    tokens, kv = policy.most_tokens(pool), pool.num_blocks * pool.block_size
     needed = {
-        "max_tokens": limits.max_num_batched_tokens,
-        "max_sequences": limits.max_num_seqs,
-        "max_kv": min(num_blocks * config.block_size, limits.max_num_seqs * config.max_model_len),
-        "max_chunk": limits.max_num_batched_tokens
-        if equivalent
-        else min(limits.max_num_batched_tokens, config.max_model_len),
-        "max_history": num_blocks * config.block_size if equivalent else config.max_model_len,
+        "max_tokens": tokens,
+        "max_sequences": policy.max_num_seqs,
+        "max_kv": min(kv, policy.max_num_seqs * pool.max_model_len),
+        "max_chunk": tokens if equivalent else min(tokens, pool.max_model_len),
+        "max_history": kv if equivalent else pool.max_model_len,
     }
     for axis, least in needed.items():
         if getattr(layout, axis) < least:
@@ -191,7 +199,7 @@ def _run(
     tables: "IterationTables",
     model: "ModelSpec",
     device: "DeviceSpec",
-    num_blocks: int,
+    pool: Pool,
 ) -> SimulationResult:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
@@ -203,10 +211,11 @@ def _run(
         workload,
         tables.layout,
         tables.prefill_rule,
-        limits=vars(config.batch_policy),
+        limits=config.batch_policy.limits(pool),
         num_replicas=config.replicas,
-        num_blocks=num_blocks,
-        block_size=config.block_size,
+        num_blocks=pool.num_blocks,
+        block_size=pool.block_size,
+        seed=config.seed,
         router_reads_replicas=ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
     )

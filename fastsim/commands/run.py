@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 from fastsim.commands.parsing import Parser, flag, progress, split_options
 from fastsim.config import SimulationConfig, read_toml
 from fastsim.errors import ConfigError
-from fastsim.options import ENGINES, ROUTERS, SCHEDULERS, integer, number
+from fastsim.options import ENGINES, ROUTERS, integer, number
+from fastsim.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from estimators import IterationTables

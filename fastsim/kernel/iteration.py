@@ -1,6 +1,6 @@
 """One replica's iterations: starting one, finishing it, and leaping over those in which nothing happens."""
 
-from fastsim.kernel.blocks import blocks_to_decode
+from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import complete, complete_due, join_decodes
@@ -12,9 +12,10 @@ from fastsim.kernel.tables import along_row, base_time, decode_time, locate, pre
 def start(requests, replica, integers, tables):
     """Start the iteration that the batch policy has formed: its duration is known from here on."""
     prefill_s = prefill_time(tables, replica, requests, integers)
-    num_tokens = replica.num_decodes + replica.chunk_tokens
-    num_sequences = replica.num_decodes + replica.num_prefills
-    decode_s = decode_time(tables, replica, replica.num_decodes, replica.decode_kv)
+    decodes = replica.num_decodes * replica.decodes_run
+    num_tokens = decodes + replica.chunk_tokens
+    num_sequences = decodes + replica.num_chunks
+    decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
     replica.iteration_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s
     replica.in_flight = 1
     replica.peak_batch_tokens = max(replica.peak_batch_tokens, num_tokens)
@@ -23,18 +24,45 @@ def start(requests, replica, integers, tables):
 
 @jit()
 def finish(requests, replica, integers):
-    """Finish the iteration in flight: every decode has one more token, complete chunks have their next one."""
+    """Finish the iteration in flight: every decode in it has one more token, complete prefills have their next one."""
     seconds = replica.iteration_s
-    iteration = replica.iteration
-    count(replica, integers, seconds)
-    replica.clock_s += seconds
-    replica.decode_kv += replica.num_decodes
-    replica.iteration = iteration + 1
     replica.in_flight = 0
-    if integers[replica.calendar + (iteration & replica.calendar_mask)] != NONE:
-        replica.batch_may_change = 1
-        complete_due(requests, replica, integers, iteration)
+    if replica.num_prefills == 0 and replica.num_fresh == 0 and replica.last_step_end_s == replica.clock_s:
+        finish_step(requests, replica, integers, seconds)
+        return
+    count(replica, seconds)
+    replica.running_seconds += replica.num_chunks * seconds
+    replica.prefill_tokens += replica.chunk_tokens
+    if replica.decodes_run:
+        count_decodes(replica, seconds)
+        count_gaps(requests, replica, integers, seconds)
+        replica.clock_s += seconds
+        advance_decodes(requests, replica, integers)
+    else:
+        replica.clock_s += seconds
     finish_chunks(requests, replica, integers)
+
+
+@jit()
+def finish_step(requests, replica, integers, seconds):
+    """Finish an iteration of decodes alone whose last tokens all came at the clock: what `finish` does, but shorter."""
+    count(replica, seconds)
+    count_decodes(replica, seconds)
+    count_gap(replica, integers, seconds, replica.num_decodes)
+    replica.clock_s += seconds
+    advance_decodes(requests, replica, integers)
+
+
+@jit()
+def advance_decodes(requests, replica, integers):
+    """Give every decode its token at the clock, and complete those for which it is the last."""
+    step = replica.step
+    replica.decode_kv += replica.num_decodes
+    replica.step = step + 1
+    replica.last_step_end_s = replica.clock_s
+    if integers[replica.calendar + (step & replica.calendar_mask)] != NONE:
+        replica.batch_may_change = 1
+        complete_due(requests, replica, integers, step)
 
 
 @jit()
@@ -51,23 +79,56 @@ def finish_chunks(requests, replica, integers):
             integers[kept] = i
             kept += 2
     replica.num_prefills = (kept - replica.prefills) // 2
+    replica.num_chunks = 0
     replica.chunk_tokens = 0
 
 
 @jit()
-def count(replica, integers, seconds):
-    """Add the iteration in flight to the replica's sums, before anything of it is finished."""
-    replica.peak_blocks = max(replica.peak_blocks, replica.num_blocks - replica.free_blocks)
-    replica.peak_decode_kv = max(replica.peak_decode_kv, replica.decode_kv)
+def count(replica, seconds):
+    """Add an iteration to the replica's sums, before anything of it is finished."""
+    used = replica.num_blocks - replica.free_blocks
+    replica.iteration += 1
+    replica.peak_blocks = max(replica.peak_blocks, used)
     replica.busy_s += seconds
-    replica.block_seconds += (replica.num_blocks - replica.free_blocks) * seconds
-    replica.running_seconds += (replica.num_decodes + replica.num_prefills) * seconds
-    replica.prefill_tokens += replica.chunk_tokens
-    if replica.num_decodes > 0:
-        replica.decode_tokens += replica.num_decodes
-        replica.attention_pairs += replica.decode_kv
-        replica.tbt_sum_s += replica.num_decodes * seconds
-        integers[bucket(seconds)] += replica.num_decodes
+    replica.block_seconds += used * seconds
+
+
+@jit()
+def count_decodes(replica, seconds):
+    """Add the decodes of an iteration to the replica's sums."""
+    replica.running_seconds += replica.num_decodes * seconds
+    replica.decode_tokens += replica.num_decodes
+    replica.attention_pairs += replica.decode_kv
+    replica.peak_decode_kv = max(replica.peak_decode_kv, replica.decode_kv)
+
+
+@jit()
+def count_gaps(requests, replica, integers, seconds):
+    """Count the times between tokens of a decode step that starts at the replica's clock.
+
+    A gap is the step's duration where the last token came at its start, and else the difference of the clocks.
+    """
+    for k in range(replica.num_fresh):
+        count_gap(replica, integers, since(replica, requests[integers[replica.fresh + k]].last_token_s, seconds), 1)
+    others = replica.num_decodes - replica.num_fresh
+    replica.num_fresh = 0
+    if others > 0:
+        count_gap(replica, integers, since(replica, replica.last_step_end_s, seconds), others)
+
+
+@jit()
+def since(replica, last_token_s, seconds):
+    """Time from a decode's last token to the end of the step that starts at the replica's clock [s]."""
+    if last_token_s == replica.clock_s:
+        return seconds
+    return replica.clock_s + seconds - last_token_s
+
+
+@jit()
+def count_gap(replica, integers, gap_s, decodes):
+    """Count one time between tokens, of some decodes."""
+    integers[bucket(gap_s)] += decodes
+    replica.tbt_sum_s += decodes * gap_s
 
 
 @jit()
@@ -77,12 +138,11 @@ def finish_prefill(requests, replica, integers, i):
     if request.generated == 0:
         request.first_token_s = replica.clock_s
     else:
-        gap_s = replica.clock_s - request.last_token_s
-        integers[bucket(gap_s)] += 1
-        replica.tbt_sum_s += gap_s
+        count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
+    held = held_blocks(replica, request)
     request.generated += 1
     if request.generated == request.output_tokens:
-        complete(requests, replica, i, request.computed)
+        complete(requests, replica, i, held)
     else:
         join_decodes(requests, replica, integers, i)
 
@@ -99,15 +159,15 @@ def leap(requests, replica, integers, tables, until_s):
     row = replica.decode_table + decodes * replica.decode_stride
     while True:
         index, weight = locate(replica.decode_kv, replica.kv_bits)
-        replica.iteration_s = base + along_row(tables, row, index, weight)
-        if replica.clock_s + replica.iteration_s > until_s:
+        seconds = base + along_row(tables, row, index, weight)
+        if replica.clock_s + seconds > until_s or replica.num_fresh > 0 or replica.last_step_end_s != replica.clock_s:
+            replica.iteration_s = seconds
             replica.in_flight = 1
             return
-        finish(requests, replica, integers)
+        finish_step(requests, replica, integers, seconds)
         if replica.batch_may_change or replica.clock_s >= until_s:
             return
         needed = blocks_to_decode(replica, integers)
-        if needed > replica.free_blocks:
-            replica.batch_may_change = 1
+        if not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
             return
         replica.free_blocks -= needed

@@ -1,4 +1,4 @@
-"""The project's one jit decorator, and two bit tricks that Python spells differently from machine code.
+"""The project's one jit decorator, and three bit tricks that Python spells differently from machine code.
 
 All jit options live here. Compiled code is cached in a directory named by the hash of every kernel source, because
 numba does not notice an edit to a callee in another file and would silently run the old code.
@@ -62,6 +62,9 @@ def jit(signature=None):
     return decorate
 
 
+# The mixing function of splitmix64 (Steele et al., 2014) on 63 bits: its increment and its two multipliers.
+_MASK, _STEP, _FIRST, _SECOND = 2**63 - 1, 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB
+
 if DISABLED:
 
     def bit_length(x):
@@ -72,7 +75,16 @@ if DISABLED:
         """The 64 bits of the float x as an integer."""
         return int(np.float64(x).view(np.int64))
 
+    def draw(seed, counter, n):
+        """A number below n that depends on seed and counter >= 0 alone, so that no order of calls matters."""
+        x = (int(seed) + (int(counter) + 1) * _STEP) & _MASK
+        x = (x ^ (x >> 30)) * _FIRST & _MASK
+        x = (x ^ (x >> 27)) * _SECOND & _MASK
+        return (x ^ (x >> 31)) % int(n)
+
 else:
+    # Unsigned, because signed overflow is undefined in machine code.
+    _MASK64, _STEP64, _FIRST64, _SECOND64 = (np.uint64(x) for x in (_MASK, _STEP, _FIRST, _SECOND))
 
     @jit()
     def bit_length(x):
@@ -83,3 +95,11 @@ else:
     def float_bits(x):
         """The 64 bits of the float x as an integer."""
         return np.float64(x).view(np.int64)
+
+    @jit()
+    def draw(seed, counter, n):
+        """A number below n that depends on seed and counter >= 0 alone, so that no order of calls matters."""
+        x = (np.uint64(seed) + np.uint64(counter + 1) * _STEP64) & _MASK64
+        x = ((x ^ (x >> np.uint64(30))) * _FIRST64) & _MASK64
+        x = ((x ^ (x >> np.uint64(27))) * _SECOND64) & _MASK64
+        return np.int64((x ^ (x >> np.uint64(31))) % np.uint64(n))

@@ -2,7 +2,7 @@
 
 import math
 
-from fastsim.kernel.blocks import blocks_to_decode
+from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
@@ -63,6 +63,7 @@ def arrive(requests, replica, i):
     request.scheduled_s = request.first_token_s = request.completed_s = math.nan
     append_waiting(requests, replica, i)
     replica.outstanding += 1
+    replica.outstanding_tokens += request.prompt_tokens + request.output_tokens
 
 
 @jit()
@@ -102,9 +103,10 @@ def advance(state, tables, schedule, r, until_s):
 @jit()
 def form_batch(requests, replica, integers, schedule):
     """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
+    replica.preempted_now = 0
     needed = blocks_to_decode(replica, integers)
-    if replica.batch_may_change or needed > replica.free_blocks:
-        replica.preempted_now = 0
+    if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
+        replica.decodes_run = 1
         schedule(requests, replica, integers)
     else:
         replica.free_blocks -= needed
@@ -117,10 +119,11 @@ def log_batch(replica, r, cluster, batches):
     row.replica = r
     row.start_s = replica.clock_s
     row.end_s = replica.clock_s + replica.iteration_s
-    row.num_tokens = replica.num_decodes + replica.chunk_tokens
-    row.num_sequences = replica.num_decodes + replica.num_prefills
-    row.num_decodes = replica.num_decodes
+    decodes = replica.num_decodes * replica.decodes_run
+    row.num_tokens = decodes + replica.chunk_tokens
+    row.num_sequences = decodes + replica.num_chunks
+    row.num_decodes = decodes
     row.used_blocks = replica.num_blocks - replica.free_blocks
-    row.decode_kv = replica.decode_kv
+    row.decode_kv = replica.decode_kv * replica.decodes_run
     row.preempted = replica.preempted_now
     cluster.num_batches += 1

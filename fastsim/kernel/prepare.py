@@ -19,6 +19,7 @@ def new_state(
     num_blocks: int,
     block_size: int,
     router_reads_replicas: bool,
+    seed: int = 0,
     batch_log_rows: int = 0,
 ) -> State:
     """The state before the first arrival.
@@ -31,11 +32,13 @@ def new_state(
         num_replicas: number of replicas.
         num_blocks: usable KV blocks of each replica.
         block_size: tokens per block.
+        seed: of the routers that draw.
         router_reads_replicas: whether replicas must be brought to each arrival's time before it is routed.
         batch_log_rows: capacity of the batch log, 0 to keep none.
     """
     requests = new_requests(workload)
     replicas = records(REPLICA, num_replicas)
+    replicas["ask_step"] = np.iinfo(np.int64).max
     for name, value in limits.items():
         replicas[name] = value
     replicas["num_blocks"] = replicas["free_blocks"] = num_blocks
@@ -46,15 +49,20 @@ def new_state(
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each iteration once.
     ring = 1 << int(workload.output_tokens.max()).bit_length()
     prefills = 2 * int(limits["max_num_seqs"])
-    per_replica = ring + block_size + prefills
+    per_replica = ring + block_size + prefills + 3 * prefills // 2
     integers = np.zeros(NUM_BUCKETS + num_replicas * per_replica, np.int64)
     begin = NUM_BUCKETS + per_replica * np.arange(num_replicas)
     replicas["calendar"], replicas["calendar_mask"] = begin, ring - 1
     replicas["crossings"] = begin + ring
     replicas["prefills"] = begin + ring + block_size
+    replicas["fresh"] = begin + ring + block_size + prefills
+    replicas["by_left"] = begin + ring + block_size + 3 * prefills // 2
+    replicas["last_step_end_s"] = -1.0
+    replicas["decodes_run"] = 1
     for first in begin:
         integers[first : first + ring] = NONE
     cluster = records(CLUSTER, 1)
+    cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
     cluster["record_batches"] = batch_log_rows > 0
     # The head of a running list is never preempted for another's sake and gains a token in every iteration.

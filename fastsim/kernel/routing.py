@@ -4,7 +4,7 @@ Signature of every router: (requests, replicas, cluster, i) -> replica of reques
 `fastsim.options`, and finds them as they are at the arrival, completions at that very time included.
 """
 
-from fastsim.kernel.jit import jit
+from fastsim.kernel.jit import draw, jit
 
 
 @jit()
@@ -23,3 +23,42 @@ def least_outstanding(requests, replicas, cluster, i):
         if replicas[r].outstanding < replicas[best].outstanding:
             best = r
     return best
+
+
+@jit()
+def least_outstanding_tokens(requests, replicas, cluster, i):
+    """The replica with the fewest prompt and output tokens of requests not completed; the lowest number of equals."""
+    best = 0
+    for r in range(1, replicas.size):
+        if replicas[r].outstanding_tokens < replicas[best].outstanding_tokens:
+            best = r
+    return best
+
+
+@jit()
+def least_kv(requests, replicas, cluster, i):
+    """The replica with the fewest KV blocks in use; of equals that with the fewest requests, then the lowest number.
+
+    Without the second key a burst would go to one replica, as waiting requests hold no block.
+    """
+    best = 0
+    for r in range(1, replicas.size):
+        used = replicas[r].num_blocks - replicas[r].free_blocks
+        least = replicas[best].num_blocks - replicas[best].free_blocks
+        if used < least or (used == least and replicas[r].outstanding < replicas[best].outstanding):
+            best = r
+    return best
+
+
+@jit()
+def random(requests, replicas, cluster, i):
+    """Any replica, each as likely."""
+    return draw(cluster.seed, 2 * i, replicas.size)
+
+
+@jit()
+def power_of_two(requests, replicas, cluster, i):
+    """Of two replicas drawn at random that with the fewer requests waiting or running; the first of equals."""
+    first = draw(cluster.seed, 2 * i, replicas.size)
+    second = draw(cluster.seed, 2 * i + 1, replicas.size)
+    return second if replicas[second].outstanding < replicas[first].outstanding else first

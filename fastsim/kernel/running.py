@@ -1,7 +1,8 @@
 """What happens to a running request, and the sums over the decodes that each of these steps keeps true.
 
-A decode is never touched from the iteration it joins until it completes: its context is ``iteration - origin``, its
-last iteration is known when it joins, and its replica carries the number of decodes and the sum of their contexts.
+Iterations in which the decodes run are *decode steps*; a policy may let them stall. A decode is never touched from when
+it joins until it completes: its context is ``step - origin``, its last step is known when it joins, and its replica
+carries the number of decodes and the sum of their contexts.
 Running prefills are few; they are listed, in order of admission, with their chunk of the batch being formed:
 ``integers[replica.prefills + 2 * k]`` is the request and the next integer its chunk.
 All functions modify their arguments in place; ``replica`` is one REPLICA record.
@@ -9,7 +10,7 @@ All functions modify their arguments in place; ``replica`` is one REPLICA record
 
 import numpy as np
 
-from fastsim.kernel.blocks import blocks_of, crossing
+from fastsim.kernel.blocks import chunk_blocks, count_crossing, decode_needs_block, first_blocks, held_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import (
     append_running,
@@ -31,7 +32,8 @@ def admit(requests, replica, integers, num_tokens):
     request.phase = PREFILL
     if not request.scheduled_s >= 0.0:
         request.scheduled_s = replica.clock_s
-    replica.free_blocks -= blocks_of(num_tokens, replica)
+    request.computed = 0
+    replica.free_blocks -= first_blocks(replica, request, num_tokens)
     prefill = replica.prefills + 2 * replica.num_prefills
     integers[prefill] = i
     integers[prefill + 1] = num_tokens
@@ -40,33 +42,39 @@ def admit(requests, replica, integers, num_tokens):
 
 @jit()
 def join_decodes(requests, replica, integers, i):
-    """Let request i decode from the iteration ``replica.iteration`` on."""
+    """Let request i, which has just had a token, decode from the decode step ``replica.step`` on."""
     request = requests[i]
     context = request.prompt_tokens + request.generated
     request.phase = DECODE
-    request.origin = replica.iteration - context
+    request.origin = replica.step - context
+    request.last_token_s = replica.clock_s
     replica.num_decodes += 1
     replica.decode_kv += context
-    integers[crossing(replica, request.origin)] += 1
-    insert_due(requests, replica, integers, i, last_iteration(request))
+    count_crossing(replica, integers, request.origin, 1)
+    insert_due(requests, replica, integers, i, last_step(request))
+    if not replica.decodes_run:
+        integers[replica.fresh + replica.num_fresh] = i
+        replica.num_fresh += 1
 
 
 @jit()
 def leave_decodes(requests, replica, integers, i):
-    """Take request i out of the decodes before the iteration ``replica.iteration``, remembering how far it came."""
+    """Take request i, the last admitted, out of the decodes before a decode step, remembering how far it came."""
     request = requests[i]
-    context = replica.iteration - request.origin
-    remove_due(requests, replica, integers, i, last_iteration(request))
+    context = replica.step - request.origin
+    remove_due(requests, replica, integers, i, last_step(request))
     request.generated = context - request.prompt_tokens
-    request.last_token_s = replica.clock_s
+    request.last_token_s = max(request.last_token_s, replica.last_step_end_s)
     replica.num_decodes -= 1
     replica.decode_kv -= context
-    integers[crossing(replica, request.origin)] -= 1
+    count_crossing(replica, integers, request.origin, -1)
+    if replica.num_fresh > 0 and integers[replica.fresh + replica.num_fresh - 1] == i:
+        replica.num_fresh -= 1
 
 
 @jit()
-def last_iteration(request):
-    """Iteration at the end of which this decode completes."""
+def last_step(request):
+    """Decode step at the end of which this decode completes."""
     return request.origin + request.prompt_tokens + request.output_tokens - 1
 
 
@@ -79,14 +87,14 @@ def preempt_last(requests, replica, integers):
     """
     i = replica.running_tail
     request = requests[i]
+    held = held_blocks(replica, request)
     if request.phase == DECODE:
-        written, chunk = replica.iteration - request.origin - 1, 1
+        needed = np.int64(decode_needs_block(replica, request))
         leave_decodes(requests, replica, integers, i)
     else:
         # The prefills are listed in order of admission too.
         replica.num_prefills -= 1
-        written, chunk = np.int64(request.computed), integers[replica.prefills + 2 * replica.num_prefills + 1]
-    held = blocks_of(written, replica)
+        needed = chunk_blocks(replica, request, integers[replica.prefills + 2 * replica.num_prefills + 1])
     replica.free_blocks += held
     remove_running(requests, replica, i)
     push_waiting_front(requests, replica, i)
@@ -95,32 +103,32 @@ def preempt_last(requests, replica, integers):
     request.preemptions += 1
     replica.preemptions += 1
     replica.preempted_now += 1
-    return blocks_of(written + chunk, replica) - held
+    return needed
 
 
 @jit()
-def complete(requests, replica, i, num_tokens):
-    """Request i has its last token: free the blocks that hold its num_tokens of KV."""
+def complete(requests, replica, i, held):
+    """Request i has its last token: free the blocks that it held."""
     request = requests[i]
     remove_running(requests, replica, i)
-    replica.free_blocks += blocks_of(num_tokens, replica)
+    replica.free_blocks += held
     replica.outstanding -= 1
+    replica.outstanding_tokens -= request.prompt_tokens + request.output_tokens
     replica.completed += 1
     request.phase = COMPLETED
     request.completed_s = replica.clock_s
 
 
 @jit()
-def complete_due(requests, replica, integers, iteration):
-    """Complete the decodes whose last token came with this iteration; ``replica.iteration`` is the next one already."""
-    slot = replica.calendar + (iteration & replica.calendar_mask)
+def complete_due(requests, replica, integers, step):
+    """Complete the decodes whose last token came with this decode step; ``replica.step`` is the next one already."""
+    slot = replica.calendar + (step & replica.calendar_mask)
     i = integers[slot]
     integers[slot] = NONE
     while i != NONE:
         request = requests[i]
-        context = iteration - request.origin
         replica.num_decodes -= 1
-        replica.decode_kv -= context + 1
-        integers[crossing(replica, request.origin)] -= 1
-        complete(requests, replica, i, context)
+        replica.decode_kv -= replica.step - request.origin
+        count_crossing(replica, integers, request.origin, -1)
+        complete(requests, replica, i, held_blocks(replica, request))
         i = request.due_next

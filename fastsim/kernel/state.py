@@ -14,6 +14,10 @@ NONE = -1
 #: Request phases.
 ARRIVING, WAITING, PREFILL, DECODE, COMPLETED = range(5)
 
+#: When a request gets its KV blocks: as its tokens are written; those of all its known tokens when it is admitted, and
+#: then as written; a fixed number when it is admitted.
+AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE = range(3)
+
 #: What ``run`` returns.
 DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA = range(4)
 
@@ -27,8 +31,8 @@ REQUEST = np.dtype(
         ("scheduled_s", np.float64),  # first time in a batch; NaN before
         ("first_token_s", np.float64),  # NaN before
         ("completed_s", np.float64),  # NaN before
-        ("last_token_s", np.float64),  # of a preempted request: when its last token came [s]
-        ("origin", np.int64),  # of a decode: context = iteration of its replica - origin [tokens]
+        ("last_token_s", np.float64),  # of all but a decode that runs in every iteration: when its last token came [s]
+        ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
         ("computed", np.int32),  # of a prefill: tokens whose KV is written [tokens]
@@ -53,8 +57,11 @@ REPLICA = np.dtype(
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
         ("iteration_s", np.float64),  # duration of the iteration in flight
         ("iteration", np.int64),  # number of the iteration in flight, or of the next one
+        ("step", np.int64),  # number of the decode step in flight, or of the next one: iterations in which decodes run
         ("in_flight", np.int64),  # 1 while an iteration runs
         ("batch_may_change", np.int64),  # 1 if the batch policy must be asked before the next iteration
+        ("ask_step", np.int64),  # decode step before which it must be asked in any case
+        ("attempt_step", np.int64),  # decode step before which it last tried to admit
         # Limits of the batch policy
         ("max_num_seqs", np.int64),  # [requests]
         ("max_num_batched_tokens", np.int64),  # [tokens]
@@ -62,14 +69,22 @@ REPLICA = np.dtype(
         ("long_prefill_token_threshold", np.int64),  # longest chunk, 0 for no limit [tokens]
         ("scheduler_reserve_full_isl", np.int64),  # 1: admit only what fits whole
         ("enable_chunked_prefill", np.int64),  # 1: a prompt may be cut
+        ("watermark_blocks", np.int64),  # left free by an admission [blocks]
+        ("max_waiting_iterations", np.int64),  # decode steps between two attempts to admit [steps]
         # KV blocks
         ("block_size", np.int64),  # [tokens]
+        ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
+        ("reserved_blocks", np.int64),  # of each request, FOR_LIFE [blocks]
+        ("spare_blocks", np.int64),  # free blocks that a decode asks for beside those it takes [blocks]
         ("num_blocks", np.int64),  # usable [blocks]
         ("free_blocks", np.int64),  # [blocks]
         # Requests here
         ("outstanding", np.int64),  # waiting + running [requests]
+        ("outstanding_tokens", np.int64),  # their prompts and outputs, whole until they complete [tokens]
         ("num_running", np.int64),  # [requests]
         ("num_decodes", np.int64),  # [requests]
+        ("num_fresh", np.int64),  # decodes that joined while the decodes stalled, and have not run yet [requests]
+        ("last_step_end_s", np.float64),  # end of the last decode step
         ("num_prefills", np.int64),  # running requests whose prefill is not complete [requests]
         ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]
         ("waiting_head", np.int64),
@@ -77,6 +92,8 @@ REPLICA = np.dtype(
         ("running_head", np.int64),
         ("running_tail", np.int64),
         # The batch being formed or in flight: the decodes and a chunk of each prefill
+        ("decodes_run", np.int64),  # 1 if the decodes are in it, 0 if they stall
+        ("num_chunks", np.int64),  # prefills with tokens in it [requests]
         ("chunk_tokens", np.int64),  # sum over chunks [tokens]
         ("preempted_now", np.int64),  # requests preempted while forming it
         # Where this replica's parts of the integer pool begin, see `fastsim.kernel.prepare`
@@ -84,6 +101,9 @@ REPLICA = np.dtype(
         ("calendar_mask", np.int64),
         ("crossings", np.int64),
         ("prefills", np.int64),
+        ("fresh", np.int64),
+        ("by_left", np.int64),
+        ("num_by_left", np.int64),  # entries of that list [requests]
         # Where its parts of the tables begin, see estimators.TableLayout
         ("token_table", np.int64),
         ("sequence_table", np.int64),
@@ -124,6 +144,7 @@ CLUSTER = np.dtype(
         ("next_request", np.int64),  # the first that has not arrived yet
         ("num_routed", np.int64),  # requests that have a replica
         ("turn", np.int64),  # round-robin router: replica of the next request
+        ("seed", np.int64),  # of the routers that draw
         ("router_reads_replicas", np.int64),  # 1: bring every replica to the arrival's time before routing
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),

@@ -59,10 +59,14 @@ def prefill_time(tables, replica, requests, integers):
     total = 0.0
     histories = 0
     squares = 0
+    replica.num_chunks = 0
     replica.chunk_tokens = 0
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
         chunk = integers[prefill + 1]
         history = np.int64(requests[integers[prefill]].computed)
+        if chunk == 0:
+            continue
+        replica.num_chunks += 1
         replica.chunk_tokens += chunk
         replica.attention_pairs += chunk * (history + 0.5 * (chunk + 1))
         histories += history

@@ -5,7 +5,7 @@ phase and no decode phase: each request catches up with the tokens it knows, wit
 that cannot get its blocks preempts the last admitted one; a waiting one never preempts.
 """
 
-from fastsim.kernel.blocks import blocks_of, blocks_to_decode
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import admit, preempt_last
 from fastsim.kernel.state import NONE
@@ -13,7 +13,7 @@ from fastsim.kernel.state import NONE
 
 @jit()
 def schedule(requests, replica, integers):
-    """Form the batch of the iteration ``replica.iteration`` at ``replica.clock_s``; all modified in place.
+    """Form the batch of the next iteration at ``replica.clock_s``; all modified in place.
 
     Every decode is in the batch, and every prefill with a chunk. Blocks are taken here.
 
@@ -45,7 +45,7 @@ def schedule_running(requests, replica, integers):
         chunk = min(wanted_chunk(replica, request), budget)
         integers[prefill + 1] = chunk
         budget -= chunk
-        needed += blocks_of(request.computed + chunk, replica) - blocks_of(request.computed, replica)
+        needed += chunk_blocks(replica, request, chunk)
     while needed > replica.free_blocks:
         needed -= preempt_last(requests, replica, integers)
     replica.free_blocks -= needed

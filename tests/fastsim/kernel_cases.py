@@ -1,7 +1,7 @@
 """Generated cases for the kernel, and running one through the kernel and through the reference."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +12,15 @@ from reference.tables import LogAxis
 from estimators import TableLayout
 from fastsim import kernel
 from fastsim.kernel.prepare import new_state, with_longer_log
-from fastsim.kernel.slots import policies
+from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE
+from fastsim.options import ROUTERS
+from fastsim.schedulers import SCHEDULERS, Pool
 
 Request = tuple[float, int, int]
+
+#: Of the routers that draw; larger than 32 bits on purpose.
+SEED = 12_345_678_901
 
 
 @dataclass(frozen=True)
@@ -27,21 +32,31 @@ class Case:
     tables: ReferenceTables
 
 
+def draw_replica(seed: int, counter: int, num_replicas: int) -> int:
+    """What the routers that draw should draw: splitmix64 on 63 bits, in whole numbers without a limit."""
+    modulus = 2**63
+    x = (seed + (counter + 1) * 0x1E3779B97F4A7C15) % modulus
+    x = (x ^ x // 2**30) * 0x3F58476D1CE4E5B9 % modulus
+    x = (x ^ x // 2**27) * 0x14D049BB133111EB % modulus
+    return (x ^ x // 2**31) % num_replicas
+
+
 def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, coarse: bool) -> ReferenceTables:
     """Tables large enough for a configuration, of random times that grow with the work; coarse ones are whole 1/8 s."""
     max_kv = max(1, config.num_usable_blocks * config.block_size)
     bits = [int(b) for b in rng.integers(0, 4, 3)]
+    most_tokens = scheduler_of(config).most_tokens(pool_of(config))
     max_history = max_kv if rule == "equivalent_chunk" else config.max_model_len
     axes = [
         LogAxis("kv", max_kv, bits[0]),
         LogAxis("history", max_history, bits[1]),
-        LogAxis("chunk", config.max_num_batched_tokens, bits[2]),
+        LogAxis("chunk", most_tokens, bits[2]),
     ]
     rows, kv, history, chunk = config.max_num_seqs + 1, *(axis.num_points for axis in axes)
     decode = np.add.outer(np.arange(rows), np.arange(kv)) * rng.uniform(0, 0.02) + rng.uniform(0, 0.01, (rows, kv))
     decode[0] = 0.0
     parts = [
-        rng.uniform(0.01, 0.02, config.max_num_batched_tokens + 1).cumsum(),
+        rng.uniform(0.01, 0.02, most_tokens + 1).cumsum(),
         rng.uniform(0, 0.01, rows).cumsum(),
         decode,
         np.add.outer(np.arange(history), np.arange(chunk)) * rng.uniform(0, 0.05),
@@ -50,11 +65,11 @@ def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, 
     if coarse:
         values = np.ceil(values * 8) / 8
     sizes = {
-        "max_tokens": config.max_num_batched_tokens,
+        "max_tokens": most_tokens,
         "max_sequences": config.max_num_seqs,
         "max_kv": max_kv,
         "max_history": max_history,
-        "max_chunk": config.max_num_batched_tokens,
+        "max_chunk": most_tokens,
         "kv_bits": bits[0],
         "history_bits": bits[1],
         "chunk_bits": bits[2],
@@ -63,26 +78,36 @@ def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, 
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_requests: int = 40) -> Case:
+def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = tuple(SCHEDULERS)) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    policy = draw(st.sampled_from(policies))
     max_num_seqs = draw(st.integers(1, 12))
-    block_size = draw(st.sampled_from([1, 2, 3, 4, 16]))
+    block_size = 1 if policy == "lightllm" else draw(st.sampled_from([1, 2, 3, 4, 16]))
     longest = draw(st.sampled_from([4, 12, 40, 100]))
     threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
-    blocks_for_longest = -(-longest // block_size)
+    watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
+    least_budget = {"vllm_v1": max(max_num_seqs, threshold), "sarathi": 1}.get(policy, longest)
+    # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
+    least_blocks = -(-longest // block_size)
+    least_blocks = least_blocks if policy == "vllm_v1" else int((least_blocks + 2) / (1 - watermark)) + 1
     config = ReferenceConfig(
-        num_usable_blocks=blocks_for_longest + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
+        batch_policy=policy,
+        num_usable_blocks=least_blocks + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
         block_size=block_size,
         max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max(max_num_seqs, threshold) + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
+        max_num_batched_tokens=least_budget + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
         max_model_len=longest,
         long_prefill_token_threshold=threshold,
         full_sequence_gate=draw(st.booleans()),
+        watermark_blocks_fraction=watermark,
+        max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
-        router=draw(st.sampled_from(["round_robin", "least_outstanding"])),
+        router=draw(st.sampled_from(sorted(ROUTERS))),
     )
     n = draw(st.integers(1, max_requests))
+    draws = {"random": range(0, 2 * n, 2), "power_of_two": range(2 * n)}.get(config.router, ())
+    config = replace(config, router_choices=tuple(draw_replica(SEED, i, config.replicas) for i in draws))
     mean_gap = draw(st.sampled_from([0.0, 0.01, 0.1, 1.0, 30.0]))
     coarse = draw(st.booleans())
     arrivals = rng.exponential(mean_gap, n).cumsum() if mean_gap else np.zeros(n)
@@ -99,6 +124,22 @@ def cases(draw: st.DrawFn, max_requests: int = 40) -> Case:
     requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
     rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
     return Case(requests, config, random_tables(rng, config, rule, coarse))
+
+
+def scheduler_of(config: ReferenceConfig):
+    """The batch policy's own dataclass for a configuration of the reference."""
+    names = {
+        "chunk_size": config.max_num_batched_tokens,
+        "scheduler_reserve_full_isl": config.full_sequence_gate,
+        "enable_chunked_prefill": True,
+    }
+    choice = SCHEDULERS[config.batch_policy]
+    return choice(**{spec.name: names.get(spec.name, getattr(config, spec.name, None)) for spec in fields(choice)})
+
+
+def pool_of(config: ReferenceConfig) -> Pool:
+    """The memory of a configuration of the reference."""
+    return Pool(config.num_usable_blocks, config.block_size, config.max_model_len)
 
 
 def prepare_kernel(case: Case, record_batches: bool = False):
@@ -129,17 +170,12 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         workload,
         layout,
         tables.prefill_rule,
-        limits={
-            "max_num_seqs": config.max_num_seqs,
-            "max_num_batched_tokens": config.max_num_batched_tokens,
-            "long_prefill_token_threshold": config.long_prefill_token_threshold,
-            "scheduler_reserve_full_isl": config.full_sequence_gate,
-            "enable_chunked_prefill": True,
-        },
+        limits=scheduler_of(config).limits(pool_of(config)),
         num_replicas=config.replicas,
         num_blocks=config.num_usable_blocks,
         block_size=config.block_size,
-        router_reads_replicas=config.router == "least_outstanding",
+        seed=SEED,
+        router_reads_replicas=ROUTERS[config.router].reads_replicas,
         batch_log_rows=4 if record_batches else 0,
     )
     return state, values
@@ -148,7 +184,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
 def run_kernel(case: Case, record_batches: bool = False):
     """The kernel's state after running a case."""
     state, values = prepare_kernel(case, record_batches)
-    slots = policies("vllm_v1:schedule", f"routing:{case.config.router}")
+    slots = slots_of(SCHEDULERS[case.config.batch_policy].kernel, ROUTERS[case.config.router].kernel)
     while (status := kernel.run(state, values, slots)) == BATCH_LOG_FULL:
         state = with_longer_log(state)
     assert status == DONE

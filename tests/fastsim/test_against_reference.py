@@ -5,19 +5,23 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_cases import Case, bucket_of, cases, run_kernel
 from reference.simulate import simulate as reference_simulate
 
 from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.jit import DISABLED
+from fastsim.schedulers import SCHEDULERS
 
 # As plain Python the kernel is a thousand times slower: a few cases cover its branches.
-EXAMPLES = 60 if DISABLED else 3000
+EXAMPLES = 60 if DISABLED else 1000
 
 
-@settings(max_examples=EXAMPLES)
-@given(cases())
-def test_every_request_and_replica_equals_the_reference(case: Case):
+@pytest.mark.parametrize("policy", SCHEDULERS)
+@settings(max_examples=EXAMPLES // 2)
+@given(data=st.data())
+def test_every_request_and_replica_equals_the_reference(policy: str, data: st.DataObject):
+    case = data.draw(cases(policies=(policy,)))
     state = run_kernel(case)
     expected = reference_simulate(case.requests, case.tables, case.config)
     for got, want in zip(state.requests, expected.requests, strict=True):

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
-from kernel_cases import Case, cases, prepare_kernel, run_kernel
+from kernel_cases import Case, cases, pool_of, prepare_kernel, run_kernel, scheduler_of
 
 from fastsim import kernel
 from fastsim.kernel.histogram import NUM_BUCKETS
@@ -131,7 +131,7 @@ def test_i2_batches_hold_the_tokens_that_are_counted(case: Case):
         assert log["num_tokens"].sum() == replica.prefill_tokens + replica.decode_tokens
         assert log["num_decodes"].sum() == replica.decode_tokens
         assert log["preempted"].sum() == replica.preemptions
-        assert (log["num_tokens"] <= case.config.max_num_batched_tokens).all()
+        assert (log["num_tokens"] <= scheduler_of(case.config).most_tokens(pool_of(case.config))).all()
         assert (log["num_sequences"] <= case.config.max_num_seqs).all()
 
 

@@ -76,4 +76,17 @@ class LeastKv:
         return min(range(len(engines)), key=lambda i: (engines[i].kv_blocks, engines[i].outstanding, i))
 
 
-Router = RoundRobin | Random | LeastOutstanding | LeastOutstandingTokens | LeastKv
+class PowerOfTwo:
+    """Of two replicas that somebody else drew for this request that with fewer outstanding requests, or the first."""
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Take the draws from the configuration, two for each request."""
+        self._choices = config.router_choices
+
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+        """Id of the replica for the next request."""
+        first, second = self._choices[2 * request.request_id : 2 * request.request_id + 2]
+        return second if engines[second].outstanding < engines[first].outstanding else first
+
+
+Router = RoundRobin | Random | PowerOfTwo | LeastOutstanding | LeastOutstandingTokens | LeastKv

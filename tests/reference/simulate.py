@@ -10,7 +10,7 @@ from reference.lightllm import LightLlm
 from reference.orca import Orca
 from reference.requests import Request
 from reference.results import BatchRecord, ReferenceResult, ReplicaResult, RequestResult
-from reference.routing import LeastKv, LeastOutstanding, LeastOutstandingTokens, Random, RoundRobin, Router
+from reference.routing import LeastKv, LeastOutstanding, LeastOutstandingTokens, PowerOfTwo, Random, RoundRobin, Router
 from reference.sarathi import Sarathi
 from reference.tables import ReferenceTables
 from reference.vidur_policy import VidurPolicy
@@ -39,6 +39,7 @@ BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1]] = {
 }
 ROUTERS: dict[str, type[Router]] = {
     "round_robin": RoundRobin,
+    "power_of_two": PowerOfTwo,
     "random": Random,
     "least_outstanding": LeastOutstanding,
     "least_outstanding_tokens": LeastOutstandingTokens,

@@ -1,0 +1,42 @@
+"""Batch policy of vLLM's first engine (docs/policies.md): whole prompts first, decodes where none can be admitted."""
+
+from fastsim.kernel.eviction import head_finds_blocks, make_room
+from fastsim.kernel.jit import jit
+from fastsim.kernel.running import admit
+from fastsim.kernel.state import NONE
+
+
+@jit()
+def schedule(requests, replica, integers):
+    """Form the next batch: prefills alone, while which the decodes stall, or else all decodes.
+
+    Returns:
+        The number of tokens in the batch.
+    """
+    tokens = admit_prompts(requests, replica, integers)
+    if replica.num_prefills > 0:
+        replica.decodes_run = 0
+        replica.batch_may_change = 1
+        return tokens
+    make_room(requests, replica, integers)
+    # Whoever was evicted may return with the next batch.
+    replica.batch_may_change = replica.preempted_now > 0
+    return replica.num_decodes
+
+
+@jit()
+def admit_prompts(requests, replica, integers):
+    """Admit whole prompts while the batch, padded to its longest, stays within the limits; returns their tokens."""
+    tokens = 0
+    longest = 0
+    while replica.waiting_head != NONE and replica.num_running < replica.max_num_seqs:
+        head = requests[replica.waiting_head]
+        known = head.prompt_tokens + head.generated
+        longest = max(longest, known)
+        if (replica.num_prefills + 1) * longest > replica.max_num_batched_tokens:
+            break
+        if not head_finds_blocks(requests, replica):
+            break
+        admit(requests, replica, integers, known)
+        tokens += known
+    return tokens

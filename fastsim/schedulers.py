@@ -1,0 +1,301 @@
+"""Batch policies as choices: the fields of each, what each refuses, and what each tells its kernel.
+
+docs/policies.md has the rules. Nothing here imports numba or numpy: masks are computed on the arrays handed in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from fastsim.errors import ConfigError
+
+#: Values of the kernel's field ``memory_rule``, see fastsim.kernel.state.
+_WHOLE_PROMPT, _FOR_LIFE = 1, 2
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The KV memory of a replica and the longest request that it must serve.
+
+    Attributes:
+        num_blocks: usable blocks.
+        block_size: tokens per block.
+        max_model_len: longest request [tokens].
+    """
+
+    num_blocks: int
+    block_size: int
+    max_model_len: int
+
+    def blocks(self, num_tokens: Any) -> Any:
+        """Blocks that hold so many tokens; numbers or arrays."""
+        return -(-num_tokens // self.block_size)
+
+
+@dataclass(frozen=True)
+class _Scheduler:
+    """What every batch policy offers.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+    """
+
+    #: ``"module:function"`` in fastsim.kernel.
+    kernel: ClassVar[str]
+    #: Blocks that the engine keeps for itself; vLLM V1 keeps block 0 as the null block and never gives it out.
+    null_blocks: ClassVar[int] = 0
+
+    max_num_seqs: int = 256
+
+    def check(self, max_model_len: int, block_size: int) -> None:
+        """Refuse limits with which no engine would start.
+
+        Args:
+            max_model_len: longest request [tokens].
+            block_size: tokens per KV block.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            least = 1 if spec.name.startswith("max_num_") or spec.name == "chunk_size" else 0
+            if value < least:
+                mend = f"give {least} or more"
+                raise ConfigError(f"scheduler.{spec.name}", value, "is too small", mend)
+
+    def limits(self, pool: Pool) -> dict[str, int]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return {name: int(value) for name, value in asdict(self).items()}
+
+    def most_tokens(self, pool: Pool) -> int:
+        """Most tokens of one iteration."""
+        raise NotImplementedError
+
+    def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
+        """Which requests could never complete, though the pool could hold each of them alone.
+
+        Args:
+            prompt: prompt tokens, int64 [n].
+            output: output tokens, int64 [n].
+            pool: the memory.
+
+        Returns:
+            bool [n].
+        """
+        return prompt < 0
+
+
+@dataclass(frozen=True)
+class VllmV1(_Scheduler):
+    """vLLM's V1 scheduler, synchronous, without prefix caching; the names are vLLM's own.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+        max_num_batched_tokens: most tokens in one iteration.
+        long_prefill_token_threshold: longest prefill chunk, 0 for no limit.
+        scheduler_reserve_full_isl: admit a request only if all its known tokens fit into free blocks (vLLM >= 0.19).
+        enable_chunked_prefill: cut a prompt that exceeds what is left of max_num_batched_tokens.
+    """
+
+    kernel: ClassVar[str] = "vllm_v1:schedule"
+    null_blocks: ClassVar[int] = 1
+
+    max_num_batched_tokens: int = 2048
+    long_prefill_token_threshold: int = 0
+    scheduler_reserve_full_isl: bool = True
+    enable_chunked_prefill: bool = True
+
+    def check(self, max_model_len: int, block_size: int) -> None:
+        """Refuse what the engine refuses at its start.
+
+        Args:
+            max_model_len: longest request [tokens].
+            block_size: tokens per KV block.
+
+        Raises:
+            ConfigError: a limit below 1, or limits that contradict each other.
+        """
+        super().check(max_model_len, block_size)
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ConfigError(
+                "scheduler.max_num_batched_tokens",
+                self.max_num_batched_tokens,
+                f"is less than max_num_seqs = {self.max_num_seqs}, so a decode could be left out of every iteration",
+                f"give {self.max_num_seqs} or more, or lower max_num_seqs",
+            )
+        if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
+            raise ConfigError(
+                "scheduler.max_num_batched_tokens",
+                self.max_num_batched_tokens,
+                f"is less than max_model_len = {max_model_len} without chunked prefill: a long prompt could never run",
+                f"give {max_model_len} or more, or enable chunked prefill",
+            )
+
+    def most_tokens(self, pool: Pool) -> int:
+        """Most tokens of one iteration."""
+        return self.max_num_batched_tokens
+
+
+@dataclass(frozen=True)
+class _Evicting(_Scheduler):
+    """What vllm_v0 and sarathi share: all blocks of a prompt at its admission, eviction of the latest arrival."""
+
+    watermark_blocks_fraction: float = 0.01
+
+    def check(self, max_model_len: int, block_size: int) -> None:
+        """Refuse limits with which no engine would start; see the base."""
+        super().check(max_model_len, block_size)
+        if self.watermark_blocks_fraction >= 1:
+            value = self.watermark_blocks_fraction
+            raise ConfigError("scheduler.watermark_blocks_fraction", value, "leaves no block", "give 0.01, say")
+
+    def _watermark_blocks(self, pool: Pool) -> int:
+        return int(self.watermark_blocks_fraction * pool.num_blocks)
+
+    def limits(self, pool: Pool) -> dict[str, int]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return {
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": self.most_tokens(pool),
+            "watermark_blocks": self._watermark_blocks(pool),
+            "memory_rule": _WHOLE_PROMPT,
+            "spare_blocks": 1,
+        }
+
+    def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
+        """Those that could not be admitted again after an eviction, or that alone would find no block to ask for."""
+        longest_restart = prompt + output - 1
+        last_decode = (output > 1) & (pool.blocks(longest_restart - 1) + 1 > pool.num_blocks)
+        return (pool.blocks(longest_restart) + self._watermark_blocks(pool) > pool.num_blocks) | last_decode
+
+
+@dataclass(frozen=True)
+class VllmV0(_Evicting):
+    """vLLM's first scheduler: whole prompts first, decodes only where none can be admitted.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+        watermark_blocks_fraction: part of the KV blocks that an admission leaves free.
+        max_num_batched_tokens: most prompt tokens of one iteration, padded to its longest prompt.
+    """
+
+    kernel: ClassVar[str] = "vllm_v0:schedule"
+
+    max_num_batched_tokens: int = 8192
+
+    def most_tokens(self, pool: Pool) -> int:
+        """Most tokens of one iteration."""
+        return max(self.max_num_batched_tokens, self.max_num_seqs)
+
+    def limits(self, pool: Pool) -> dict[str, int]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return super().limits(pool) | {"max_num_batched_tokens": self.max_num_batched_tokens}
+
+    def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
+        """Those of the base, and those whose longest restart exceeds max_num_batched_tokens."""
+        return super().never_fits(prompt, output, pool) | (prompt + output - 1 > self.max_num_batched_tokens)
+
+
+@dataclass(frozen=True)
+class Sarathi(_Evicting):
+    """Sarathi-Serve: chunked prefill, decodes first.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+        watermark_blocks_fraction: part of the KV blocks that an admission leaves free.
+        chunk_size: most tokens of one iteration; decodes count, but are never refused.
+    """
+
+    kernel: ClassVar[str] = "sarathi:schedule"
+
+    chunk_size: int = 512
+
+    def most_tokens(self, pool: Pool) -> int:
+        """Most tokens of one iteration."""
+        return max(self.chunk_size, self.max_num_seqs)
+
+    def limits(self, pool: Pool) -> dict[str, int]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return super().limits(pool) | {"max_num_batched_tokens": self.chunk_size}
+
+
+@dataclass(frozen=True)
+class _Reserving(_Scheduler):
+    """What orca and faster_transformer share: the blocks of a longest request, from admission to the end."""
+
+    def limits(self, pool: Pool) -> dict[str, int]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        reserved = pool.blocks(pool.max_model_len)
+        return {"max_num_seqs": self.max_num_seqs, "memory_rule": _FOR_LIFE, "reserved_blocks": reserved}
+
+    def most_tokens(self, pool: Pool) -> int:
+        """Most tokens of one iteration."""
+        return min(self.max_num_seqs, pool.num_blocks // pool.blocks(pool.max_model_len)) * pool.max_model_len
+
+    def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
+        """All, if the pool cannot hold one reservation."""
+        return (prompt > 0) & (pool.blocks(pool.max_model_len) > pool.num_blocks)
+
+
+@dataclass(frozen=True)
+class Orca(_Reserving):
+    """Orca: iteration-level batching of whole prompts and decodes, memory reserved for life.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+    """
+
+    kernel: ClassVar[str] = "orca:schedule"
+
+
+@dataclass(frozen=True)
+class FasterTransformer(_Reserving):
+    """FasterTransformer: request-level batching, nobody joins a running group.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+    """
+
+    kernel: ClassVar[str] = "orca:schedule_groups"
+
+
+@dataclass(frozen=True)
+class LightLlm(_Scheduler):
+    """LightLLM: token-level memory (``block_size`` 1), admission by the peak of the memory to come.
+
+    Attributes:
+        max_num_seqs: most requests running at a time.
+        max_num_batched_tokens: most prompt tokens of one iteration.
+        max_waiting_iterations: decode iterations between two attempts to admit.
+    """
+
+    kernel: ClassVar[str] = "lightllm:schedule"
+
+    max_num_batched_tokens: int = 8192
+    max_waiting_iterations: int = 10
+
+    def check(self, max_model_len: int, block_size: int) -> None:
+        """Refuse limits with which no engine would start; see the base."""
+        super().check(max_model_len, block_size)
+        if block_size != 1:
+            raise ConfigError("block_size", block_size, "does not go with scheduler lightllm", "give 1")
+
+    def most_tokens(self, pool: Pool) -> int:
+        """Most tokens of one iteration."""
+        return max(self.max_num_batched_tokens, self.max_num_seqs)
+
+    def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
+        """Those whose prompt exceeds the limit, and those whose own peak reaches the pool."""
+        left = (output - 2) * (output > 2)
+        return (prompt > self.max_num_batched_tokens) | (prompt + 1 + left >= pool.num_blocks)
+
+
+SCHEDULERS: Mapping[str, type[_Scheduler]] = {
+    "faster_transformer": FasterTransformer,
+    "lightllm": LightLlm,
+    "orca": Orca,
+    "sarathi": Sarathi,
+    "vllm_v0": VllmV0,
+    "vllm_v1": VllmV1,
+}
