@@ -84,7 +84,7 @@ def standard_work(
     """
     config = config or fastsim.SimulationConfig()
     tables = tables_for(config)
-    qps = 0.95 * capacity_qps(config, tables)
+    qps = 0.95 * capacity_qps(config.with_fields(replicas=1), tables) * config.replicas
     workload = fastsim.Workload.generate(
         num_requests=num_requests, qps=qps, max_total_tokens=config.max_model_len, seed=config.seed
     )

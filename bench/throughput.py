@@ -2,9 +2,10 @@
 
     python bench/throughput.py [--json] [--smoke]
 
-``steady`` rows time ``fastsim.simulate`` with its tables and kernel in memory: state, event loop and metrics, best of
-several. ``start`` rows are whole processes, from nothing to a printed summary of 10,000 requests: ``cold`` with empty
-caches (tables built, kernel compiled), ``cached`` with full ones, and ``help`` for ``fastsim --help``.
+Rows time ``fastsim.simulate`` with its tables and kernel in memory: state, event loop and metrics, best of several, for
+every batch policy on 1 replica and on 64 with least-outstanding routing, each at 0.95 of its own capacity. A list
+``starts`` beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000
+requests: ``cold`` with empty caches (tables built, kernel compiled), ``cached`` with full ones, and ``help``.
 """
 
 import os
@@ -12,33 +13,65 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 from common import Row, emit, note, parser, standard_work
 
 import fastsim
+from fastsim.schedulers import SCHEDULERS
+from fastsim.simulation import tables_for
 
 
-def steady(num_requests: int, repeats: int) -> list[Row]:
-    """One row: the standard work."""
-    config, workload, tables = standard_work(num_requests)
-    note(f"standard work: {num_requests:,} requests at {workload.qps:.2f} requests/s")
+def configurations(smoke: bool) -> Iterator[fastsim.SimulationConfig]:
+    """The standard configuration under every batch policy, on 1 and on 64 replicas."""
+    for replicas in (1, 64):
+        for policy in ["vllm_v1"] if smoke else SCHEDULERS:
+            # Policies that reserve a longest request for life get shorter ones; LightLLM counts tokens.
+            reserves = policy in ("orca", "faster_transformer")
+            yield fastsim.SimulationConfig(
+                scheduler=policy,
+                replicas=replicas,
+                router="least_outstanding" if replicas > 1 else "round_robin",
+                max_model_len=4096 if reserves else 8192,
+                block_size=1 if policy == "lightllm" else 16,
+            )
+
+
+def steady(config: fastsim.SimulationConfig, num_requests: int, repeats: int) -> Row:
+    """One row: the standard work under one configuration."""
+    config, workload, tables = standard_work(num_requests, config)
+    note(f"{config.scheduler}, {config.replicas} replicas: {num_requests:,} requests at {workload.qps:.2f} requests/s")
     runs = [fastsim.simulate(config, workload, tables).summary["simulation"] for _ in range(repeats)]
     best = min(runs, key=lambda run: run["wall_s"])
-    return [
-        {
-            "what": "steady",
-            "policy": config.scheduler,
-            "replicas": config.replicas,
-            "pp": config.pipeline_parallel,
-            "prefix_caching": False,
-            "requests": num_requests,
-            "iterations": best["iterations"],
-            "iterations_per_request": best["iterations"] / num_requests,
-            "wall_s": best["wall_s"],
-            "requests_per_s": num_requests / best["wall_s"],
-            "iterations_per_s": best["iterations"] / best["wall_s"],
-        }
-    ]
+    return {
+        "policy": config.scheduler,
+        "replicas": config.replicas,
+        "pp": config.pipeline_parallel,
+        "prefix_caching": False,
+        "requests": num_requests,
+        "iterations": best["iterations"],
+        "iterations_per_request": best["iterations"] / num_requests,
+        "wall_s": best["wall_s"],
+        "requests_per_s": num_requests / best["wall_s"],
+        "iterations_per_s": best["iterations"] / best["wall_s"],
+    }
+
+
+def table_times() -> list[Row]:
+    """Time to build the tables of the standard work from the zoo, and to load them from the cache."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        for what in ("tables built", "tables cached"):
+            started = time.perf_counter()
+            tables_for(fastsim.SimulationConfig())
+            rows.append({"what": what, "wall_s": time.perf_counter() - started})
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+    return rows
 
 
 def start(repeats: int) -> list[Row]:
@@ -54,15 +87,20 @@ def start(repeats: int) -> list[Row]:
                 command = [sys.executable, "-m", "fastsim", *words]
                 subprocess.run(command, env=environment, check=True, capture_output=True)
                 walls.append(time.perf_counter() - started)
-            rows.append({"what": f"start {what}", "wall_s": min(walls)})
+            rows.append({"what": f"process {what}", "wall_s": min(walls)})
     return rows
 
 
 def main() -> None:
     """Print the rows."""
     arguments = parser("speed of the simulator").parse_args()
-    rows = steady(20_000, 1) if arguments.smoke else steady(1_000_000, 5)
-    emit(rows + start(1 if arguments.smoke else 5), arguments.json)
+    size, repeats = (20_000, 1) if arguments.smoke else (1_000_000, 5)
+    rows = [steady(config, size, repeats) for config in configurations(arguments.smoke)]
+    starts = table_times() + start(1 if arguments.smoke else 5)
+    if not arguments.json:
+        for row in starts:
+            print(f"{row['what']}: {row['wall_s']:.3f} s")
+    emit(rows, arguments.json, starts=starts)
 
 
 if __name__ == "__main__":

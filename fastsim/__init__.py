@@ -34,6 +34,11 @@ _WHERE = {
 __all__ = ["__version__", "kernel", *_WHERE]
 
 
+def __dir__() -> list[str]:
+    """Public names, those not imported yet included."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name == "kernel":

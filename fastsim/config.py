@@ -1,5 +1,6 @@
 """The whole configuration of a simulation: one frozen dataclass, and its TOML form."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -88,8 +89,16 @@ class SimulationConfig:
             )
         if self.engine not in ENGINES:
             raise ConfigError("engine", self.engine, "is not known", f"choose one of {', '.join(sorted(ENGINES))}")
+        for kind, choices in _CHOICES.items():
+            # Only what differs from the defaults is kept: equal configurations are equal however they are written.
+            chosen = choose(kind, choices, getattr(self, kind), self._options(kind))
+            defaults = as_table(choices[getattr(self, kind)]())
+            options = {name: value for name, value in as_table(chosen).items() if value != defaults[name]}
+            object.__setattr__(self, f"{kind}_options", options)
         self.batch_policy.check(self.max_model_len, self.block_size)
-        choose("router", ROUTERS, self.router, self.router_options)
+
+    def __hash__(self) -> int:
+        return hash(self.to_toml())
 
     def _read(self, name: str, annotation: object) -> None:
         """Bring one field into its type, or refuse it."""
@@ -105,12 +114,11 @@ class SimulationConfig:
         elif annotation is bool:
             value = boolean(name, value)
         elif annotation is str:
+            value = os.fspath(value) if isinstance(value, os.PathLike) else value
             if not isinstance(value, str):
                 raise ConfigError(name, value, "is not a name", "give a string")
         elif not isinstance(value, Mapping):
             raise ConfigError(name, value, "is not a table of fields", "give a dict such as {'max_num_seqs': 128}")
-        else:
-            value = dict(value)  # the caller's may change after it was checked
         object.__setattr__(self, name, value)
 
     @property
@@ -172,12 +180,14 @@ class SimulationConfig:
 
     @classmethod
     def from_toml(cls, text: str) -> "SimulationConfig":
-        """Read what `to_toml` wrote.
+        """Read what `to_toml` wrote; a section ``[workload]`` is left to whoever makes workloads.
 
         Raises:
             ConfigError: the text is not TOML, or a field is wrong.
         """
-        return cls.from_dict(read_toml("config", text))
+        values = read_toml("config", text)
+        values.pop("workload", None)
+        return cls.from_dict(values)
 
 
 def read_toml(source: str, text: str) -> dict[str, Any]:

@@ -144,6 +144,8 @@ def choose(kind: str, choices: Mapping[str, type], name: str, values: Mapping[st
         if field not in types:
             known = f"the fields of {name} are {', '.join(types)}" if types else f"{name} has no fields"
             raise ConfigError(f"{kind}.{field}", value, "is not known", known)
+        if field in given:
+            raise ConfigError(f"{kind}.{field}", value, "is given twice", "give it once")
         given[field] = _READERS[types[field]](f"{kind}.{field}", value)  # type: ignore[index]
     return choice(**given)
 

@@ -4,8 +4,9 @@ import functools
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,8 @@ class SimulationResult:
     """
 
     config: SimulationConfig
-    summary: dict[str, Any]
-    state: "State"
+    summary: dict[str, Any] = field(repr=False)
+    state: "State" = field(repr=False)
 
     @functools.cached_property
     def requests(self) -> "pl.DataFrame | None":
@@ -130,8 +131,12 @@ def writable_directory(directory: str | os.PathLike[str]) -> Path:
     nearest = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise ConfigError("out", str(directory), f"cannot be written ({nearest} is not a directory)", "choose another")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ConfigError("out", str(directory), f"cannot be written ({nearest} is read-only)", "choose another")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        wrong = f"cannot be written ({nearest}: {error.strerror})"
+        raise ConfigError("out", str(directory), wrong, "choose another") from None
     return target
 
 
@@ -165,7 +170,7 @@ def summarize(
     gpu_hours = gpus * makespan_s / 3600
     per_replica = [describe_replica(replica, makespan_s) for replica in replicas]
     busy = np.array([replica["busy_s"] for replica in per_replica])
-    weights = busy / busy.sum()
+    weights = busy / busy.sum() if busy.sum() > 0 else np.zeros(len(busy))
     return {
         "config": config.to_dict(),
         "versions": _versions(),
@@ -183,20 +188,25 @@ def summarize(
         },
         "metrics": summarize_latencies(requests, state.integers, float(replicas["tbt_sum_s"].sum()), keep)
         | {
-            "throughput_requests_per_s": n / makespan_s,
-            "throughput_output_tokens_per_s": output_tokens / makespan_s,
-            "throughput_tokens_per_s": (prompt_tokens + output_tokens) / makespan_s,
+            "throughput_requests_per_s": _per(n, makespan_s),
+            "throughput_output_tokens_per_s": _per(output_tokens, makespan_s),
+            "throughput_tokens_per_s": _per(prompt_tokens + output_tokens, makespan_s),
             "preemptions": int(replicas["preemptions"].sum()),
             "batch_size_mean": float(weights @ [replica["batch_size_mean"] for replica in per_replica]),
             "kv_use_mean": float(weights @ [replica["kv_use_mean"] for replica in per_replica]),
             "kv_use_max": max(replica["kv_use_max"] for replica in per_replica),
             "utilization": float(np.mean([replica["utilization"] for replica in per_replica])),
-            "mfu": flops / (gpus * makespan_s * device.peak_flops[config.dtype]),
+            "mfu": _per(flops, gpus * makespan_s * device.peak_flops[config.dtype]),
             "gpu_hours": gpu_hours,
             "cost_usd": gpu_hours * device.price_per_hour,
             "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,
         },
     }
+
+
+def _per(amount: float, seconds: float) -> float | None:
+    """A rate, or None where tables of zeros let no time pass."""
+    return amount / seconds if seconds > 0 else None
 
 
 def _versions() -> dict[str, str]:

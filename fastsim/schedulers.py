@@ -231,7 +231,8 @@ class _Reserving(_Scheduler):
 
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
-        return min(self.max_num_seqs, pool.num_blocks // pool.blocks(pool.max_model_len)) * pool.max_model_len
+        reservations = pool.num_blocks // int(pool.blocks(pool.max_model_len))
+        return min(self.max_num_seqs, max(1, reservations)) * pool.max_model_len
 
     def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
         """All, if the pool cannot hold one reservation."""

@@ -27,6 +27,10 @@ class ProfiledRangeWarning(UserWarning):
     """A table was read outside the range in which its operators were measured."""
 
 
+class ContextLengthWarning(UserWarning):
+    """Requests are longer than the model was made for."""
+
+
 def simulate(
     config: SimulationConfig, workload: "Workload", tables: "IterationTables | None" = None
 ) -> SimulationResult:
@@ -44,10 +48,7 @@ def simulate(
         ConfigError: the model does not fit, a request can never run, or the tables are too small.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
-    from estimators import load_device, load_model
-
-    model, device = load_model(config.model), load_device(config.device)
-    pool = memory_pool(config, model, device)
+    model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
     if tables is None:
         tables = tables_for(config)
@@ -56,7 +57,10 @@ def simulate(
 
 
 def simulate_many(
-    configs: Sequence[SimulationConfig], workloads: "Sequence[Workload]", threads: int | None = None
+    configs: Sequence[SimulationConfig],
+    workloads: "Workload | Sequence[Workload]",
+    threads: int | None = None,
+    tables: "Sequence[IterationTables] | None" = None,
 ) -> list[SimulationResult]:
     """Simulate several configurations side by side, on threads; results do not depend on their number.
 
@@ -64,20 +68,37 @@ def simulate_many(
         configs: what serves, n of them.
         workloads: what arrives, n of them, or one for all.
         threads: how many at a time; None for one per core.
+        tables: how long iterations take, n of them; each is looked up, or built and cached, when not given.
 
     Returns:
         n results, in order.
 
     Raises:
-        ConfigError: the two sequences do not match, or there are no threads; else as `simulate`.
+        ConfigError: the sequences do not match, or there are no threads; else as `simulate`.
     """
-    if len(workloads) not in (1, len(configs)):
-        raise ConfigError("workloads", len(workloads), f"do not match {len(configs)} configs", "give one each, or one")
+    arriving = list(workloads) if isinstance(workloads, Sequence) else [workloads]
+    if len(arriving) == 1:
+        arriving *= len(configs)
+    for name, given in (("workloads", arriving), ("tables", tables)):
+        if given is not None and len(given) != len(configs):
+            raise ConfigError(name, len(given), f"do not match {len(configs)} configs", "give one for each")
     if threads is not None and threads < 1:
         raise ConfigError("threads", threads, "run nothing", "give 1 or more, or None for one per core")
-    pairs = [(config, workloads[0 if len(workloads) == 1 else i]) for i, config in enumerate(configs)]
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        return list(pool.map(lambda pair: simulate(*pair), pairs))
+        return list(pool.map(simulate, configs, arriving, tables or [None] * len(configs)))
+
+
+def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool]":
+    """The model, the device and the KV memory of a configuration: what can be refused before anything is computed.
+
+    Raises:
+        ConfigError: the model does not fit.
+        estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
+    """
+    from estimators import load_device, load_model
+
+    model, device = load_model(config.model), load_device(config.device)
+    return model, device, memory_pool(config, model, device)
 
 
 def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> Pool:
@@ -141,10 +162,9 @@ def tables_for(config: SimulationConfig) -> "IterationTables":
         ConfigError: the model does not fit.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
-    from estimators import IterationTables, load_device, load_model
+    from estimators import IterationTables
 
-    model, device = load_model(config.model), load_device(config.device)
-    pool = memory_pool(config, model, device)
+    model, device, pool = load_machine(config)
     return IterationTables.build(
         model=model,
         device=device,
@@ -228,28 +248,46 @@ def _run(
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
-    warn_outside_profiles(state, tables)
+    warn_about(config, workload, model, tables, state)
     return SimulationResult(config, summary, state)
 
 
-def warn_outside_profiles(state: "State", tables: "IterationTables") -> None:
-    """Warn once if the run read the tables outside the range in which their operators were measured."""
-    profiled: dict[str, Any] = tables.provenance.get("profiled", {})
-    reached = {
-        "tokens": "peak_batch_tokens",
-        "sequences": "peak_sequences",
-        "decode_kv": "peak_decode_kv",
-        "history": "peak_history",
-        "chunk": "peak_chunk",
-    }
-    beyond = [
-        f"{axis} up to {peak} (measured up to {profiled[axis][1]:.0f})"
-        for axis, field in reached.items()
-        if profiled.get(axis) and (peak := int(state.replicas[field].max())) > profiled[axis][1]
-    ]
+def warn_about(
+    config: SimulationConfig, workload: "Workload", model: "ModelSpec", tables: "IterationTables", state: "State"
+) -> None:
+    """Warn about what a run rests on: times outside the profiles, a context that the model was not made for."""
+    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    beyond = [*tables.provenance.get("outside_profiles", ()), *_reads_outside(tables, state, longest)]
     if beyond:
         warnings.warn(
-            f"the run read its tables outside the profiled range: {', '.join(beyond)}; those times are extrapolated",
+            f"some times are extrapolated, from outside the measured range: {'; '.join(beyond)}",
             ProfiledRangeWarning,
             stacklevel=4,
         )
+    if longest > model.max_position_embeddings:
+        warnings.warn(
+            f"requests of up to {longest} tokens exceed the {model.max_position_embeddings} positions that "
+            f"{config.model} was made for; an engine would refuse them",
+            ContextLengthWarning,
+            stacklevel=4,
+        )
+
+
+def _reads_outside(tables: "IterationTables", state: "State", longest: int) -> list[str]:
+    """What the run read of each axis beyond what was measured."""
+    replicas = state.replicas
+    reached = {
+        "tokens": ("tokens in a batch", int(replicas["peak_batch_tokens"].max())),
+        "sequences": ("requests in a batch", int(replicas["peak_sequences"].max())),
+        "decodes": ("decodes in a batch", int(replicas["peak_decodes"].max())),
+        # The last token is written by nobody and read by nobody.
+        "decode_context": ("tokens of context", longest - 1),
+        "history": ("tokens before a chunk", int(replicas["peak_history"].max())),
+        "chunk": ("tokens in a chunk", int(replicas["peak_chunk"].max())),
+    }
+    profiled: dict[str, Any] = tables.provenance.get("profiled", {})
+    return [
+        f"{peak} {what}, measured up to {profiled[axis][1]:.0f}"
+        for axis, (what, peak) in reached.items()
+        if profiled.get(axis) and peak > profiled[axis][1]
+    ]

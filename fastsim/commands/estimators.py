@@ -18,7 +18,7 @@ class EstimatorsCommand:
     """Flags of ``fastsim estimators``."""
 
     action: str = flag("list", _ACTIONS, "action")
-    device: Optional[str] = flag(None, "GPU to show or train; all when not given")
+    device: Optional[str] = flag(None, "GPU; list and show take all when it is not given")
     dtype: str = flag("bf16", "of weights, activations and KV cache")
     out: Optional[str] = flag(None, "train: directory of the new zoo")
     seed: int = flag(0, "train: of the trees and of the held-out splits")
@@ -33,17 +33,18 @@ def main(words: Sequence[str]) -> int:
     action_given = bool(words) and not words[0].startswith("-")
     command: EstimatorsCommand = parser.parse_args(list(words) if action_given else ["list", *words])
     known = list_zoo()
-    entries = [entry for entry in known if command.device in (None, entry[0])]
+    device = None if command.device is None else command.device.lower()
+    entries = [entry for entry in known if device in (None, entry[0]) and entry[1] == command.dtype]
+    if command.action in ("list", "show") and not entries:
+        names = ", ".join(f"{name} {dtype}" for name, dtype in known)
+        asked = f"{command.device or 'any GPU'} {command.dtype}"
+        raise ConfigError("device", asked, "has no estimators", f"choose one of {names}")
     if command.action == "list":
-        if not entries:
-            names = ", ".join(dict.fromkeys(device for device, _ in known))
-            raise ConfigError("device", command.device, "has no estimators", f"choose one of {names}")
         _print(command, [{"device": device, "dtype": dtype} for device, dtype in entries], _listing(entries))
     elif command.action == "show":
         from estimators.estimator import describe
 
-        shown = {(command.device, command.dtype)} if command.device else dict.fromkeys(entries)
-        reports = {f"{device} {dtype}": describe(str(device), dtype) for device, dtype in shown}
+        reports = {f"{name} {dtype}": describe(name, dtype) for name, dtype in entries}
         _print(command, reports, "\n\n".join(_report(name, report) for name, report in reports.items()))
     elif command.action == "train":
         _train(command)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 GROUPS = ("scheduler", "router", "arrivals", "lengths")
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
+DEFAULT_ARRIVALS = "poisson"
+DEFAULT_LENGTHS = "azure_conv_2023"
 #: About half of what the default configuration can serve.
 DEFAULT_QPS = 12.0
 
@@ -38,7 +40,8 @@ class RunCommand:
     expert_parallel: int = flag(1, "GPUs that share the experts", "--ep", "--expert-parallel")
     replicas: int = flag(1, "copies of the model")
     max_model_len: Optional[int] = flag(
-        None, f"longest request in tokens (default: {_DEFAULT.max_model_len}, or what a trace needs)"
+        None,
+        f"longest request in tokens (default: {_DEFAULT.max_model_len}, within what the model and a trace ask for)",
     )
     dtype: str = flag(_DEFAULT.dtype, "of the weights")
     kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache")
@@ -50,8 +53,8 @@ class RunCommand:
     engine: str = flag(_DEFAULT.engine, f"what an iteration costs outside the GPU: {', '.join(ENGINES)}")
     requests: Optional[int] = flag(None, f"number of requests (default: {DEFAULT_REQUESTS:,}, or the whole trace)")
     qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
-    arrivals: str = flag("poisson", "arrival process: gamma, poisson, static")
-    lengths: str = flag("azure_conv_2023", "length distribution: azure_conv_2023, fixed, lognormal, uniform, ...")
+    arrivals: Optional[str] = flag(None, f"arrival process, see below (default: {DEFAULT_ARRIVALS})")
+    lengths: Optional[str] = flag(None, f"length distribution, see below (default: {DEFAULT_LENGTHS})")
     trace: Optional[str] = flag(None, "replay this trace file (Azure or Vidur CSV, .gz or not)")
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
@@ -89,21 +92,28 @@ def main(words: Sequence[str]) -> int:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
         options = {group: (file_options[group] if group in kept else {}) | options[group] for group in GROUPS}
+    if command.out == "":
+        raise ConfigError("out", command.out, "is not a directory", "give its path")
+    if command.record_batches and command.out is None:
+        raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
     if command.out is not None:
         from fastsim.result import writable_directory
 
         writable_directory(command.out)
     config, workload = _prepare(command, options)
+    tables = _prepare_machine(config, workload)
     for note in workload.notes:
         print(f"fastsim: note: {note}", file=sys.stderr)
-    tables = _prepare_machine(config)
 
     from fastsim.simulation import simulate
 
     with progress(f"simulating {len(workload):,} requests"):
         result = simulate(config, workload, tables)
     if command.out is not None:
-        result.write(command.out, _workload_table(command, options))
+        try:
+            result.write(command.out, _workload_table(command, options, len(workload)))
+        except OSError as error:
+            raise ConfigError("out", command.out, f"cannot be written ({error})", "choose another") from None
     if command.json:
         print(json.dumps(result.summary))
     else:
@@ -156,21 +166,25 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[SimulationConfig, "Workload"]:
     """The configuration and the workload that the flags ask for."""
+    from fastsim.simulation import load_machine
     from traces import Workload
 
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
+    given["model"] = _lasting(given["model"])
     given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "router")}
     config = SimulationConfig(**given)
+    made_for = load_machine(config)[0].max_position_embeddings
+    if command.max_model_len is None and made_for < config.max_model_len:
+        config = config.with_fields(max_model_len=made_for)
     num_requests = None if command.requests is None else integer("requests", command.requests)
     qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
         return config, _generate(command, options, config, num_requests, qps)
     for group in ("arrivals", "lengths"):
-        for name, value in options[group].items():
-            raise ConfigError(
-                f"{group}.{name}", value, "is given with a trace, which has its own", f"leave out --{group}"
-            )
+        asked = getattr(command, group) or options[group]
+        if asked:
+            raise ConfigError(group, asked, "is given with a trace, which has its own", f"leave out --{group}")
     with progress(f"reading {command.trace}"):
         workload = Workload.read(command.trace)
     workload = workload if num_requests is None else workload.head(num_requests)
@@ -196,23 +210,25 @@ def _generate(
     """The synthetic workload that the flags ask for."""
     from traces import Workload
 
-    rate_elsewhere = command.arrivals == "static" or "qps" in options["arrivals"]
+    arrivals = command.arrivals or DEFAULT_ARRIVALS
+    rate_elsewhere = arrivals == "static" or "qps" in options["arrivals"]
     return Workload.generate(
         num_requests=DEFAULT_REQUESTS if num_requests is None else num_requests,
         qps=DEFAULT_QPS if qps is None and not rate_elsewhere else qps,
-        arrivals=command.arrivals,
+        arrivals=arrivals,
         arrival_options=options["arrivals"],
-        lengths=command.lengths,
+        lengths=command.lengths or DEFAULT_LENGTHS,
         length_options=options["lengths"],
         max_total_tokens=config.max_model_len,
         seed=config.seed,
     )
 
 
-def _prepare_machine(config: SimulationConfig) -> "IterationTables":
+def _prepare_machine(config: SimulationConfig, workload: "Workload") -> "IterationTables":
     """Tables and compiled kernel: what takes long the first time, each with its progress line."""
-    from fastsim.simulation import compile_kernel, tables_for
+    from fastsim.simulation import check_requests, compile_kernel, load_machine, tables_for
 
+    check_requests(config, workload, load_machine(config)[2])
     with progress(f"building the tables of {config.model} on {config.device}"):
         tables = tables_for(config)
     with progress("compiling the event loop, once per machine"):
@@ -220,15 +236,23 @@ def _prepare_machine(config: SimulationConfig) -> "IterationTables":
     return tables
 
 
-def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The section [workload] of config.toml, from which --config repeats the run."""
+def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num_requests: int) -> dict[str, Any]:
+    """The section [workload] of config.toml, from which --config repeats the run, whatever the defaults are then."""
     table: dict[str, Any] = {}
-    if command.requests is not None:
-        table["requests"] = integer("requests", command.requests)
+    if command.requests is not None or command.trace is None:
+        table["requests"] = num_requests
     if command.qps is not None:
         table["qps"] = number("qps", command.qps)
     if command.trace is not None:
         return {"trace": str(Path(command.trace).resolve()), **table}
-    table["arrivals"] = {"name": command.arrivals, **options["arrivals"]}
-    table["lengths"] = {"name": command.lengths, **options["lengths"]}
+    arrivals, lengths = command.arrivals or DEFAULT_ARRIVALS, command.lengths or DEFAULT_LENGTHS
+    if command.qps is None and arrivals != "static" and "qps" not in options["arrivals"]:
+        table["qps"] = DEFAULT_QPS
+    table["arrivals"] = {"name": arrivals, **options["arrivals"]}
+    table["lengths"] = {"name": lengths, **{key: _lasting(value) for key, value in options["lengths"].items()}}
     return table
+
+
+def _lasting(value: Any) -> Any:
+    """A path that holds from any directory, and other values as they are."""
+    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

@@ -16,9 +16,10 @@ _COLUMNS = ("mean", "p50", "p90", "p99")
 def render(summary: Mapping[str, Any]) -> str:
     """The summary of one simulation as text, several lines."""
     config, simulation, metrics = summary["config"], summary["simulation"], summary["metrics"]
+    requests = simulation["requests"]
     lines = [
-        f"{config['model']} on {_replicas(config)}, "
-        f"{config['scheduler']['name']}, {simulation['requests']:,} requests in {_time(simulation['makespan_s'])}",
+        f"{config['model']} on {_replicas(config)}, {config['scheduler']['name']}, "
+        f"{requests:,} request{'s' if requests > 1 else ''} in {_time(simulation['makespan_s'])}",
         "",
         f"{'':18}" + "".join(f"{column:>12}" for column in _COLUMNS),
     ]
@@ -34,7 +35,7 @@ def render(summary: Mapping[str, Any]) -> str:
         f"{simulation['iterations']:,} iterations, busy {metrics['utilization']:.0%} of the time",
         f"KV cache          {metrics['kv_use_mean']:.1%} used on average, {metrics['kv_use_max']:.1%} at most, "
         f"of {summary['replicas'][0]['kv_blocks']:,} blocks per replica; {metrics['preemptions']:,} preemptions",
-        f"hardware          MFU {metrics['mfu']:.1%}, {metrics['gpu_hours']:.2f} GPU hours, "
+        f"hardware          MFU {metrics['mfu']:.1%} idle time included, {metrics['gpu_hours']:.2f} GPU hours, "
         f"${metrics['cost_usd_per_million_output_tokens']:.2f} per million output tokens at assumed list price",
         "",
         f"simulated in {_time(simulation['wall_s'])}: {simulation['requests_per_s']:,.0f} requests/s",
@@ -55,4 +56,6 @@ def _time(seconds: float | None) -> str:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 600:
         return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min"
+    if seconds < 36_000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

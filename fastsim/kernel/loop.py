@@ -31,9 +31,10 @@ def run(state, tables, policies):
         if cluster.num_routed == i:
             if cluster.router_reads_replicas:
                 for r in range(replicas.size):
-                    status = advance(state, tables, schedule, r, arrival_s)
-                    if status != DONE:
-                        return status
+                    if has_work_before(replicas[r], arrival_s):
+                        status = advance(state, tables, schedule, r, arrival_s)
+                        if status != DONE:
+                            return status
             requests[i].replica = route(requests, replicas, cluster, i)
             cluster.num_routed += 1
         r = requests[i].replica
@@ -49,6 +50,14 @@ def run(state, tables, policies):
         if status != DONE:
             return status
     return DONE
+
+
+@jit()
+def has_work_before(replica, until_s):
+    """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
+    if replica.in_flight:
+        return replica.clock_s + replica.iteration_s <= until_s
+    return replica.outstanding > 0 and replica.clock_s < until_s
 
 
 @jit()

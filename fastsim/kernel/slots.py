@@ -6,13 +6,14 @@ asked once per decision and never once per candidate.
 
 import functools
 import importlib
+import shutil
 import warnings
 from typing import Any
 
 from numba import from_dtype, types
-from numba.core.errors import NumbaExperimentalFeatureWarning
+from numba.core.errors import NumbaError, NumbaExperimentalFeatureWarning
 
-from fastsim.kernel.jit import DISABLED, jit
+from fastsim.kernel.jit import DISABLED, cache_directory, jit
 from fastsim.kernel.state import BATCH, CLUSTER, REPLICA, REQUEST, State
 
 # Function slots are numba's "first-class functions", experimental by name; our tests pin what we use of them.
@@ -46,7 +47,19 @@ def compiled(kernel: str, signature: Any) -> Any:
     """
     module, name = kernel.split(":")
     function = getattr(importlib.import_module(f"fastsim.kernel.{module}"), name)
-    return function if DISABLED else jit(signature)(getattr(function, "py_func", function))
+    if DISABLED:
+        return function
+    plain = getattr(function, "py_func", function)
+    try:
+        return jit(signature)(plain)
+    except NumbaError:
+        raise
+    except Exception:  # numba unpickles its files without looking: whatever a damaged one makes of that
+        directory = cache_directory()
+        warnings.warn(f"the compiled kernels in {directory} are damaged; they are compiled again", stacklevel=2)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        return jit(signature)(plain)
 
 
 def policies(schedule: str, route: str) -> tuple[Any, Any]:

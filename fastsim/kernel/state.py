@@ -53,19 +53,23 @@ REQUEST = np.dtype(
 
 REPLICA = np.dtype(
     [
-        # Clock
+        # What routers and the event loop read of every replica, within one cache line
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
         ("iteration_s", np.float64),  # duration of the iteration in flight
+        ("in_flight", np.int64),  # 1 while an iteration runs
+        ("num_blocks", np.int64),  # usable [blocks]
+        ("free_blocks", np.int64),  # [blocks]
+        ("outstanding", np.int64),  # waiting + running [requests]
+        ("outstanding_tokens", np.int64),  # their prompts and outputs, whole until they complete [tokens]
+        # Clock
         ("iteration", np.int64),  # number of the iteration in flight, or of the next one
         ("step", np.int64),  # number of the decode step in flight, or of the next one: iterations in which decodes run
-        ("in_flight", np.int64),  # 1 while an iteration runs
         ("batch_may_change", np.int64),  # 1 if the batch policy must be asked before the next iteration
         ("ask_step", np.int64),  # decode step before which it must be asked in any case
         ("attempt_step", np.int64),  # decode step before which it last tried to admit
         # Limits of the batch policy
         ("max_num_seqs", np.int64),  # [requests]
         ("max_num_batched_tokens", np.int64),  # [tokens]
-        ("max_model_len", np.int64),  # [tokens]
         ("long_prefill_token_threshold", np.int64),  # longest chunk, 0 for no limit [tokens]
         ("scheduler_reserve_full_isl", np.int64),  # 1: admit only what fits whole
         ("enable_chunked_prefill", np.int64),  # 1: a prompt may be cut
@@ -76,11 +80,7 @@ REPLICA = np.dtype(
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
         ("reserved_blocks", np.int64),  # of each request, FOR_LIFE [blocks]
         ("spare_blocks", np.int64),  # free blocks that a decode asks for beside those it takes [blocks]
-        ("num_blocks", np.int64),  # usable [blocks]
-        ("free_blocks", np.int64),  # [blocks]
         # Requests here
-        ("outstanding", np.int64),  # waiting + running [requests]
-        ("outstanding_tokens", np.int64),  # their prompts and outputs, whole until they complete [tokens]
         ("num_running", np.int64),  # [requests]
         ("num_decodes", np.int64),  # [requests]
         ("num_fresh", np.int64),  # decodes that joined while the decodes stalled, and have not run yet [requests]
@@ -132,6 +132,7 @@ REPLICA = np.dtype(
         ("peak_blocks", np.int64),
         ("peak_batch_tokens", np.int64),
         ("peak_sequences", np.int64),
+        ("peak_decodes", np.int64),
         ("peak_decode_kv", np.int64),
         ("peak_history", np.int64),
         ("peak_chunk", np.int64),

@@ -87,7 +87,9 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
     longest = draw(st.sampled_from([4, 12, 40, 100]))
     threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
-    least_budget = {"vllm_v1": max(max_num_seqs, threshold), "sarathi": 1}.get(policy, longest)
+    chunked_prefill = draw(st.sampled_from([True, True, True, False]))
+    # An engine that does not cut prompts must take the longest in one iteration.
+    least_budget = {"vllm_v1": max_num_seqs if chunked_prefill else max(max_num_seqs, longest), "sarathi": 1}
     # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
     least_blocks = -(-longest // block_size)
     least_blocks = least_blocks if policy == "vllm_v1" else int((least_blocks + 2) / (1 - watermark)) + 1
@@ -96,10 +98,11 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
         num_usable_blocks=least_blocks + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
         block_size=block_size,
         max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=least_budget + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
+        max_num_batched_tokens=least_budget.get(policy, longest) + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
         max_model_len=longest,
         long_prefill_token_threshold=threshold,
         full_sequence_gate=draw(st.booleans()),
+        chunked_prefill=chunked_prefill,
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
@@ -131,7 +134,7 @@ def scheduler_of(config: ReferenceConfig):
     names = {
         "chunk_size": config.max_num_batched_tokens,
         "scheduler_reserve_full_isl": config.full_sequence_gate,
-        "enable_chunked_prefill": True,
+        "enable_chunked_prefill": config.chunked_prefill,
     }
     choice = SCHEDULERS[config.batch_policy]
     return choice(**{spec.name: names.get(spec.name, getattr(config, spec.name, None)) for spec in fields(choice)})

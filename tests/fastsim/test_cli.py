@@ -18,7 +18,8 @@ from fastsim.cli import COMMANDS, main
 from fastsim.commands import parsing
 from fastsim.config import SimulationConfig
 from fastsim.kernel.jit import DISABLED, cache_directory
-from fastsim.options import ROUTERS, SCHEDULERS
+from fastsim.options import ROUTERS
+from fastsim.schedulers import SCHEDULERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRACES = REPOSITORY.parent / "shared" / "data" / "traces"
@@ -279,7 +280,7 @@ BAD_FLAGS = [
     (["--model", "Llama-9"], ["'Llama-9'", "meta-llama/Llama-3.1-8B", "microsoft/phi-2"]),
     (["--device", "abacus"], ["'abacus'", "a100_sxm, h100_sxm, h200_sxm"]),
     (["--scheduler", "fifo"], ["scheduler 'fifo'", "vllm_v1"]),
-    (["--router", "dice"], ["router 'dice'", "least_outstanding, round_robin"]),
+    (["--router", "dice"], ["router 'dice'", "random, round_robin"]),
     (["--engine", "magic"], ["engine 'magic'", "ideal"]),
     (["--arrivals", "tidal"], ["arrivals", "'tidal'", "gamma, poisson, static"]),
     (["--lengths", "long"], ["lengths", "'long'", "azure_conv_2023, fixed, lognormal"]),
@@ -446,6 +447,59 @@ def test_a_damaged_cache_is_rebuilt_with_a_note(
     assert "built again" in second.notes[0]
     assert third.notes == []
     assert without_speed(first.summary) == without_speed(second.summary) == without_speed(third.summary)
+
+
+@pytest.mark.skipif(DISABLED, reason="NUMBA_DISABLE_JIT is set")
+def test_damaged_kernels_are_compiled_again_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ("run", "--requests", 20, "--json")
+    first = process(*words)
+    for kept in (tmp_path / "fastsim" / "jit").rglob("*.nb?"):
+        kept.write_bytes(b"damaged")
+    second, third = process(*words), process(*words)
+    assert any("compiled again" in note for note in second.notes)
+    assert not third.notes
+    assert without_speed(first.summary) == without_speed(second.summary) == without_speed(third.summary)
+
+
+# What a run is made of
+
+
+def test_the_context_is_no_longer_than_the_model_was_made_for(cli: Cli):
+    words = ("run", "--model", "phi-2", "--device", "a100_sxm", "--requests", 20, "--json")
+    assert cli(*words).summary["config"]["max_model_len"] == 2048
+
+
+def test_a_model_of_ones_own_repeats_from_another_directory(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shape = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}
+    shape |= {"intermediate_size": 512, "vocab_size": 1000, "max_position_embeddings": 8192}
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **shape}))
+    monkeypatch.chdir(tmp_path)
+    first = cli("run", "--model", "config.json", "--requests", 20, "--out", "out", "--json")
+    monkeypatch.chdir("/")
+    second = cli("run", "--config", tmp_path / "out" / "config.toml", "--json")
+    assert without_speed(first.summary)["metrics"] == without_speed(second.summary)["metrics"]
+
+
+@pytest.mark.parametrize("words", [("--lengths", "fixed"), ("--arrivals", "gamma"), ("--arrivals.cv", "3")])
+def test_a_trace_has_its_own_arrivals_and_lengths(cli: Cli, make_trace: Callable[..., Path], words: tuple[str, ...]):
+    cli("run", "--trace", make_trace("0.0,10,5"), *words).assert_refused("trace")
+
+
+def test_a_trace_can_be_cut_and_sped_up(cli: Cli, make_trace: Callable[..., Path]):
+    trace = make_trace("0.0,10,5", "1.0,10,5", "2.0,10,5")
+    summary = cli("run", "--trace", trace, "--requests", 2, "--qps", 4, "--json").summary
+    assert summary["simulation"]["requests"] == 2
+    assert summary["workload"]["source"]["scaled_to_qps"] == 4
+
+
+def test_rows_that_have_nowhere_to_go_are_refused(cli: Cli):
+    cli("run", "--record-batches").assert_refused("record_batches", "--out")
+    cli("run", "--out", "").assert_refused("out")
+
+
+def test_estimators_of_a_dtype_that_there_is_not_are_refused(cli: Cli):
+    cli("estimators", "show", "--dtype", "fp4").assert_refused("fp4", "h100_sxm bf16")
 
 
 # Help, versions and ends

@@ -14,7 +14,8 @@ import fastsim
 from estimators import EstimatorError
 from fastsim import ConfigError, SimulationConfig, Workload
 from fastsim.kernel.jit import DISABLED
-from fastsim.simulation import ProfiledRangeWarning, compile_kernel, tables_for
+from fastsim.schedulers import SCHEDULERS
+from fastsim.simulation import ContextLengthWarning, ProfiledRangeWarning, compile_kernel, tables_for
 
 #: DESIGN.md, section 4.
 REQUEST_COLUMNS = [
@@ -401,9 +402,18 @@ def test_unknown_models_and_devices_list_the_known_ones(fields: dict, field: str
 
 def test_reads_outside_the_profiled_range_warn():
     config, workload = plain_config(16, 128), Workload.from_arrays([0.0], [100], [10])
-    profiled = {"tokens": [1, 99], "sequences": [1, 16], "decode_kv": [1, 108], "history": [0, 0], "chunk": [1, 128]}
+    profiled = {
+        "tokens": [1, 99],
+        "sequences": [1, 16],
+        "decode_context": [1, 108],
+        "history": [0, 0],
+        "chunk": [1, 128],
+    }
     tables = plain_tables(config, 0.01, provenance={"profiled": profiled})
-    with pytest.warns(ProfiledRangeWarning, match=r"tokens up to 100 \(measured up to 99\), decode_kv up to 109"):
+    with pytest.warns(
+        ProfiledRangeWarning,
+        match="100 tokens in a batch.* up to 99; 109 tokens of context.* up to 108",
+    ):
         fastsim.simulate(config, workload, tables)
 
 
@@ -476,3 +486,64 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path):
     assert (caught.value.field, caught.value.value) == ("out", str(tmp_path / "file" / "out"))
     assert "cannot be written" in str(caught.value)
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+# What a run rests on
+
+
+def test_shapes_that_were_not_measured_are_named():
+    # The catalogue has head size 128 alone for A100, and no more than 8 key/value heads in decodes.
+    config = SimulationConfig(model="phi-2", device="a100_sxm", max_model_len=512)
+    with pytest.warns(ProfiledRangeWarning, match="head size 80"):
+        fastsim.simulate(config, Workload.from_arrays([0.0], [100], [10]))
+
+
+@pytest.mark.filterwarnings("ignore::fastsim.simulation.ProfiledRangeWarning")
+def test_contexts_that_the_model_was_not_made_for_are_named():
+    config = SimulationConfig(model="phi-2", device="a100_sxm", max_model_len=4096)
+    with pytest.warns(ContextLengthWarning, match="2048 positions"):
+        fastsim.simulate(config, Workload.from_arrays([0.0], [3000], [10]))
+
+
+def test_the_default_rests_on_measured_shapes():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ProfiledRangeWarning)
+        fastsim.simulate(SimulationConfig(), Workload.generate(num_requests=300, qps=10))
+
+
+def test_tables_of_zeros_have_no_rates():
+    config = plain_config(16, 128)
+    metrics = fastsim.simulate(config, some_workload(5), plain_tables(config, 0.0)).summary["metrics"]
+    assert metrics["ttft_s"]["p99"] == 0.0
+    burst = Workload.from_arrays([0.0, 0.0], [10, 10], [5, 5])
+    metrics = fastsim.simulate(config, burst, plain_tables(config, 0.0)).summary["metrics"]
+    assert metrics["throughput_requests_per_s"] is None
+    assert metrics["mfu"] is None
+
+
+def test_tables_can_be_injected_into_many():
+    configs = [plain_config(16, 128), plain_config(16, 128, replicas=2)]
+    tables = [plain_tables(config, seconds) for config, seconds in zip(configs, (0.01, 0.5), strict=True)]
+    slow = fastsim.simulate_many(configs, some_workload(50), tables=tables)[1]
+    assert slow.summary["metrics"]["tpot_s"]["p50"] == pytest.approx(0.5)
+    with pytest.raises(ConfigError, match="tables"):
+        fastsim.simulate_many(configs, some_workload(50), tables=tables[:1])
+
+
+@pytest.mark.parametrize("scheduler", sorted(set(SCHEDULERS) - {"vllm_v1"}))
+def test_requests_that_a_batch_policy_could_never_run_are_refused(scheduler: str):
+    options = {"max_num_batched_tokens": 300} if scheduler in ("vllm_v0", "lightllm") else {}
+    block_size = 1 if scheduler == "lightllm" else 16
+    config = SimulationConfig(
+        scheduler=scheduler,
+        scheduler_options=options,
+        block_size=block_size,
+        max_model_len=600,
+        num_kv_blocks=512 // block_size,
+    )
+    # 512 tokens of KV: enough for the request alone, but not for what the policy asks for beside it.
+    workload = Workload.from_arrays([0.0], [480], [20 if scheduler == "orca" else 33])
+    with pytest.raises(ConfigError) as caught:
+        fastsim.simulate(config, workload)
+    assert caught.value.field == "scheduler"
+    assert "480 prompt" in str(caught.value)

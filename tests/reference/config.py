@@ -19,6 +19,7 @@ class ReferenceConfig:
         max_model_len: Most tokens of one request, prompt and outputs together (L).
         long_prefill_token_threshold: Most tokens a request gets in one iteration; 0 switches the limit off.
         full_sequence_gate: Whether admission asks for room for the whole known sequence, not just its first chunk.
+        chunked_prefill: Whether vllm_v1 may cut a prompt to what is left of the budget.
         batch_policy: Name in `reference.simulate.BATCH_POLICIES`.
         replicas: Copies of the model.
         router: Name in `reference.simulate.ROUTERS`, or under parity in `reference.vidur_routing.ROUTERS`.
@@ -40,6 +41,7 @@ class ReferenceConfig:
     max_model_len: int = 8192
     long_prefill_token_threshold: int = 0
     full_sequence_gate: bool = True
+    chunked_prefill: bool = True
     batch_policy: str = "vllm_v1"
     replicas: int = 1
     router: str = "round_robin"

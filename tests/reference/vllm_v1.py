@@ -36,6 +36,7 @@ class VllmV1:
         self._max_num_seqs = config.max_num_seqs
         self._max_num_batched_tokens = config.max_num_batched_tokens
         self._max_model_len = config.max_model_len
+        self._chunked_prefill = config.chunked_prefill
         self._long_prefill_token_threshold = config.long_prefill_token_threshold
         self._full_sequence_gate = config.full_sequence_gate
         self._num_stages = config.num_stages
@@ -125,7 +126,10 @@ class VllmV1:
                 return
             request = self.waiting[0]
             # W.4; without a prefix cache W.3 finds nothing.
-            tokens = min(self._limited(request.known_tokens), budget)
+            tokens = self._limited(request.known_tokens)
+            if tokens > budget and not self._chunked_prefill:
+                return
+            tokens = min(tokens, budget)
             # W.5
             whole = min(request.known_tokens, self._max_model_len)
             if self._full_sequence_gate and self.pool.blocks_for(whole) > self.pool.num_free:
