@@ -12,21 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators import cache as table_cache
+from estimators import coverage, monotone, operators
 from estimators import layout as table_layout
-from estimators import operators
+from estimators.coverage import outside_profiles, profiled_axes
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, IntArray, PrefillRule, TableLayout, log_index, log_points
 from estimators.model_spec import ModelSpec, weight_dtype_bytes
 from estimators.models import load_model
+from estimators.monotone import smooth_rows
 from estimators.operators import OperatorCall, bandwidth_seconds, iteration_calls
 from estimators.tables import IterationTables
 
 # Decode attention is evaluated for every number of decodes up to 2 ** (this + 1) and for 2 ** this of them per octave
 # beyond, and interpolated between: 64 steps per octave are finer than what a batch of that size resolves.
 _DECODE_BITS = 6
-# Rows through the estimators in one build: 30 trees take about a second for each million on two cores.
+# Tokens are evaluated one by one up to here and for 2 ** _TOKEN_BITS of them per octave beyond, with linear
+# interpolation between: below 1 % from a prediction for each, on average, and below 8 % at the worst.
+_EXACT_TOKENS = 16384
+_TOKEN_BITS = 6
+# Prefill does not fall along chunks from here on. A chunk of one token, the only shorter one that was measured, takes
+# FlashAttention 2 up to a tenth longer than one of 16.
+_SHORTEST_SMOOTHED = 16
+# Rows through the estimators in one build: 20 trees take about 0.4 s for each million on two cores.
 _MOST_ROWS = 3_000_000
+# Values in the tables, 512 MiB.
+_MOST_VALUES = 1 << 26
 
 
 class Estimators(Protocol):
@@ -57,15 +68,12 @@ def build_tables(
     """Build tables or load them from the cache; the arguments are those of ``IterationTables.build``."""
     spec = model if isinstance(model, ModelSpec) else load_model(model)
     gpu = device if isinstance(device, DeviceSpec) else load_device(device)
-    spec.check_tensor_parallel(tp)
+    spec.check_tensor_parallel(tp, gpu.gpus_per_node)
     weight_dtype_bytes(dtype)
     if tp > gpu.gpus_per_node:
-        mend = f"choose up to {gpu.gpus_per_node}"
-        raise EstimatorError("tp", tp, f"is more than the {gpu.gpus_per_node} GPUs of a {gpu.name} node", mend)
-    rows = _count_rows(layout, tp)
-    if rows > _MOST_ROWS:
-        mend = f"lower max_tokens, max_sequences or max_model_len until {_MOST_ROWS} are enough"
-        raise EstimatorError("layout", rows, "estimator rows are too many for one build", mend)
+        wrong = f"is more than the {gpu.gpus_per_node} GPUs of a {gpu.name} node"
+        raise EstimatorError("tp", tp, wrong, spec.tensor_parallel_mend(gpu.gpus_per_node))
+    _check_size(layout, tp)
     known = estimators if estimators is not None else _load_estimators(gpu.name, dtype)
 
     def build() -> IterationTables:
@@ -83,7 +91,8 @@ def build_tables(
         "prefill_rule": prefill_rule,
     }
     # The code that turns predictions into tables is part of the key: an edited constant must not meet old tables.
-    sources = [Path(module) for module in (__file__, operators.__file__, table_layout.__file__)]
+    files = (__file__, coverage.__file__, monotone.__file__, operators.__file__, table_layout.__file__)
+    sources = [Path(file) for file in files]
     return table_cache.cached(table_cache.content_key(parts, sources), build)
 
 
@@ -121,7 +130,8 @@ def _build(
         "dtype": dtype,
         "estimators": estimators.hash,
         "version": table_cache.FORMAT_VERSION,
-        "profiled": _profiled(calls, estimators.profiled),
+        "profiled": profiled_axes(calls, estimators.profiled),
+        "outside_profiles": outside_profiles(calls, estimators.profiled),
         "history_is": "modelled",
         "attention_launch_s": float(launch),
     }
@@ -145,12 +155,12 @@ def _row_tables(
     calls: tuple[OperatorCall, ...], device: DeviceSpec, layout: TableLayout, estimators: Estimators
 ) -> tuple[FloatArray, FloatArray]:
     """Seconds by tokens and by sequences, with 0 for none; one prediction per operator."""
-    rows = {"tokens": np.arange(1, layout.max_tokens + 1), "sequences": np.arange(1, layout.max_sequences + 1)}
-    tables = {axis: np.zeros(steps.size + 1) for axis, steps in rows.items()}
+    rows = {"tokens": _token_steps(layout), "sequences": np.arange(1, layout.max_sequences + 1)}
+    tables = {axis: np.zeros(steps.size) for axis, steps in rows.items()}
     for call in calls:
         if call.operator == "bandwidth":
             seconds = bandwidth_seconds(rows[call.axis] * call.shape["bytes"], device, call.shape["kernels"])
-            tables[call.axis][1:] += call.count * seconds
+            tables[call.axis] += call.count * seconds
     for operator in ("gemm", "all_reduce"):
         chosen = [call for call in calls if call.operator == operator]
         if not chosen:
@@ -160,8 +170,9 @@ def _row_tables(
         seconds = estimators.predict(operator, together)
         ends = np.cumsum([rows[call.axis].size for call in chosen])
         for call, part in zip(chosen, np.split(seconds, ends[:-1]), strict=True):
-            tables[call.axis][1:] += call.count * part
-    return tables["tokens"], tables["sequences"]
+            tables[call.axis] += call.count * part
+    tokens = np.interp(np.arange(1, layout.max_tokens + 1), rows["tokens"], tables["tokens"])
+    return np.append(0.0, tokens), np.append(0.0, tables["sequences"])
 
 
 def _decode_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimators: Estimators) -> FloatArray:
@@ -171,14 +182,17 @@ def _decode_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimato
     # A batch of n reads n tokens at least and n times the longest context at most. Other cells take the nearest of
     # these, with a point to spare on either side for interpolation.
     longest = min(layout.max_kv, max(layout.max_history, layout.max_chunk))
-    first = np.maximum(log_index(batch, layout.kv_bits)[0], 1)
+    first = np.clip(log_index(batch, layout.kv_bits)[0], 1, layout.kv_points - 1)
     last = np.minimum(log_index(batch * longest, layout.kv_bits)[0] + 2, layout.kv_points - 1)
-    column = np.clip(np.arange(layout.kv_points), first[:, None], np.maximum(first, last)[:, None])
+    column = np.clip(np.arange(layout.kv_points), first[:, None], last[:, None])
     cells, position = np.unique(np.arange(batch.size)[:, None] * layout.kv_points + column, return_inverse=True)
     requests, kv = batch[cells // layout.kv_points], points[cells % layout.kv_points]
     columns = {"batch": requests, "kv": np.maximum(1.0, kv / requests), **_heads(call, cells.size)}
     seconds = call.count * estimators.predict("decode_attention", columns)
     coarse = seconds[position.reshape(column.shape)]
+    for row, (start, end) in enumerate(zip(first, last, strict=True)):  # No more than what was evaluated.
+        coarse[row, start : end + 1] = smooth_rows(coarse[row : row + 1, start : end + 1])
+    coarse = np.take_along_axis(coarse, column, axis=1)
     return np.concatenate([np.zeros((1, layout.kv_points)), _between(coarse, batch, layout.max_sequences)])
 
 
@@ -204,7 +218,19 @@ def _prefill_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimat
     seconds = call.count * estimators.predict("prefill_attention", {**columns, **_heads(call, size)})
     table = np.zeros((layout.history_points, layout.chunk_points))
     table[:, 1:] = seconds.reshape(history.shape)
+    table[:, _SHORTEST_SMOOTHED:] = smooth_rows(table[:, _SHORTEST_SMOOTHED:])
+    table[:, 1:] = smooth_rows(table[:, 1:].T).T
     return table
+
+
+def _token_steps(layout: TableLayout) -> IntArray:
+    """Numbers of tokens that are evaluated, ascending, the largest included."""
+    if layout.max_tokens <= _EXACT_TOKENS:
+        return np.arange(1, layout.max_tokens + 1)
+    count = int(log_index(layout.max_tokens, _TOKEN_BITS)[0]) + 1
+    beyond = log_points(count, _TOKEN_BITS)
+    steps = np.append(np.arange(1, _EXACT_TOKENS + 1), beyond[beyond > _EXACT_TOKENS])
+    return np.union1d(steps, layout.max_tokens)
 
 
 def _decode_batches(layout: TableLayout) -> IntArray:
@@ -217,40 +243,17 @@ def _heads(call: OperatorCall, rows: int) -> dict[str, IntArray]:
     return {name: np.full(rows, value, dtype=np.int64) for name, value in call.shape.items()}
 
 
+def _check_size(layout: TableLayout, tp: int) -> None:
+    limits = [("values", layout.size, _MOST_VALUES)]
+    if layout.size <= _MOST_VALUES:  # Else even counting the rows takes too long.
+        limits.append(("estimator rows", _count_rows(layout, tp), _MOST_ROWS))
+    for what, needed, most in limits:
+        if needed > most:
+            mend = f"lower max_tokens, max_sequences or max_model_len until {most} are enough"
+            raise EstimatorError("layout", needed, f"{what} are too many for one build", mend)
+
+
 def _count_rows(layout: TableLayout, tp: int) -> int:
     """Most rows that a build sends through the estimators."""
-    linear = (4 + 3 * (tp > 1)) * layout.max_tokens + 2 * layout.max_sequences
+    linear = (4 + 3 * (tp > 1)) * _token_steps(layout).size + 2 * layout.max_sequences
     return linear + _decode_batches(layout).size * layout.kv_points + layout.history_points * layout.chunk_points
-
-
-def _profiled(
-    calls: tuple[OperatorCall, ...], profiled: Mapping[str, Mapping[str, Any]]
-) -> dict[str, list[int | float] | None]:
-    """Ranges of the tables' axes that the estimators' measurements cover; None where they say nothing.
-
-    ``decode_kv`` is the range of totals that the measured batches and contexts span, ``decode_context`` that of one
-    request. No chunk over a history was measured: it is modelled by the measured chunk of as many query tiles and as
-    long a loop over keys, so ``history`` is covered as far as the keys read were (``"history_is": "modelled"``).
-    """
-
-    def span(operator: str, column: str) -> list[Any] | None:
-        found = profiled.get(operator, {}).get(column)
-        return None if found is None else list(np.asarray(found).tolist())  # Plain numbers, for the JSON header.
-
-    tokens = span("gemm", "m")
-    reduced = span("all_reduce", "elements")
-    width = next((call.shape["elements"] for call in calls if call.name == "attention_all_reduce"), None)
-    if tokens and reduced and width:
-        tokens = [max(tokens[0], -(-reduced[0] // width)), min(tokens[1], reduced[1] // width)]
-    batch, context = span("decode_attention", "batch"), span("decode_attention", "kv")
-    chunk = span("prefill_attention", "chunk")
-    total = [batch[0] * context[0], batch[1] * context[1]] if batch and context else None
-    return {
-        "tokens": tokens,
-        "sequences": span("gemm", "m"),
-        "decodes": batch,
-        "decode_context": context,
-        "decode_kv": total,
-        "history": [0, chunk[1] - 1] if chunk else None,
-        "chunk": chunk,
-    }

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from estimators.errors import EstimatorError
+from estimators.files import replace_file
 from estimators.layout import TableLayout
 from estimators.tables import IterationTables
 
@@ -43,9 +43,8 @@ def save_tables(tables: IterationTables, path: str | os.PathLike[str]) -> None:
     except TypeError as error:
         wrong = f"cannot be written as JSON ({error})"
         raise EstimatorError("provenance", tables.provenance, wrong, "use strings, numbers, lists and dicts") from error
-    values_path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(values_path, lambda file: np.save(file, tables.values))
-    _replace(header_path, lambda file: file.write(text))
+    replace_file(values_path, lambda file: np.save(file, tables.values))
+    replace_file(header_path, lambda file: file.write(text))
 
 
 def load_tables(path: str | os.PathLike[str]) -> IterationTables:
@@ -108,13 +107,3 @@ def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     # Not with_suffix, which would eat what follows the last dot of a name such as "Llama-3.1".
     stem = os.fspath(path).removesuffix(".npy").removesuffix(".json")
     return Path(stem + ".npy"), Path(stem + ".json")
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

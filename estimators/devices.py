@@ -123,5 +123,5 @@ def load_device(name: str) -> DeviceSpec:
     """
     known = ", ".join(device_names())
     if not isinstance(name, str) or name.lower() not in _DEVICES:
-        raise EstimatorError("device", name, "is not known", f"choose one of {known}, or pass a DeviceSpec of your own")
+        raise EstimatorError("device", name, "is not known", f"choose one of {known}")
     return _DEVICES[name.lower()]

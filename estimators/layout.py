@@ -14,6 +14,7 @@ PrefillRule = Literal["sum", "equivalent_chunk"]
 PREFILL_RULES: tuple[PrefillRule, ...] = ("sum", "equivalent_chunk")
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+_MOST = 2**40  # of any limit
 
 
 def log_index(x: ArrayLike, bits: int) -> tuple[IntArray, FloatArray]:
@@ -75,19 +76,24 @@ class TableLayout:
 
     @classmethod
     def covering(
-        cls, max_tokens: int, max_sequences: int, max_kv: int, max_model_len: int, prefill_rule: PrefillRule = "sum"
+        cls,
+        max_tokens: int,
+        max_sequences: int,
+        max_kv: int | None,
+        max_model_len: int,
+        prefill_rule: PrefillRule = "sum",
     ) -> TableLayout:
-        """Return the layout for an engine's limits, rounded up to powers of two so that configurations share tables."""
-        limits = {"max_tokens": max_tokens, "max_sequences": max_sequences, "max_kv": max_kv}
-        limits["max_model_len"] = max_model_len
-        for name, value in limits.items():
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**40:
-                raise EstimatorError(name, value, "is not an integer from 1 to 2**40", "choose one in that range")
-            limits[name] = 1 << (value - 1).bit_length()
-        tokens, kv, length = limits["max_tokens"], limits["max_kv"], limits["max_model_len"]
+        """Return the layout for an engine's limits, rounded up to powers of two so that configurations share tables.
+
+        Without ``max_kv`` it is what ``max_sequences`` requests of ``max_model_len`` read.
+        """
+        tokens = _rounded_up("max_tokens", max_tokens)
+        sequences = _rounded_up("max_sequences", max_sequences)
+        length = _rounded_up("max_model_len", max_model_len)
+        kv = min(sequences * length, _MOST) if max_kv is None else _rounded_up("max_kv", max_kv)
         if prefill_rule == "sum":
-            return cls(tokens, limits["max_sequences"], kv, max_history=length, max_chunk=min(tokens, length))
-        return cls(tokens, limits["max_sequences"], kv, max_history=max(kv, length), max_chunk=tokens)
+            return cls(tokens, sequences, kv, max_history=length, max_chunk=min(tokens, length))
+        return cls(tokens, sequences, kv, max_history=max(kv, length), max_chunk=tokens)
 
     @property
     def kv_points(self) -> int:
@@ -128,6 +134,12 @@ class TableLayout:
     def size(self) -> int:
         """Length of the flat array."""
         return self.prefill_offset + self.history_points * self.chunk_points
+
+
+def _rounded_up(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+        raise EstimatorError(name, value, "is not an integer from 1 to 2**40", "choose one in that range")
+    return 1 << (value - 1).bit_length()
 
 
 def check_prefill_rule(rule: str) -> None:

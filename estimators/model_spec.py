@@ -9,6 +9,9 @@ from estimators.errors import EstimatorError
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
 _WEIGHT_DTYPES = ("bf16", "fp16")
 
+# GPUs of one node of every built-in device. Larger splits can be asked about, but errors offer none that would not run.
+NODE_GPUS = 8
+
 # Engines pad the vocabulary to a multiple of this before they split it over GPUs (vLLM, SGLang: 64).
 VOCABULARY_MULTIPLE = 64
 
@@ -79,13 +82,19 @@ class ModelSpec:
             and not (self.num_kv_heads % tp and tp % self.num_kv_heads)
         )
 
-    def check_tensor_parallel(self, tp: int) -> None:
-        """Raise ``EstimatorError`` unless the model can be split over ``tp`` GPUs."""
-        sizes = self.tensor_parallel_sizes()
-        if isinstance(tp, bool) or not isinstance(tp, int) or tp not in sizes:
+    def check_tensor_parallel(self, tp: int, node_gpus: int = NODE_GPUS) -> None:
+        """Raise ``EstimatorError`` unless the model can be split over ``tp`` GPUs.
+
+        The error offers sizes up to ``node_gpus``; a larger ``tp`` that fits the model is no error here.
+        """
+        if isinstance(tp, bool) or not isinstance(tp, int) or tp not in self.tensor_parallel_sizes():
             wrong = f"does not divide the heads ({self.num_q_heads}, key/value {self.num_kv_heads}) and the MLP"
-            mend = f"choose one of {', '.join(map(str, sizes))} for {self.name}"
-            raise EstimatorError("tp", tp, f"{wrong} of {self.intermediate_size}", mend)
+            raise EstimatorError("tp", tp, f"{wrong} of {self.intermediate_size}", self.tensor_parallel_mend(node_gpus))
+
+    def tensor_parallel_mend(self, node_gpus: int) -> str:
+        """Return the mend of an error about ``tp``: the sizes that fit the model and a node of ``node_gpus``."""
+        sizes = [str(tp) for tp in self.tensor_parallel_sizes() if tp <= node_gpus]
+        return f"choose {'one of ' if len(sizes) > 1 else ''}{', '.join(sizes)} for {self.name}"
 
     def q_heads_per_gpu(self, tp: int) -> int:
         """Query heads on each of ``tp`` GPUs."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.errors import EstimatorError
+from estimators.files import replace_file
 
 if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
@@ -57,10 +57,8 @@ def export(forest: RegressorMixin, features: int, metadata: Mapping[str, object]
 
 def save(path: Path, model: bytes) -> None:
     """Write a model, compressed, in one step: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(gzip.compress(model, compresslevel=9, mtime=0))
-    partial.replace(path)
+    compressed = gzip.compress(model, compresslevel=9, mtime=0)
+    replace_file(path, lambda file: file.write(compressed))
 
 
 class Forest:

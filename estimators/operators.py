@@ -39,6 +39,9 @@ _SAMPLING_KERNELS = 5
 # H100, 2 and 8 GPUs, from a million elements).
 _GATHER_SHARE = 0.65
 _LOGIT_BYTES = 4
+# The LM head of a large vocabulary is wider than any product in the catalogues: it is timed as this many columns at
+# most, so often as it takes. Its time is that of reading the weights, which the parts share out.
+_WIDEST_PRODUCT = 65536
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ def _outer_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
     """Calls outside the layers; ``size`` is bytes per element."""
     hidden, vocabulary = model.hidden_size, model.vocabulary_per_gpu(tp)
     calls = [_moves("embedding", "tokens", 2 * hidden * size, 1), _moves("final_norm", "tokens", 4 * hidden * size, 1)]
-    calls.append(_gemm("lm_head", "sequences", vocabulary, hidden, 1))
+    parts = -(-vocabulary // _WIDEST_PRODUCT)
+    calls.append(_gemm("lm_head", "sequences", -(-vocabulary // parts), hidden, parts))
     if tp > 1:
         # The table is split by rows: each GPU looks up its own and the sum is the embedding.
         calls.append(_all_reduce("embedding_all_reduce", "tokens", tp, hidden, 1))

@@ -7,8 +7,8 @@ Seconds of one iteration = ((token[n_tokens] + sequence[n_sequences]) + decode(n
 * ``prefill`` depends on the rule: ``"sum"`` adds P(history, chunk) over the chunks in batch order, starting from 0.0;
   ``"equivalent_chunk"`` is one P(sum of histories, rint(sqrt(sum of chunk squared))), the rule of Vidur's paper.
 
-The axes of tokens, sequences and decodes are exact. The axes of KV, history and chunk are log axes: exact up to
-``2**(bits + 1)``, then ``2**bits`` steps per octave with linear interpolation.
+The axes of tokens, sequences and decodes have a step for every number. The axes of KV, history and chunk are log axes:
+exact up to ``2**(bits + 1)``, then ``2**bits`` steps per octave with linear interpolation.
 """
 
 from __future__ import annotations
@@ -141,24 +141,28 @@ class IterationTables:
         tp: int = 1,
         dtype: str = "bf16",
         *,
-        max_tokens: int,
-        max_sequences: int,
-        max_kv: int,
-        max_model_len: int,
+        max_tokens: int = 2048,
+        max_sequences: int = 256,
+        max_kv: int | None = None,
+        max_model_len: int = 8192,
         prefill_rule: PrefillRule = "sum",
         cache: bool = True,
         estimators: Estimators | None = None,
     ) -> IterationTables:
         """Tabulate a model on a device, or load the tables from the cache.
 
+        The limits default to those of fastsim's default configuration.
+
         Args:
             model: a name, the path of a ``config.json``, or a ModelSpec.
             device: a name or a DeviceSpec.
             tp: GPUs that share every layer.
             dtype: of weights and activations.
-            max_tokens: most tokens in an iteration.
+            max_tokens: most tokens in an iteration; evaluated one by one to 16384, then 64 per octave, with linear
+                interpolation.
             max_sequences: most requests in an iteration.
-            max_kv: most KV tokens that the decodes of an iteration read together.
+            max_kv: most KV tokens that the decodes of an iteration read together, such as the tokens that the KV
+                blocks hold; ``max_sequences * max_model_len``, beyond which nothing can read, when None.
             max_model_len: longest request, prompt and output.
             prefill_rule: ``"sum"`` or ``"equivalent_chunk"``.
             cache: look under ``$XDG_CACHE_HOME/fastsim/tables`` first and keep the tables there.
@@ -291,7 +295,6 @@ def _in_range(name: str, value: ArrayLike, most: int, least: int = 0) -> np.ndar
         raise EstimatorError(name, value, "is not an integer", "give integers")
     if array.size and (array.min() < least or array.max() > most):
         bad = array[(array < least) | (array > most)].ravel()[0]
-        raise EstimatorError(
-            name, int(bad), f"is outside the tables, which reach from {least} to {most}", "build larger ones"
-        )
+        wrong = f"is outside the tables, which reach from {least} to {most}"
+        raise EstimatorError(name, int(bad), wrong, "build larger ones")
     return array.astype(np.int64)

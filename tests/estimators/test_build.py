@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from roofline_estimators import LAUNCH, SMALL, RooflineEstimators, build_small
 
 from estimators.devices import device_names, load_device
 from estimators.errors import EstimatorError
+from estimators.layout import log_points
 from estimators.models import load_model
 from estimators.operators import bandwidth_seconds
-from estimators.tables import IterationTables
+from estimators.tables import IterationTables, TableLayout
 
 
 def predict(operator, **columns):
@@ -23,7 +26,7 @@ def linear_seconds(tokens, sequences):
     elements = [4 * 4096, 4 * 4096, 2 * 40 * 128, 4 * 8 * 128, 3 * 14336]  # norms, rope, KV write, activation
     layer += sum(float(bandwidth_seconds(tokens * count * 2, device)) for count in elements)
     outer = sum(float(bandwidth_seconds(tokens * count * 2, device)) for count in (2 * 4096, 4 * 4096))
-    head = predict("gemm", m=sequences, n=128256, k=4096)
+    head = 2 * predict("gemm", m=sequences, n=128256 // 2, k=4096)  # wider than measured: in two parts
     head += sum(float(bandwidth_seconds(sequences * 128256 * size, device, 5)) for size in (6, 4))
     return 32 * layer + outer + head
 
@@ -124,13 +127,92 @@ def test_provenance_names_its_sources_and_the_profiled_ranges():
 
 
 @pytest.mark.parametrize(
+    ("model", "device", "tp", "expected"),
+    [
+        ("Llama-3.1-70B", "h100_sxm", 4, []),
+        ("Llama-3.1-8B", "a100_sxm", 2, []),
+        ("Llama-3.1-8B", "h100_sxm", 1, []),
+        (
+            "Llama-2-7b-hf",
+            "h200_sxm",
+            1,
+            ["decode_attention lies outside the measured shapes: key/value heads per GPU 32 (measured 1 to 8)"],
+        ),
+        (
+            "phi-2",
+            "a100_sxm",
+            1,
+            [
+                "decode_attention lies outside the measured shapes: "
+                "key/value heads per GPU 32 (measured 1 to 8), head size 80 (only 128 was measured)",
+                "prefill_attention lies outside the measured shapes: head size 80 (only 128 was measured)",
+            ],
+        ),
+    ],
+)
+def test_provenance_tells_what_was_never_measured(model, device, tp, expected):
+    tables = IterationTables.build(model, device, tp, max_tokens=16, max_sequences=4, max_model_len=64, cache=False)
+    assert tables.provenance["outside_profiles"] == expected
+
+
+def test_more_gpus_than_were_measured_are_told():
+    node, known = replace(load_device("h100_sxm"), gpus_per_node=16), RooflineEstimators()
+    known.profiled["all_reduce"]["gpus"] = [2, 8]
+    tables = IterationTables.build("Llama-3.1-70B", node, 16, cache=False, estimators=known)
+    calls = ("embedding_all_reduce", "logits_gather", "attention_all_reduce", "mlp_all_reduce")
+    assert tables.provenance["outside_profiles"] == [
+        f"{call} lies outside the measured shapes: GPUs 16 (measured 2 to 8)" for call in calls
+    ]
+
+
+def test_model_and_device_are_enough():
+    tables = IterationTables.build(model="Llama-3.1-8B", device="h100_sxm", tp=2, estimators=RooflineEstimators())
+    assert tables.layout == TableLayout(2048, 256, 256 * 8192, max_history=8192, max_chunk=2048)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_a_pool_smaller_than_the_number_of_requests_is_built(blocks):
+    limits = {"max_tokens": 64, "max_sequences": 256, "max_model_len": 128, "cache": False}
+    small = IterationTables.build("Llama-3.1-8B", "h100_sxm", max_kv=16 * blocks, **limits)
+    large = IterationTables.build("Llama-3.1-8B", "h100_sxm", max_kv=4096, **limits)
+    for batch in range(1, 16 * blocks + 1):
+        kv = np.arange(batch, 16 * blocks + 1)
+        # Where a row ends, fewer neighbours are smoothed with it.
+        np.testing.assert_allclose(small.decode_time_s(batch, kv), large.decode_time_s(batch, kv), rtol=0.02, atol=2e-5)
+
+
+def test_many_tokens_are_evaluated_on_a_log_axis():
+    known = RooflineEstimators()
+    tables = build_small(known, max_tokens=500_000)
+    assert known.rows < 200_000
+    exact = build_small(max_tokens=16384).token_s
+    np.testing.assert_allclose(tables.token_s[:16385], exact, rtol=1e-12)
+    launch = tables.provenance["attention_launch_s"]
+    head = tables.sequence_s[1]
+    for tokens in (16640, 2**18, 2**18 + 2**12, 2**19):
+        assert tables.token_s[tokens] - launch + head == pytest.approx(linear_seconds(tokens, 1), rel=1e-12)
+    for tokens in (16385, 20_001, 300_000, 499_999):
+        assert tables.token_s[tokens] - launch + head == pytest.approx(linear_seconds(tokens, 1), rel=1e-5)
+
+
+@pytest.mark.parametrize(("gpus", "mend"), [(8, "choose one of 1, 2, 4, 8 for"), (1, "choose 1 for")])
+@pytest.mark.parametrize("tp", [3, 16])
+def test_only_splits_that_fit_the_node_are_offered(gpus, mend, tp):
+    node = replace(load_device("h100_sxm"), gpus_per_node=gpus)
+    with pytest.raises(EstimatorError, match=mend) as caught:
+        IterationTables.build("Llama-3.1-70B", node, tp, estimators=RooflineEstimators())
+    assert caught.value.field == "tp"
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"model": "Llama-9"}, "model"),
         ({"tp": 3}, "tp"),
         ({"tp": 16}, "tp"),
         ({"dtype": "fp4"}, "dtype"),
-        ({"max_tokens": 2**21}, "layout"),
+        ({"max_tokens": 2**27}, "layout"),
+        ({"max_sequences": 2**22, "max_kv": 1}, "layout"),
     ],
 )
 def test_a_bad_argument_is_refused_by_name(change, field):
@@ -149,3 +231,26 @@ def test_the_shipped_estimators_stay_near_what_the_device_can_do(device, model, 
     assert 1.0 < tables.iteration_time_s(1, 1, 1, 1000) / (weights / gpu.memory_bandwidth) < 2.0
     flops = 2048 * spec.linear_flops_per_token / tp
     assert 1.0 < tables.iteration_time_s(2048, 1, chunks=[(0, 2048)]) / (flops / gpu.peak_flops["bf16"]) < 2.0
+
+
+@pytest.mark.parametrize("device", device_names())
+@pytest.mark.parametrize(
+    ("model", "tp"), [("Llama-3.1-8B", 1), ("Llama-3.1-8B", 2), ("Llama-3.1-70B", 4), ("Llama-3.1-70B", 8)]
+)
+def test_more_work_takes_no_less_time(device, model, tp):
+    tables = IterationTables.build(model, device, tp, max_kv=2**20, cache=False)
+    launch, decodes = tables.provenance["attention_launch_s"], np.arange(1, 257)[:, None]
+    kv = log_points(tables.layout.kv_points, tables.layout.kv_bits)
+    reached = (kv >= decodes) & (kv <= decodes * 8192)
+    decode = np.where(reached, tables.decode_s[1:] + launch, 0)
+    # Longer contexts, the same number of decodes.
+    assert (np.maximum.accumulate(decode, axis=1)[reached] <= decode[reached] * (1 + 1e-9)).all()
+    # More decodes, the same KV in total. Measured times fall there too: more requests fill the GPU better.
+    fall = 1 - decode[reached] / np.maximum.accumulate(decode, axis=0)[reached]
+    assert fall.max() < (0.6 if device == "a100_sxm" else 0.25)
+
+    prefill = tables.prefill_s + launch
+    assert (np.diff(prefill, axis=0) >= -1e-9 * prefill[1:]).all()
+    assert (np.diff(prefill[:, 16:], axis=1) >= -1e-9 * prefill[:, 17:]).all()
+    short = prefill[:, 1:17]
+    assert (1 - short / np.maximum.accumulate(short, axis=1)).max() < 0.1

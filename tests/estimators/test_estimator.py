@@ -226,6 +226,44 @@ def test_a_one_token_chunk_costs_about_what_a_decode_does(device: str) -> None:
     assert np.median(np.abs(np.log2(prefill / decode))) < 0.6
 
 
+def test_a_one_token_chunk_on_a100_costs_what_an_unsplit_decode_does() -> None:
+    # FlashAttention 2 as vLLM calls it splits the keys of a single query only where query heads share them, so measured
+    # decodes of ungrouped heads show what a short chunk over a history costs: many times a decode of grouped heads.
+    estimators = OperatorEstimators.load("a100_sxm")
+    for heads in (4, 8):
+        shape = {"batch": 1, "q_heads": heads, "kv_heads": heads, "head_dim": 128}
+        kv = 2 ** np.arange(1, 17)
+        prefill = estimators.predict("prefill_attention", {**shape, "chunk": 1, "history": kv - 1})
+        decode = estimators.predict("decode_attention", {**shape, "kv": kv})
+        assert np.abs(prefill / decode - 1).max() < 0.3
+
+
+def test_history_on_a100_adds_what_older_kernels_measured() -> None:
+    """The time a history adds to a chunk, compared with Vidur's measurements of FlashAttention of 2024 on A100."""
+    file = DATA / "profiles/vidur/history/a100_attention_old.csv.gz"
+    if not file.exists():
+        pytest.skip("Vidur's measured chunks are not here")
+    measured = (
+        pl.read_csv(file)
+        .filter(pl.col("is_prefill").cast(pl.String).str.to_lowercase() == "true")
+        .group_by(chunk="prefill_chunk_size", history="kv_cache_size")
+        .agg(seconds=pl.col("time_stats.attn_prefill.median").cast(pl.Float64).median() / 1e3)
+    )
+    alone = measured.filter(history=0).select("chunk", alone="seconds")
+    rows = measured.filter(pl.col("history") >= 1024).join(alone, on="chunk")
+    estimators = OperatorEstimators.load("a100_sxm")
+    # A GPU of two holds half of 64 query and 8 key/value heads.
+    columns = {"batch": 1, "chunk": rows["chunk"], "q_heads": 32, "kv_heads": 4, "head_dim": 128}
+    with_history = estimators.predict("prefill_attention", {**columns, "history": rows["history"]})
+    added = with_history - estimators.predict("prefill_attention", {**columns, "history": 0})
+    ratio = added / (rows["seconds"] - rows["alone"]).to_numpy()
+    chunk = rows["chunk"].to_numpy()
+    assert rows.height > 1500
+    assert 0.9 < np.median(ratio[chunk >= 256]) < 1.3
+    # These kernels split long histories where a short chunk leaves the GPU idle; those of vLLM do not.
+    assert 1.2 < np.median(ratio[chunk < 128]) < 2.0
+
+
 @installed
 def test_history_is_extrapolated_to_within_ten_percent() -> None:
     """Trained on chunks without history, compared with chunks measured after one, inside vLLM on the same GPU."""

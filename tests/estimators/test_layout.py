@@ -67,8 +67,15 @@ def test_limits_are_rounded_up_so_that_configurations_share_tables():
     )
 
 
+def test_without_max_kv_every_request_fits_at_full_length():
+    assert TableLayout.covering(2048, 256, None, 8192).max_kv == 256 * 8192
+    assert TableLayout.covering(2048, 2**30, None, 2**30).max_kv == 2**40
+    with pytest.raises(EstimatorError, match="max_model_len"):
+        TableLayout.covering(2048, 256, None, "8192")
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_sequences", "max_kv", "max_model_len"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8", None, 2**41])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8", 2**41])
 def test_a_limit_that_is_no_count_is_refused(field, value):
     with pytest.raises(EstimatorError) as caught:
         build_small(**{field: value})

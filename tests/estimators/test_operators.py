@@ -25,14 +25,22 @@ def calls(name, tp=1):
 
 
 def weights(found):
-    """Elements of all matrices, which one gemm call each multiplies."""
+    """Elements of all matrices, which gemm calls multiply."""
     return sum(call.count * call.shape["n"] * call.shape["k"] for call in found.values() if call.operator == "gemm")
 
 
 @pytest.mark.parametrize("name", ["Llama-3.1-8B", "Llama-2-70b-hf", "Qwen2.5-7B", "Qwen3-32B", "internlm-20b", "phi-2"])
 def test_matrix_products_are_those_that_the_flops_count(name):
     model = load_model(name)
-    assert 2 * weights(calls(name)) == model.linear_flops_per_token + model.lm_head_flops_per_sequence
+    expected = model.linear_flops_per_token + model.lm_head_flops_per_sequence
+    # An LM head that is timed in parts is rounded up to equal ones.
+    assert expected <= 2 * weights(calls(name)) <= expected * (1 + 1e-6)
+
+
+def test_no_matrix_product_is_wider_than_the_measured_ones():
+    found = calls("Qwen3-32B")["lm_head"]
+    assert (found.count, found.shape["n"]) == (3, -(-151936 // 3))
+    assert calls("Qwen3-32B", 4)["lm_head"].count == 1
 
 
 def test_a_llama_on_one_gpu():

@@ -1,0 +1,26 @@
+"""Writing a file in one step."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write ``path`` so that a reader sees the old file or the whole new one; directories that are missing are made.
+
+    Args:
+        path: the file.
+        write: is given the open file. When it fails, ``path`` is as it was and nothing else is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
