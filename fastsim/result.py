@@ -174,7 +174,6 @@ def summarize(
     return {
         "config": config.to_dict(),
         "versions": _versions(),
-        "hashes": {"tables": tables.hash, "workload": workload.hash},
         "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
         "estimates": dict(tables.provenance),
         "replicas": per_replica,

@@ -180,8 +180,9 @@ def tables_for(config: SimulationConfig) -> "IterationTables":
 def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
     """The event loop and the function slots of a configuration, compiled now or loaded from the cache."""
     from fastsim import kernel
-    from fastsim.kernel.slots import policies
+    from fastsim.kernel.slots import policies, table_functions
 
+    table_functions()
     scheduler: Any = SCHEDULERS[config.scheduler]
     router: Any = ROUTERS[config.router]
     return kernel.run, policies(scheduler.kernel, router.kernel)
@@ -247,6 +248,7 @@ def _run(
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
+    summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
     warn_about(config, workload, model, tables, state)
     return SimulationResult(config, summary, state)

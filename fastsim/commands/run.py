@@ -103,7 +103,8 @@ def main(words: Sequence[str]) -> int:
     config, workload = _prepare(command, options)
     tables = _prepare_machine(config, workload)
     for note in workload.notes:
-        print(f"fastsim: note: {note}", file=sys.stderr)
+        # What traces calls max_total_tokens is this command's max_model_len.
+        print(f"fastsim: note: {note.replace('max_total_tokens', 'max_model_len')}", file=sys.stderr)
 
     from fastsim.simulation import simulate
 

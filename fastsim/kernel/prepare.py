@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastsim.kernel.histogram import NUM_BUCKETS
+from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import BATCH, CLUSTER, NONE, PREFILL_RULES, REPLICA, REQUEST, State, records
 
 
@@ -73,8 +74,15 @@ def new_state(
 def new_requests(workload: Any) -> np.ndarray:
     """The request table before the first arrival."""
     requests = records(REQUEST, len(workload.arrival_s))
-    for column in ("arrival_s", "prompt_tokens", "output_tokens", "request_class", "session"):
-        requests[column] = getattr(workload, column)
+    fill_requests, _ = table_functions()
+    fill_requests(
+        requests,
+        workload.arrival_s,
+        workload.prompt_tokens,
+        workload.output_tokens,
+        workload.request_class,
+        workload.session,
+    )
     return requests
 
 

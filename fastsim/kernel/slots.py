@@ -37,6 +37,20 @@ RUN = types.int64(
 )
 
 
+_READ_ONLY = {dtype: types.Array(dtype, 1, "C", readonly=True) for dtype in (types.float64, types.int64, types.int32)}
+#: (requests, arrival_s, prompt_tokens, output_tokens, request_class, session)
+FILL_REQUESTS = types.void(
+    _REQUESTS,
+    _READ_ONLY[types.float64],
+    _READ_ONLY[types.int64],
+    _READ_ONLY[types.int64],
+    _READ_ONLY[types.int32],
+    _READ_ONLY[types.int64],
+)
+#: (requests, columns) -> values of TPOT
+READ_LATENCIES = types.int64(_REQUESTS, types.Array(types.float64, 2, "C"))
+
+
 @functools.cache
 def compiled(kernel: str, signature: Any) -> Any:
     """A function of this package, compiled now or loaded from the cache.
@@ -65,3 +79,8 @@ def compiled(kernel: str, signature: Any) -> Any:
 def policies(schedule: str, route: str) -> tuple[Any, Any]:
     """The batch policy and the router for `run`, each as ``"module:function"``."""
     return compiled(schedule, SCHEDULE), compiled(route, ROUTE)
+
+
+def table_functions() -> tuple[Any, Any]:
+    """The functions that fill the request table and read latencies out of it."""
+    return compiled("columns:fill_requests", FILL_REQUESTS), compiled("columns:read_latencies", READ_LATENCIES)
