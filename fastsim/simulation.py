@@ -3,13 +3,14 @@
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastsim.config import SimulationConfig
+from fastsim.custom import as_slot
 from fastsim.errors import ConfigError
 from fastsim.options import ROUTERS
 from fastsim.result import SimulationResult
@@ -32,7 +33,12 @@ class ContextLengthWarning(UserWarning):
 
 
 def simulate(
-    config: SimulationConfig, workload: "Workload", tables: "IterationTables | None" = None
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "IterationTables | None" = None,
+    *,
+    batch_policy: Callable[..., Any] | None = None,
+    router: Callable[..., Any] | None = None,
 ) -> SimulationResult:
     """Simulate one configuration under one workload.
 
@@ -40,12 +46,15 @@ def simulate(
         config: what serves.
         workload: what arrives.
         tables: how long iterations take; looked up, or built and cached, when not given.
+        batch_policy: a function of your own in place of the scheduler's, whose limits and memory rule it keeps.
+        router: a function of your own in place of the router.
 
     Returns:
         The result; the same arguments give the same result, whatever else runs.
 
     Raises:
-        ConfigError: the model does not fit, a request can never run, or the tables are too small.
+        ConfigError: the model does not fit, a request can never run, the tables are too small, or a function of your
+            own does not work.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     model, device, pool = load_machine(config)
@@ -53,7 +62,12 @@ def simulate(
     if tables is None:
         tables = tables_for(config)
     check_tables(config, tables, pool)
-    return _run(config, workload, tables, model, device, pool)
+    own = {
+        kind: as_slot(kind, function)
+        for kind, function in (("batch_policy", batch_policy), ("router", router))
+        if function is not None
+    }
+    return _run(config, workload, tables, model, device, pool, own)
 
 
 def simulate_many(
@@ -221,12 +235,14 @@ def _run(
     model: "ModelSpec",
     device: "DeviceSpec",
     pool: Pool,
+    own: Mapping[str, Any],
 ) -> SimulationResult:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.result import summarize
 
-    run, slots = compile_kernel(config)
+    run, (schedule, route) = compile_kernel(config)
+    slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
     state = new_state(
         workload,
@@ -237,13 +253,19 @@ def _run(
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
         seed=config.seed,
-        router_reads_replicas=ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
+        router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
     )
     while (status := run(state, tables.values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state)
+    if status == states.NO_SUCH_REPLICA and "router" in own:
+        mend = f"return 0 to {config.replicas - 1}"
+        raise ConfigError("router", own["router"].__name__, "chose a replica that does not exist", mend)
+    if status == states.NO_PROGRESS and "batch_policy" in own:
+        mend = "admit the head of the waiting queue whenever nothing runs"
+        raise ConfigError("batch_policy", own["batch_policy"].__name__, "leaves requests waiting for ever", mend)
     if status != states.DONE:
-        # Neither can happen with the policies of this package: a request that fits makes progress in every iteration.
+        # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started

@@ -47,28 +47,40 @@ def new_state(
     for end in ("waiting_head", "waiting_tail", "running_head", "running_tail"):
         replicas[end] = NONE
     point_at_tables(replicas, layout, prefill_rule)
-    # A decode is entered at most its output tokens ahead, so a ring of that length holds each iteration once.
-    ring = 1 << int(workload.output_tokens.max()).bit_length()
-    prefills = 2 * int(limits["max_num_seqs"])
-    per_replica = ring + block_size + prefills + 3 * prefills // 2
-    integers = np.zeros(NUM_BUCKETS + num_replicas * per_replica, np.int64)
-    begin = NUM_BUCKETS + per_replica * np.arange(num_replicas)
-    replicas["calendar"], replicas["calendar_mask"] = begin, ring - 1
-    replicas["crossings"] = begin + ring
-    replicas["prefills"] = begin + ring + block_size
-    replicas["fresh"] = begin + ring + block_size + prefills
-    replicas["by_left"] = begin + ring + block_size + 3 * prefills // 2
+    integers = new_integers(replicas, int(workload.output_tokens.max()))
     replicas["last_step_end_s"] = -1.0
     replicas["decodes_run"] = 1
-    for first in begin:
-        integers[first : first + ring] = NONE
     cluster = records(CLUSTER, 1)
     cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
     cluster["record_batches"] = batch_log_rows > 0
-    # The head of a running list is never preempted for another's sake and gains a token in every iteration.
-    cluster["max_iterations"] = int(workload.prompt_tokens.sum() + workload.output_tokens.sum())
+    # In every iteration the earliest request gains a token, or (sarathi) decodes that do leave no room for its chunk.
+    cluster["max_iterations"] = int(workload.prompt_tokens.sum() + 2 * workload.output_tokens.sum())
     return State(requests, replicas, cluster, integers, records(BATCH, batch_log_rows))
+
+
+def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
+    """The pool of integers, with the places of the replicas' parts written into their records."""
+    max_num_seqs = int(replicas["max_num_seqs"][0])
+    # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
+    ring = 1 << longest_output.bit_length()
+    parts = {
+        "calendar": ring,
+        "crossings": int(replicas["block_size"][0]),
+        "prefills": 2 * max_num_seqs,
+        "fresh": max_num_seqs,
+        "by_left": 2 * max_num_seqs,
+    }
+    size = sum(parts.values())
+    begin = NUM_BUCKETS + size * np.arange(len(replicas))
+    integers = np.zeros(NUM_BUCKETS + size * len(replicas), np.int64)
+    for first in begin:
+        integers[first : first + ring] = NONE
+    replicas["calendar_mask"] = ring - 1
+    for name, length in parts.items():
+        replicas[name] = begin
+        begin = begin + length
+    return integers
 
 
 def new_requests(workload: Any) -> np.ndarray:

@@ -179,7 +179,7 @@ class State(NamedTuple):
         replicas: REPLICA records [num_replicas].
         cluster: one CLUSTER record [1].
         integers: int64 pool [any]: the histogram of time between tokens, then per replica the calendar of completions,
-            the block crossings and the prefills with their chunks.
+            the block crossings, the prefills with their chunks, the fresh decodes, and LightLLM's list.
         batches: BATCH records [capacity], the batch log; empty unless it is kept.
     """
 
