@@ -1,0 +1,203 @@
+"""The command line: what it refuses, and what it mends with a note."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_calls import Cli, process, without_speed
+
+from fastsim.cli import COMMANDS
+from fastsim.kernel.jit import DISABLED, cache_directory
+
+# Warnings become notes on stderr, as in a process of their own; under the "error" of the other tests they would raise.
+pytestmark = pytest.mark.filterwarnings("default::UserWarning")
+
+
+# Bad input
+
+#: Words of the command line, and words of the one sentence: what is wrong, and what there is instead.
+BAD_FLAGS = [
+    (["--model", "Llama-9"], ["'Llama-9'", "meta-llama/Llama-3.1-8B", "microsoft/phi-2"]),
+    (["--device", "abacus"], ["'abacus'", "a100_sxm, h100_sxm, h200_sxm"]),
+    (["--scheduler", "fifo"], ["scheduler 'fifo'", "vllm_v1"]),
+    (["--router", "dice"], ["router 'dice'", "random, round_robin"]),
+    (["--engine", "magic"], ["engine 'magic'", "ideal"]),
+    (["--arrivals", "tidal"], ["arrivals", "'tidal'", "gamma, poisson, static"]),
+    (["--lengths", "long"], ["lengths", "'long'", "azure_conv_2023, fixed, lognormal"]),
+    (["--arrivals", "gamma"], ["cv", "missing"]),
+    (["--lengths", "fixed", "--lengths.prompt", "0", "--lengths.output", "1"], ["prompt", "0", "from 1"]),
+    (["--lengths", "fixed", "--lengths.prompt", "10", "--lengths.output", "-1"], ["output", "-1", "from 1"]),
+    (["--lengths", "fixed", "--lengths.prefill", "10"], ["prefill", "prompt, output"]),
+    (["--scheduler.max-seqs", "3"], ["scheduler.max_seqs", "max_num_seqs, max_num_batched_tokens"]),
+    (["--router.turn", "3"], ["router.turn", "round_robin has no fields"]),
+    (["--scheduler.max-num-seqs"], ["scheduler.max-num-seqs", "has no value"]),
+    (["--scheduler.max-num-seqs", "many"], ["scheduler.max_num_seqs 'many'", "whole number"]),
+    (["--scheduler.max-num-seqs", "1e4"], ["max_num_batched_tokens", "2048", "10000"]),
+    (["--requests", "0"], ["requests", "0"]),
+    (["--requests", "-5"], ["requests", "-5"]),
+    (["--requests", "2.5"], ["requests '2.5'", "whole number"]),
+    (["--requests", "lots"], ["requests 'lots'", "whole number"]),
+    (["--qps", "0"], ["qps", "0"]),
+    (["--qps", "-3"], ["qps", "-3"]),
+    (["--qps", "nan"], ["qps 'nan'", "finite"]),
+    (["--seed", "-1"], ["seed", "-1", "0 or more"]),
+    (["--tp", "3"], ["tp 3", "1, 2, 4, 8"]),
+    (["--tp", "0"], ["tensor_parallel 0", "1 or more"]),
+    (["--pp", "2"], ["pipeline_parallel 2", "give 1"]),
+    (["--gpu-memory-utilization", "1.5"], ["gpu_memory_utilization 1.5"]),
+    (["--dtype", "fp4"], ["dtype 'fp4'", "bf16"]),
+    (["--model", "meta-llama/Llama-3.1-70B"], ["does not fit on h100_sxm", "GiB are missing", "tensor_parallel ="]),
+    (["--num-kv-blocks", "1"], ["num_kv_blocks 1", "null block"]),
+    (["--max-model-len", "1"], ["1", "give"]),
+    (["--config", "/nowhere/a.toml"], ["config '/nowhere/a.toml'", "cannot be read"]),
+    (["--trace", "/nowhere/a.csv"], ["'/nowhere/a.csv'", "cannot be read"]),
+    (["--trace", "/"], ["'/'", "cannot be read"]),
+    (["--request", "5"], ["--request 5", "--help"]),
+    (["everything"], ["everything", "--help"]),
+    (["--seed"], ["--seed", "--help"]),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), BAD_FLAGS, ids=["_".join(flags) for flags, _ in BAD_FLAGS])
+def test_bad_flags_are_refused_in_one_sentence(cli: Cli, tmp_path: Path, flags: list[str], words: list[str]):
+    cli("run", "--out", tmp_path / "out", *flags).assert_refused(*words)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_bad_input_leaves_no_directory_behind(cli: Cli, tmp_path: Path):
+    cli("run", "--out", tmp_path / "out", "--model", "Llama-9").assert_refused("Llama-9")
+    assert list(tmp_path.iterdir()) == []
+
+
+VIDUR = "arrived_at,num_prefill_tokens,num_decode_tokens"
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
+#: Text of a trace, and words of the sentence beside the name of the file.
+BAD_TRACES = {
+    "negative arrival": (f"{VIDUR}\n0.0,10,5\n-1.0,10,5\n", ["line 3", "arrived_at", "-1.0"]),
+    "NaN arrival": (f"{VIDUR}\nnan,10,5\n", ["line 2", "arrived_at", "nan"]),
+    "infinite arrival": (f"{VIDUR}\ninf,10,5\n", ["line 2", "arrived_at", "inf"]),
+    "arrival that is no number": (f"{VIDUR}\n0.0,10,5\nsoon,10,5\n", ["line 3", "arrived_at", "'soon'"]),
+    "arrival that is no time": (f"{AZURE}\nyesterday,10,5\n", ["line 2", "TIMESTAMP", "'yesterday'"]),
+    "zero prompt tokens": (f"{VIDUR}\n0.0,0,5\n", ["line 2", "num_prefill_tokens", "'0'"]),
+    "zero output tokens": (f"{AZURE}\n2023-11-16 18:15:46.68,10,0\n", ["line 2", "GeneratedTokens", "'0'"]),
+    "negative tokens": (f"{VIDUR}\n0.0,10,5\n0.5,10,-5\n", ["line 3", "num_decode_tokens", "'-5'"]),
+    "half a token": (f"{VIDUR}\n0.0,10.5,5\n", ["line 2", "num_prefill_tokens", "'10.5'"]),
+    "missing cell": (f"{VIDUR}\n0.0,10,5\n0.5,,5\n", ["line 3", "num_prefill_tokens", "empty"]),
+    "truncated line": (f"{VIDUR}\n0.0,10,5\n0.5,1", ["line 3", "num_prefill_tokens", "2 cells"]),
+    "cell too many": (f"{VIDUR}\n0.0,10,5,7\n", ["line 2", "4 cells"]),
+    "unknown header": ("when,what\n1,2\n", ["line 1", "when,what", VIDUR, AZURE]),
+    "header alone": (f"{VIDUR}\n", ["no requests"]),
+    "empty file": ("", ["empty"]),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TRACES)
+def test_bad_traces_are_refused_with_file_line_and_column(cli: Cli, tmp_path: Path, fault: str):
+    text, words = BAD_TRACES[fault]
+    trace = tmp_path / "trace.csv"
+    trace.write_text(text)
+    cli("run", "--trace", trace, "--out", tmp_path / "out").assert_refused(str(trace), *words)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_truncated_gzip_file_is_refused_with_its_last_line(cli: Cli, tmp_path: Path):
+    trace = tmp_path / "trace.csv.gz"
+    whole = gzip.compress("\n".join([VIDUR, *(f"{i * 0.37:.6f},{i * 7919 % 997 + 1},5" for i in range(9999))]).encode())
+    trace.write_bytes(whole[: len(whole) // 2])
+    cli("run", "--trace", trace).assert_refused(str(trace), "cut short after line")
+
+
+def test_requests_that_are_too_long_are_refused(cli: Cli, make_trace: Callable[..., Path]):
+    trace = make_trace("0.0,10,5", "1.0,900,101")
+    words = ["request 1 (900 prompt + 101 output tokens)"]
+    cli("run", "--trace", trace, "--max-model-len", 1000).assert_refused("max_model_len 1000", "give 1001", *words)
+    cli("run", "--trace", trace, "--num-kv-blocks", 63).assert_refused("num_kv_blocks 63", "give 64", *words)
+    assert cli("run", "--trace", trace, "--num-kv-blocks", 64).code == 0
+
+
+BAD_FILES = {
+    "not TOML": ("replicas = = 3\n", ["config", "not TOML", "line 1"]),
+    "unknown field": ("replica = 3\n", ["replica 3", "the fields are", "replicas"]),
+    "wrong value": ("replicas = 0\n", ["replicas 0", "1 or more"]),
+    "unknown option": ("[scheduler]\nmax_seqs = 3\n", ["scheduler.max_seqs 3", "max_num_seqs"]),
+    "workload that is no table": ("workload = 3\n", ["workload 3", "[workload]"]),
+    "wrong request": ('[workload]\nrequests = "few"\n', ["requests 'few'", "whole number"]),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FILES)
+def test_bad_configuration_files_are_refused(cli: Cli, tmp_path: Path, fault: str):
+    text, words = BAD_FILES[fault]
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    cli("run", "--config", file).assert_refused(*words)
+
+
+def test_an_unwritable_directory_is_found_before_the_run(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def started(*_: object) -> None:
+        raise AssertionError("the run has started")
+
+    monkeypatch.setattr("fastsim.simulation.simulate", started)
+    monkeypatch.setattr("fastsim.commands.run._prepare", started)
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+        cli("run", "--out", out).assert_refused(f"out '{out}'", "cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_bad_input_in_a_process_of_its_own(tmp_path: Path):
+    outcome = process("run", "--device", "abacus", "--json", "--out", tmp_path / "out")
+    outcome.assert_refused("device 'abacus'", "h100_sxm")
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_unknown_commands_list_the_known_ones(cli: Cli):
+    cli("fly").assert_refused("'fly'", *COMMANDS)
+
+
+# The cache of tables
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [("*.npy", cut_in_half), ("*.npy", flip_a_byte), ("*.npy", Path.unlink), ("*.json", cut_in_half)],
+)
+def test_a_damaged_cache_is_rebuilt_with_a_note(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, damage: Callable[[Path], None]
+):
+    cache_directory()  # the compiled kernels stay where they are
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ("run", "--requests", 20, "--json", "--lengths", "azure_code_2023", "--scheduler.max-num-seqs", 8)
+    first = cli(*words)
+    assert first.notes == []
+    (kept,) = (tmp_path / "fastsim" / "tables").glob(pattern)
+    damage(kept)
+    second, third = cli(*words), cli(*words)
+    assert len(second.notes) == 1
+    assert "built again" in second.notes[0]
+    assert third.notes == []
+    assert without_speed(first.summary) == without_speed(second.summary) == without_speed(third.summary)
+
+
+@pytest.mark.skipif(DISABLED, reason="NUMBA_DISABLE_JIT is set")
+def test_damaged_kernels_are_compiled_again_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    words = ("run", "--requests", 20, "--json")
+    first = process(*words)
+    for kept in (tmp_path / "fastsim" / "jit").rglob("*.nb?"):
+        kept.write_bytes(b"damaged")
+    second, third = process(*words), process(*words)
+    assert any("compiled again" in note for note in second.notes)
+    assert not third.notes
+    assert without_speed(first.summary) == without_speed(second.summary) == without_speed(third.summary)
