@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from estimators.errors import EstimatorError
-from estimators.files import replace_file
+from estimators.files import cache_root, replace_file
 from estimators.layout import TableLayout
 from estimators.tables import IterationTables
 
@@ -71,9 +71,8 @@ def load_tables(path: str | os.PathLike[str]) -> IterationTables:
 
 
 def cache_directory() -> Path:
-    """Where built tables are kept: ``$XDG_CACHE_HOME/fastsim/tables``, by default under ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fastsim" / "tables"
+    """Where built tables are kept."""
+    return cache_root() / "tables"
 
 
 def content_key(parts: dict[str, Any], sources: list[Path]) -> str:

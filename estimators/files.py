@@ -1,4 +1,4 @@
-"""Writing a file in one step."""
+"""Where cached files are kept, and writing a file in one step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+
+def cache_root() -> Path:
+    """Where fastsim keeps what it can make again: ``$XDG_CACHE_HOME/fastsim``, by default under ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fastsim"
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:

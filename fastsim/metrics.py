@@ -46,7 +46,7 @@ def exact(values: npt.NDArray[np.float64]) -> Summary:
     """Mean and quantiles (linear interpolation) of some values, which are sorted in place; None of none."""
     if len(values) == 0:
         return dict.fromkeys(("mean", *QUANTILES))
-    # Sorting is vectorised in numpy, and three times as fast as the selection inside np.quantile.
+    # Sorting is vectorised in numpy, and where measured three times as fast as the selection in np.quantile.
     mean = values.mean()
     values.sort()
     return _summary(mean, len(values), values.__getitem__)

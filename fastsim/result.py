@@ -101,24 +101,17 @@ class SimulationResult:
         Raises:
             ConfigError: the directory cannot be written.
         """
+        from estimators.files import replace_file
+
         target = writable_directory(directory)
-        target.mkdir(parents=True, exist_ok=True)
         for name, frame in (("requests", self.requests), ("batches", self.batches)):
             if frame is None:  # what an earlier result left would not belong to this one
                 (target / f"{name}.parquet").unlink(missing_ok=True)
             else:
-                _replace(target / f"{name}.parquet", frame.write_parquet)
-        _replace(target / "summary.json", lambda path: path.write_text(json.dumps(self.summary, indent=2) + "\n"))
-        _replace(target / "config.toml", lambda path: path.write_text(self.config.to_toml(workload)))
-
-
-def _replace(path: Path, write: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+                replace_file(target / f"{name}.parquet", frame.write_parquet)
+        summary, config = json.dumps(self.summary, indent=2) + "\n", self.config.to_toml(workload)
+        replace_file(target / "summary.json", lambda file: file.write(summary.encode()))
+        replace_file(target / "config.toml", lambda file: file.write(config.encode()))
 
 
 def writable_directory(directory: str | os.PathLike[str]) -> Path:

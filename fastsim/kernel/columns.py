@@ -1,4 +1,4 @@
-"""Between arrays and the request table in one pass: the table is large, and each pass over it costs a tenth of a run.
+"""Between arrays and the request table in one pass: it is large, and the first pass pays for its memory.
 
 `fastsim.kernel.slots.table_functions` compiles both.
 """

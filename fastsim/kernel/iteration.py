@@ -100,7 +100,6 @@ def count_decodes(replica, seconds):
     replica.decode_tokens += replica.num_decodes
     replica.peak_decodes = max(replica.peak_decodes, replica.num_decodes)
     replica.attention_pairs += replica.decode_kv
-    replica.peak_decode_kv = max(replica.peak_decode_kv, replica.decode_kv)
 
 
 @jit()

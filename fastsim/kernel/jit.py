@@ -6,7 +6,6 @@ numba does not notice an edit to a callee in another file and would silently run
 
 import functools
 import hashlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import numba
 import numpy as np
 from numba.core.options import DefaultOptions
 from numba.cpython.unsafe.numbers import leading_zeros
+
+from estimators.files import cache_root
 
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 if hasattr(DefaultOptions, "_nrt"):
@@ -31,8 +32,7 @@ def cache_directory() -> Path:
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(Path(__file__).parent.glob("**/*.py")):
         digest.update(source.name.encode() + source.read_bytes())
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = root / "fastsim" / "jit" / digest.hexdigest()[:16]
+    directory = cache_root() / "jit" / digest.hexdigest()[:16]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

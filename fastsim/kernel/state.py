@@ -133,7 +133,6 @@ REPLICA = np.dtype(
         ("peak_batch_tokens", np.int64),
         ("peak_sequences", np.int64),
         ("peak_decodes", np.int64),
-        ("peak_decode_kv", np.int64),
         ("peak_history", np.int64),
         ("peak_chunk", np.int64),
     ],

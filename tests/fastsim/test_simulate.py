@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import IO
 
 import numba
 import polars as pl
@@ -301,8 +302,8 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monke
     run().write(tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
 
-    def fail_halfway(self: pl.DataFrame, path: Path) -> None:
-        Path(path).write_bytes(b"half a file")
+    def fail_halfway(self: pl.DataFrame, file: IO[bytes]) -> None:
+        file.write(b"half a file")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", fail_halfway)
