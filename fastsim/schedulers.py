@@ -132,6 +132,10 @@ class VllmV1(_Scheduler):
                 f"give {max_model_len} or more, or enable chunked prefill",
             )
 
+    def limits(self, pool: Pool) -> dict[str, int]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return super().limits(pool) | {"stays_running": 1}
+
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
         return self.max_num_batched_tokens

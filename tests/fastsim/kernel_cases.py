@@ -106,7 +106,7 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
-        router=draw(st.sampled_from(sorted(ROUTERS))),
+        router=draw(st.sampled_from(sorted(set(ROUTERS) - {"session_affinity"}))),
     )
     n = draw(st.integers(1, max_requests))
     draws = {"random": range(0, 2 * n, 2), "power_of_two": range(2 * n)}.get(config.router, ())
