@@ -59,7 +59,7 @@ class SynchronousEngine:
 
     Up to `num_stages` micro-batches are in flight. Each stage is a FIFO server, so a micro-batch starts on a stage when
     it has left the one before and the micro-batch before it has left this one; all that is known when it is formed. A
-    stage takes the time of its tables; every stage but the last adds send_latency_s + send_s_per_token * tokens.
+    stage takes the time of its tables; every stage but the last adds its send_latency_s + send_s_per_token * tokens.
 
     At one time: first all micro-batches that end, oldest first, then all arrivals, then micro-batches are formed until
     none is left to form or all slots are taken. That is tried at the times at which one ended on this replica, or a
@@ -86,7 +86,9 @@ class SynchronousEngine:
         self.result = ReplicaResult(replica)
         self._policy = policy
         num_stages = config.num_stages if config is not None else 1
-        self._send = (config.send_latency_s, config.send_s_per_token) if config is not None else (0.0, 0.0)
+        no_cost = (0.0,) * num_stages
+        self._send_latency_s = (config.send_latency_s if config is not None else ()) or no_cost
+        self._send_s_per_token = (config.send_s_per_token if config is not None else ()) or no_cost
         self._tables = [tables] * num_stages if isinstance(tables, ReferenceTables) else list(tables)
         if len(self._tables) != num_stages:
             raise ValueError(f"there are {len(self._tables)} tables, one is needed for each of {num_stages} stages")
@@ -150,7 +152,6 @@ class SynchronousEngine:
 
     def _start(self, batch: Batch) -> None:
         """Log a micro-batch formed now and let it run."""
-        latency_s, s_per_token = self._send
         durations_s, stage_times = [], []
         begin_s = self._clock_s
         for stage, tables in enumerate(self._tables):
@@ -162,7 +163,7 @@ class SynchronousEngine:
                 [(chunk.history, chunk.tokens) for chunk in batch.chunks],
             )
             if stage < len(self._tables) - 1:
-                duration_s += latency_s + s_per_token * batch.num_tokens
+                duration_s += self._send_latency_s[stage] + self._send_s_per_token[stage] * batch.num_tokens
             if not 0.0 <= duration_s < float("inf"):
                 raise AssertionError(f"the tables give an iteration of {duration_s} s")
             start_s = max(begin_s, self._stage_free_s[stage])

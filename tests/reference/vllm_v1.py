@@ -16,8 +16,8 @@ class VllmV1:
 
     With stages (VLLM.md part 8, async off) a request in flight stays in the running list: a decode whose token is in
     flight has nothing to compute and is skipped, a prefill may have its next chunk in the next micro-batch. A request
-    preempted while its token is in flight still gets it, and leaves the queue if it was its last. Neither B nor M is
-    divided.
+    preempted while its token is in flight still gets it, and leaves the queue if it was its last; until the token has
+    come it is not admitted again. Neither B nor M is divided.
 
     Attributes:
         pool: The KV blocks.
@@ -73,6 +73,9 @@ class VllmV1:
             self._admit_waiting(batch, budget)
         for member in batch.members:
             member.request.computed_tokens += member.tokens
+            member.request.tokens_in_flight += member.yields_token
+            if member.request.tokens_in_flight > 1:
+                raise AssertionError(f"request {member.request.request_id} has two tokens in flight")
         return batch
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]:
@@ -83,10 +86,10 @@ class VllmV1:
         """
         producers = []
         for member in batch.members:
-            # A slot of a request that finished while it ran is dropped.
-            if not member.yields_token or member.request.finished:
+            if not member.yields_token:
                 continue
             producers.append(member)
+            member.request.tokens_in_flight -= 1
             member.request.generated_tokens += 1
             if member.request.finished:
                 self._release(member.request)
@@ -125,6 +128,8 @@ class VllmV1:
             if len(self.running) == self._max_num_seqs:
                 return
             request = self.waiting[0]
+            if request.tokens_in_flight > 0:
+                return
             # W.4; without a prefix cache W.3 finds nothing.
             tokens = self._limited(request.known_tokens)
             if tokens > budget and not self._chunked_prefill:

@@ -26,6 +26,12 @@ CONSTANT = build_tables(token=lambda _: 1.0, max_tokens=LONGEST * MOST_REQUESTS)
 """Every stage takes one second."""
 
 
+def send_constants(num_stages: int, unit_s: float) -> st.SearchStrategy[tuple[float, ...]]:
+    """Multiples of a unit for every stage but the last."""
+    multiples = st.lists(st.integers(0, 2), min_size=num_stages - 1, max_size=num_stages - 1)
+    return multiples.map(lambda counts: (*(count * unit_s for count in counts), 0.0))
+
+
 @st.composite
 def cases(draw: st.DrawFn, policies: tuple[str, ...] = tuple(BATCH_POLICIES), max_stages: int = 4) -> Case:
     """A replica with room for the longest request and little more, and a workload that fits it."""
@@ -51,8 +57,8 @@ def cases(draw: st.DrawFn, policies: tuple[str, ...] = tuple(BATCH_POLICIES), ma
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.integers(0, 3)),
         num_stages=num_stages,
-        send_latency_s=draw(st.sampled_from([0.0, 0.25])),
-        send_s_per_token=draw(st.sampled_from([0.0, 0.03125])),
+        send_latency_s=draw(send_constants(num_stages, 0.25)),
+        send_s_per_token=draw(send_constants(num_stages, 0.03125)),
         replicas=replicas,
         router=draw(st.sampled_from(ROUTERS)),
         router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),

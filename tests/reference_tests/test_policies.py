@@ -41,7 +41,7 @@ def test_stages_are_fifo_servers(case: Case) -> None:
                 batch.num_tokens, batch.num_sequences, batch.num_decodes, batch.decode_kv, chunks
             )
             for stage, times in enumerate(stage_times(batch)):
-                send_s = config.send_latency_s + config.send_s_per_token * batch.num_tokens
+                send_s = config.send_latency_s[stage] + config.send_s_per_token[stage] * batch.num_tokens
                 duration_s = compute_s + send_s if stage < config.num_stages - 1 else compute_s
                 start_s = max(begin_s, free_s[stage])
                 assert times == (start_s, start_s + duration_s)
