@@ -12,6 +12,8 @@ class Request:
         arrival_s: When it arrives.
         prompt_tokens: P, at least 1.
         output_tokens: O, at least 1: it stops when it has produced that many.
+        order_key: Its key in the queue order; 0 under fcfs.
+        session: Its session, or -1.
         generated_tokens: Output tokens processed so far.
         computed_tokens: C, tokens whose KV is written or scheduled to be written.
         prefill_tokens: Known tokens at the last admission, which prefill chunks must compute before it decodes; the
@@ -29,6 +31,8 @@ class Request:
     arrival_s: float
     prompt_tokens: int
     output_tokens: int
+    order_key: int = 0
+    session: int = -1
     generated_tokens: int = 0
     computed_tokens: int = 0
     prefill_tokens: int = 0
@@ -39,6 +43,11 @@ class Request:
     preemptions: int = 0
     token_times_s: list[float] = field(default_factory=list)
     last_token_iteration: int | None = None
+
+    @property
+    def queue_key(self) -> tuple[int, float, int]:
+        """Queue order: the smaller, the earlier its turn."""
+        return (self.order_key, self.arrival_s, self.request_id)
 
     @property
     def known_tokens(self) -> int:
