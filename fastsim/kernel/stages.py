@@ -131,8 +131,8 @@ def run_through(state, tables, r, num_tokens, num_sequences):
     model_s = 0.0
     for s in range(replica.num_stages):
         stage = stages[replica.first_stage + s]
-        if s == 0 or stage.base != replica.table_base:
-            replica.table_base = stage.base
+        if s == 0 or stage.table_base != replica.table_base:
+            replica.table_base = stage.table_base
             decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
             prefill_s = prefill_time(tables, replica, requests, integers)
             model_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s

@@ -176,7 +176,7 @@ REPLICA = np.dtype(
 
 STAGE = np.dtype(
     [
-        ("base", np.int64),  # where its tables begin
+        ("table_base", np.int64),  # where its tables begin
         ("send_latency_s", np.float64),  # to the next stage; 0 for the last
         ("send_s_per_token", np.float64),
         ("free_s", np.float64),  # when it is done with all batches formed so far

@@ -19,6 +19,9 @@ from fastsim.schedulers import SCHEDULERS, Pool
 
 Request = tuple[float, int, int]
 
+#: Batch policies that have no pipeline stages.
+ONE_STAGE = ("lightllm",)
+
 #: Of the routers that draw; larger than 32 bits on purpose.
 SEED = 12_345_678_901
 
@@ -29,7 +32,12 @@ class Case:
 
     requests: list[Request]
     config: ReferenceConfig
-    tables: ReferenceTables
+    stage_tables: list[ReferenceTables]
+
+    @property
+    def tables(self) -> ReferenceTables | list[ReferenceTables]:
+        """What the reference takes: one for all stages, or one for each."""
+        return self.stage_tables if len(self.stage_tables) > 1 else self.stage_tables[0]
 
 
 def draw_replica(seed: int, counter: int, num_replicas: int) -> int:
@@ -78,11 +86,17 @@ def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, 
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = tuple(SCHEDULERS)) -> Case:
+def cases(
+    draw: st.DrawFn,
+    max_requests: int = 40,
+    policies: tuple[str, ...] = tuple(SCHEDULERS),
+    stages: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
+) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     policy = draw(st.sampled_from(policies))
-    max_num_seqs = draw(st.integers(1, 12))
+    num_stages = 1 if policy in ONE_STAGE else draw(st.sampled_from(stages))
+    max_num_seqs = draw(st.integers(num_stages, 12))
     block_size = 1 if policy == "lightllm" else draw(st.sampled_from([1, 2, 3, 4, 16]))
     longest = draw(st.sampled_from([4, 12, 40, 100]))
     threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
@@ -105,6 +119,9 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
         chunked_prefill=chunked_prefill,
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
+        num_stages=num_stages,
+        send_latency_s=(draw(st.sampled_from([0.0, 0.003])),) * (num_stages - 1) + (0.0,),
+        send_s_per_token=(*rng.choice([0.0, 0.001], num_stages - 1).tolist(), 0.0),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
         router=draw(st.sampled_from(sorted(set(ROUTERS) - {"session_affinity"}))),
     )
@@ -126,7 +143,11 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
     output = np.clip(np.round(total * share), 1, total - 1)
     requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
     rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
-    return Case(requests, config, random_tables(rng, config, rule, coarse))
+    tables = random_tables(rng, config, rule, coarse)
+    # Stages differ, but for some that share their tables.
+    scaled = {factor: replace(tables, values=[value * factor for value in tables.values]) for factor in (0.5, 2.0)}
+    each = [scaled.get(draw(st.sampled_from([1.0, 1.0, 0.5, 2.0])), tables) for _ in range(num_stages)]
+    return Case(requests, config, each)
 
 
 def scheduler_of(config: ReferenceConfig):
@@ -147,7 +168,7 @@ def pool_of(config: ReferenceConfig) -> Pool:
 
 def prepare_kernel(case: Case, record_batches: bool = False):
     """The kernel's state before a case, and its tables."""
-    config, tables = case.config, case.tables
+    config, tables = case.config, case.stage_tables[0]
     arrival_s, prompt, output = (np.array(column) for column in zip(*case.requests, strict=True))
     n = len(arrival_s)
     workload = SimpleNamespace(
@@ -167,8 +188,11 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         tables.history_bits,
         tables.chunk_bits,
     )
-    values = np.array(tables.values)
-    assert len(values) == layout.size
+    # Equal tables stand once.
+    distinct = list({id(stage): stage for stage in case.stage_tables}.values())
+    values = np.concatenate([stage.values for stage in distinct])
+    assert len(values) == layout.size * len(distinct)
+    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in case.stage_tables]
     state = new_state(
         workload,
         layout,
@@ -180,6 +204,9 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         seed=SEED,
         router_reads_replicas=ROUTERS[config.router].reads_replicas,
         batch_log_rows=4 if record_batches else 0,
+        stage_bases=bases,
+        send_latency_s=config.send_latency_s,
+        send_s_per_token=config.send_s_per_token,
     )
     return state, values
 
