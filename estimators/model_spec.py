@@ -158,6 +158,7 @@ class ModelSpec:
         Raises:
             EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``dtype`` is not ``"bf16"`` or ``"fp16"``.
         """
+        self.check_tensor_parallel(tp)
         parameters = self._parameters(tp, self.vocabulary_per_gpu(tp), self.pipeline_stage(pp, stage))
         return parameters * weight_dtype_bytes(dtype)
 

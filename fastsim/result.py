@@ -20,8 +20,9 @@ from fastsim.metrics import KEEP_LIMIT, describe_replica, latencies, summarize_l
 if TYPE_CHECKING:
     import polars as pl
 
-    from estimators import DeviceSpec, IterationTables, ModelSpec
+    from estimators import DeviceSpec, ModelSpec
     from fastsim.kernel.state import State
+    from fastsim.stage_tables import StageTables
     from traces import Workload
 
 _REQUEST_COLUMNS = (
@@ -141,7 +142,7 @@ def keeps_requests(config: SimulationConfig, num_requests: int) -> bool:
 def summarize(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables",
+    tables: "StageTables",
     model: "ModelSpec",
     device: "DeviceSpec",
     state: "State",
@@ -168,7 +169,7 @@ def summarize(
         "config": config.to_dict(),
         "versions": _versions(),
         "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
-        "estimates": dict(tables.provenance),
+        "estimates": tables.provenance,
         "replicas": per_replica,
         "simulation": {
             "requests": n,
