@@ -64,8 +64,8 @@ def build_tables(
     prefill_rule: PrefillRule,
     cache: bool,
     estimators: Estimators | None,
-    pp: int = 1,
-    stage: int = 0,
+    pp: int,
+    stage: int,
 ) -> IterationTables:
     """Build tables or load them from the cache; the arguments are those of ``IterationTables.build``."""
     spec = model if isinstance(model, ModelSpec) else load_model(model)
