@@ -15,7 +15,7 @@ import numpy as np
 from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
-from fastsim.metrics import KEEP_LIMIT, describe_replica, latencies, summarize_latencies
+from fastsim.metrics import KEEP_LIMIT, describe_pipeline, describe_replica, latencies, summarize_latencies
 
 if TYPE_CHECKING:
     import polars as pl
@@ -162,9 +162,10 @@ def summarize(
         + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
     )
     gpu_hours = gpus * makespan_s / 3600
-    per_replica = [describe_replica(replica, makespan_s) for replica in replicas]
-    busy = np.array([replica["busy_s"] for replica in per_replica])
-    weights = busy / busy.sum() if busy.sum() > 0 else np.zeros(len(busy))
+    stages = state.stages.reshape(config.replicas, config.pipeline_parallel)
+    per_replica = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
+    active = np.array([replica["active_s"] for replica in per_replica])
+    weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
     return {
         "config": config.to_dict(),
         "versions": _versions(),
@@ -189,6 +190,9 @@ def summarize(
             "kv_use_mean": float(weights @ [replica["kv_use_mean"] for replica in per_replica]),
             "kv_use_max": max(replica["kv_use_max"] for replica in per_replica),
             "utilization": float(np.mean([replica["utilization"] for replica in per_replica])),
+        }
+        | describe_pipeline(per_replica)
+        | {
             "mfu": _per(flops, gpus * makespan_s * device.peak_flops[config.dtype]),
             "gpu_hours": gpu_hours,
             "cost_usd": gpu_hours * device.price_per_hour,
