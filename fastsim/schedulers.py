@@ -64,6 +64,20 @@ class _Scheduler:
                 mend = f"give {least} or more"
                 raise ConfigError(f"scheduler.{spec.name}", value, "is too small", mend)
 
+    def check_stages(self, pipeline_parallel: int) -> None:
+        """Refuse pipeline stages over which the policy cannot spread its micro-batches.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        if self.max_num_seqs < pipeline_parallel:
+            raise ConfigError(
+                "scheduler.max_num_seqs",
+                self.max_num_seqs,
+                f"is less than pipeline_parallel = {pipeline_parallel}, so a micro-batch could hold no request",
+                f"give {pipeline_parallel} or more, or fewer stages",
+            )
+
     def limits(self, pool: Pool) -> dict[str, int]:
         """Fields of the kernel's REPLICA record, with their values."""
         return {name: int(value) for name, value in asdict(self).items()}
@@ -135,6 +149,9 @@ class VllmV1(_Scheduler):
     def limits(self, pool: Pool) -> dict[str, int]:
         """Fields of the kernel's REPLICA record, with their values."""
         return super().limits(pool) | {"stays_running": 1}
+
+    def check_stages(self, pipeline_parallel: int) -> None:
+        """Any number of stages: max_num_seqs is that of all micro-batches together."""
 
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
@@ -285,6 +302,12 @@ class LightLlm(_Scheduler):
         super().check(max_model_len, block_size)
         if block_size != 1:
             raise ConfigError("block_size", block_size, "does not go with scheduler lightllm", "give 1")
+
+    def check_stages(self, pipeline_parallel: int) -> None:
+        """Refuse more than one stage: the policy's rule is for one."""
+        if pipeline_parallel != 1:
+            mend = "give 1, or choose another scheduler"
+            raise ConfigError("pipeline_parallel", pipeline_parallel, "does not go with scheduler lightllm", mend)
 
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
