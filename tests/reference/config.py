@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from reference.waiting import ORDERS
 
+SWAPPING_POLICIES = ("vllm_v1", "vllm_v0", "sarathi")
+
 
 @dataclass(frozen=True)
 class ReferenceConfig:
@@ -35,6 +37,8 @@ class ReferenceConfig:
         queue_order: Name in `reference.waiting.ORDERS`.
         order_keys: Key of each request in the queue order, in the order of simulate(); empty: all 0.
         sessions: Session of each request, -1 for none, in the order of simulate(); empty: all -1.
+        preemption_mode: "recompute" drops the KV of a preempted request, "swap" copies it to host memory and back.
+        swap_s_per_block: Seconds each stage needs to copy one block, in swap mode.
         parity: "vidur" reproduces Vidur with all its oddities; None corrects them.
         time_limit_s: Under parity, the simulated time after which the first event is the last; 0: none.
     """
@@ -59,6 +63,8 @@ class ReferenceConfig:
     queue_order: str = "fcfs"
     order_keys: tuple[int, ...] = ()
     sessions: tuple[int, ...] = ()
+    preemption_mode: str = "recompute"
+    swap_s_per_block: float = 0.0
     parity: str | None = None
     time_limit_s: float = 0.0
 
@@ -136,6 +142,12 @@ class ReferenceConfig:
             raise ValueError(f"queue_order is {self.queue_order!r}, it must be one of {', '.join(ORDERS)}")
         if self.queue_order == "fcfs" and self.order_keys:
             raise ValueError("order_keys are given and queue_order is 'fcfs', under which every key is 0")
+        if self.preemption_mode not in ("recompute", "swap"):
+            raise ValueError(f"preemption_mode is {self.preemption_mode!r}, it must be 'recompute' or 'swap'")
+        if self.preemption_mode == "swap" and self.batch_policy not in SWAPPING_POLICIES:
+            raise ValueError(f"preemption_mode is 'swap', only {', '.join(SWAPPING_POLICIES)} can swap")
+        if self.swap_s_per_block < 0.0:
+            raise ValueError(f"swap_s_per_block is {self.swap_s_per_block}, it must not be < 0")
         for field in ("send_latency_s", "send_s_per_token"):
             self._check_send(field, getattr(self, field))
         if self.batch_policy == "vllm_v1" and self.max_num_batched_tokens < self.max_num_seqs:

@@ -3,6 +3,7 @@
 import math
 
 from hypothesis import strategies as st
+from reference.config import SWAPPING_POLICIES
 from reference.simulate import BATCH_POLICIES, ReferenceConfig
 from reference.waiting import ORDERS
 from reference_tests.builders import build_tables
@@ -45,6 +46,7 @@ def cases(
     policies: tuple[str, ...] = tuple(BATCH_POLICIES),
     max_stages: int = 4,
     orders: tuple[str, ...] = ORDERS,
+    modes: tuple[str, ...] = ("recompute", "swap"),
 ) -> Case:
     """A replica with room for the longest request and little more, and a workload that fits it."""
     policy = draw(st.sampled_from(policies))
@@ -77,6 +79,8 @@ def cases(
         router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),
         queue_order=order,
         order_keys=tuple(draw(st.integers(0, 3)) for _ in range(num_requests)) if order != "fcfs" else (),
+        preemption_mode=draw(st.sampled_from(modes if policy in SWAPPING_POLICIES else modes[:1])),
+        swap_s_per_block=draw(st.sampled_from([0.0, 0.125])),
         sessions=tuple(draw(st.integers(-1, 2)) for _ in range(num_requests)),
     )
     gap = draw(st.sampled_from([0, 1, 8, 40]))
