@@ -51,7 +51,7 @@ class VidurPolicy:
         """Whether any request could be given to a batch now or later, those in flight not counted."""
         return bool(self.waiting or self.running)
 
-    def iteration_bound(self, request: Request) -> int:
+    def iteration_bound(self, request: Request) -> int | None:
         """Iterations that a request adds at most to its replica: every member gets a token in every iteration."""
         return request.output_tokens
 

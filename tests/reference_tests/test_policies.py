@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from reference.results import BatchRecord
 from reference.simulate import simulate
-from reference_tests.policy_cases import PAPER_POLICIES, UNEVEN, Case, cases, queue_key
+from reference_tests.policy_cases import DISJOINT_POLICIES, PAPER_POLICIES, UNEVEN, Case, cases, queue_key
 
 
 def stage_times(batch: BatchRecord) -> list[tuple[float, float]]:
@@ -64,7 +64,7 @@ def test_no_more_micro_batches_in_flight_than_stages(case: Case) -> None:
 
 
 @settings(max_examples=200)
-@given(cases(PAPER_POLICIES))
+@given(cases(DISJOINT_POLICIES))
 def test_micro_batches_in_flight_are_disjoint(case: Case) -> None:
     config, requests = case
     for replica in simulate(requests, UNEVEN, config).replicas:
@@ -104,7 +104,7 @@ def test_limits_of_a_batch_hold(case: Case) -> None:
 
 
 @settings(max_examples=200)
-@given(cases(PAPER_POLICIES))
+@given(cases(DISJOINT_POLICIES))
 def test_log_replays(case: Case) -> None:
     """Token by token from the log alone; a restart keeps the prompt and the outputs so far (oddity 6 corrected)."""
     config, requests = case
@@ -178,7 +178,7 @@ def test_one_stage_never_idles_with_work(case: Case) -> None:
 
 
 @settings(max_examples=100)
-@given(cases(PAPER_POLICIES))
+@given(cases())
 def test_runs_are_repeatable(case: Case) -> None:
     config, requests = case
     assert simulate(requests, UNEVEN, config) == simulate(requests, UNEVEN, config)
