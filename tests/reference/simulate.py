@@ -21,7 +21,9 @@ from reference.routing import (
     SessionAffinity,
 )
 from reference.sarathi import Sarathi
+from reference.sglang import SgLang
 from reference.tables import ReferenceTables
+from reference.trtllm import TrtLlm
 from reference.vidur_policy import VidurPolicy
 from reference.vllm_v0 import VllmV0
 from reference.vllm_v1 import VllmV1
@@ -38,13 +40,15 @@ __all__ = [
     "simulate",
 ]
 
-BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1]] = {
+BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1] | type[SgLang]] = {
     "vllm_v1": VllmV1,
     "vllm_v0": VllmV0,
     "sarathi": Sarathi,
     "orca": Orca,
     "faster_transformer": FasterTransformer,
     "lightllm": LightLlm,
+    "trtllm": TrtLlm,
+    "sglang": SgLang,
 }
 ROUTERS: dict[str, type[Router]] = {
     "round_robin": RoundRobin,
