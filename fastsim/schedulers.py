@@ -148,7 +148,8 @@ class VllmV1(_Scheduler):
 
     def limits(self, pool: Pool) -> dict[str, int]:
         """Fields of the kernel's REPLICA record, with their values."""
-        return super().limits(pool) | {"stays_running": 1}
+        named = {name: int(value) for name, value in asdict(self).items() if name != "preemption_mode"}
+        return named | {"stays_running": 1, "swaps": self.preemption_mode == "swap"}
 
     def check_stages(self, pipeline_parallel: int) -> None:
         """Any number of stages: max_num_seqs is that of all micro-batches together."""

@@ -72,6 +72,9 @@ def form_all(state, tables, schedule, r):
             break
         form_micro_batch(requests, replica, integers, schedule)
         if replica.num_decodes * replica.decodes_run + replica.num_chunks == 0:
+            # Whoever asked for blocks may have been its own victim, and left others idle behind it.
+            if replica.preempted_now > 0 and replica.in_flight == 0:
+                continue
             break
         launch(state, tables, r)
     replica.try_to_form = 0

@@ -21,6 +21,8 @@ Request = tuple[float, int, int]
 
 #: Batch policies that have no pipeline stages.
 ONE_STAGE = ("lightllm",)
+#: Those that may swap.
+SWAPPING = ("vllm_v1", "vllm_v0", "sarathi")
 
 #: Of the routers that draw; larger than 32 bits on purpose.
 SEED = 12_345_678_901
@@ -123,11 +125,20 @@ def cases(
         send_latency_s=(draw(st.sampled_from([0.0, 0.003])),) * (num_stages - 1) + (0.0,),
         send_s_per_token=(*rng.choice([0.0, 0.001], num_stages - 1).tolist(), 0.0),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
-        router=draw(st.sampled_from(sorted(set(ROUTERS) - {"session_affinity"}))),
+        router=draw(st.sampled_from(sorted(ROUTERS))),
+        queue_order=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),
+        preemption_mode=draw(st.sampled_from(["recompute", "swap"])) if policy in SWAPPING else "recompute",
+        swap_s_per_block=draw(st.sampled_from([0.0, 0.004])),
     )
     n = draw(st.integers(1, max_requests))
     draws = {"random": range(0, 2 * n, 2), "power_of_two": range(2 * n)}.get(config.router, ())
     config = replace(config, router_choices=tuple(draw_replica(SEED, i, config.replicas) for i in draws))
+    sessions = rng.integers(-1, 4, n) if config.router == "session_affinity" else np.full(n, -1)
+    config = replace(config, sessions=tuple(sessions.tolist()))
+    if config.queue_order != "fcfs":
+        # Few classes, or many predictions.
+        keys = rng.integers(0, {"priority": draw(st.integers(1, 3)), "sjf": 30}[config.queue_order], n)
+        config = replace(config, order_keys=tuple(keys.tolist()))
     mean_gap = draw(st.sampled_from([0.0, 0.01, 0.1, 1.0, 30.0]))
     coarse = draw(st.booleans())
     arrivals = rng.exponential(mean_gap, n).cumsum() if mean_gap else np.zeros(n)
@@ -156,6 +167,7 @@ def scheduler_of(config: ReferenceConfig):
         "chunk_size": config.max_num_batched_tokens,
         "scheduler_reserve_full_isl": config.full_sequence_gate,
         "enable_chunked_prefill": config.chunked_prefill,
+        "preemption_mode": config.preemption_mode,
     }
     choice = SCHEDULERS[config.batch_policy]
     return choice(**{spec.name: names.get(spec.name, getattr(config, spec.name, None)) for spec in fields(choice)})
@@ -176,7 +188,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         prompt_tokens=prompt,
         output_tokens=output,
         request_class=np.zeros(n, np.int32),
-        session=np.full(n, -1),
+        session=np.array(config.sessions),
     )
     layout = TableLayout(
         tables.max_tokens,
@@ -204,6 +216,9 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         seed=SEED,
         router_reads_replicas=ROUTERS[config.router].reads_replicas,
         batch_log_rows=4 if record_batches else 0,
+        queue_order=config.queue_order,
+        order_keys=np.array(config.order_keys) if config.order_keys else None,
+        swap_s_per_block=config.swap_s_per_block,
         stage_bases=bases,
         send_latency_s=config.send_latency_s,
         send_s_per_token=config.send_s_per_token,
