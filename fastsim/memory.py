@@ -70,12 +70,10 @@ def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec", tp
     kv_dtype = config.dtype if config.kv_dtype == "auto" else config.kv_dtype
     weights = model.weight_bytes(tp, config.dtype)
     limits = config.batch_policy
-    # Policies without a token budget run what the memory leaves room for: their engines profile one longest request.
-    activation_tokens = getattr(limits, "max_num_batched_tokens", config.max_model_len)
     # The widest moment of a layer: residual and hidden state, both halves of the gated MLP and their product, in bf16.
     widths = 2 * model.hidden_size + (3 if model.gated_mlp else 2) * model.intermediate_size // tp
     reserve = (
-        activation_tokens * widths * 2
+        limits.activation_tokens(config.max_model_len) * widths * 2
         + limits.max_num_seqs * model.vocab_size * SAMPLER_BYTES_PER_LOGIT
         + RUNTIME_BYTES
     )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.errors import ConfigError
 from fastsim.options import ROUTERS
 from fastsim.result import SimulationResult
-from fastsim.schedulers import SCHEDULERS, Pool
+from fastsim.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec

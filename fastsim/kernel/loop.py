@@ -65,6 +65,7 @@ def arrive(requests, replica, i):
     """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
     if replica.outstanding == 0:
         replica.clock_s = max(replica.clock_s, requests[i].arrival_s)
+        replica.idled = 1
     if replica.waiting_head == NONE:
         replica.batch_may_change = 1
     request = requests[i]

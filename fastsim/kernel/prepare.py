@@ -15,7 +15,7 @@ def new_state(
     layout: Any,
     prefill_rule: str,
     *,
-    limits: Mapping[str, int],
+    limits: Mapping[str, float],
     num_replicas: int,
     num_blocks: int,
     block_size: int,
@@ -54,8 +54,9 @@ def new_state(
     cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
     cluster["record_batches"] = batch_log_rows > 0
-    # In every iteration the earliest request gains a token, or (sarathi) decodes that do leave no room for its chunk.
-    cluster["max_iterations"] = int(workload.prompt_tokens.sum() + 2 * workload.output_tokens.sum())
+    # P + 2 O iterations a request are enough where nobody is overtaken, but sglang sends the retracted to the end.
+    tokens = int(workload.prompt_tokens.sum() + workload.output_tokens.sum())
+    cluster["max_iterations"] = min(tokens * tokens, 1 << 62)
     return State(requests, replicas, cluster, integers, records(BATCH, batch_log_rows))
 
 

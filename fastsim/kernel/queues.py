@@ -4,8 +4,9 @@ All operations are O(1) and modify their arguments in place. ``replica`` is one 
 table, ``i`` the index of a request.
 """
 
+from fastsim.kernel.blocks import blocks_of
 from fastsim.kernel.jit import jit
-from fastsim.kernel.state import NONE
+from fastsim.kernel.state import NONE, SGLANG_CLIP
 
 
 @jit()
@@ -49,7 +50,7 @@ def append_running(requests, replica, i):
     else:
         requests[tail].next = i
     replica.running_tail = i
-    replica.num_running += 1
+    count_running(replica, requests[i], 1)
 
 
 @jit()
@@ -65,7 +66,19 @@ def remove_running(requests, replica, i):
         replica.running_tail = before
     else:
         requests[after].previous = before
-    replica.num_running -= 1
+    count_running(replica, requests[i], -1)
+
+
+@jit()
+def count_running(replica, request, change):
+    """Count (or with change = -1 discount) a request in the sums over the running list."""
+    whole = request.prompt_tokens + request.output_tokens
+    replica.num_running += change
+    replica.running_tokens += change * whole
+    if request.output_tokens > SGLANG_CLIP:
+        replica.num_long_outputs += change
+    if replica.guaranteed_no_evict:
+        replica.running_blocks += change * blocks_of(whole, replica)
 
 
 @jit()

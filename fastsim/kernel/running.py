@@ -59,7 +59,7 @@ def join_decodes(requests, replica, integers, i):
 
 @jit()
 def leave_decodes(requests, replica, integers, i):
-    """Take request i, the last admitted, out of the decodes before a decode step, remembering how far it came."""
+    """Take request i out of the decodes before a decode step, remembering how far it came."""
     request = requests[i]
     context = replica.step - request.origin
     remove_due(requests, replica, integers, i, last_step(request))
@@ -68,8 +68,18 @@ def leave_decodes(requests, replica, integers, i):
     replica.num_decodes -= 1
     replica.decode_kv -= context
     count_crossing(replica, integers, request.origin, -1)
-    if replica.num_fresh > 0 and integers[replica.fresh + replica.num_fresh - 1] == i:
-        replica.num_fresh -= 1
+    strike_fresh(replica, integers, i)
+
+
+@jit()
+def strike_fresh(replica, integers, i):
+    """Strike request i off the fresh decodes, if it is one; the order of the rest says nothing."""
+    last = replica.fresh + replica.num_fresh - 1
+    for place in range(last, replica.fresh - 1, -1):
+        if integers[place] == i:
+            integers[place] = integers[last]
+            replica.num_fresh -= 1
+            return
 
 
 @jit()
@@ -85,25 +95,48 @@ def preempt_last(requests, replica, integers):
     Returns:
         The blocks that it needed for the batch being formed.
     """
-    i = replica.running_tail
+    i = np.int64(replica.running_tail)
+    needed = stop_running(requests, replica, integers, i)
+    push_waiting_front(requests, replica, i)
+    return needed
+
+
+@jit()
+def stop_running(requests, replica, integers, i):
+    """Recompute preemption of running request i, which loses its KV; the caller puts it into the waiting queue.
+
+    Returns:
+        The blocks that it needed for the batch being formed.
+    """
     request = requests[i]
     held = held_blocks(replica, request)
     if request.phase == DECODE:
         needed = np.int64(decode_needs_block(replica, request))
         leave_decodes(requests, replica, integers, i)
     else:
-        # The prefills are listed in order of admission too.
-        replica.num_prefills -= 1
-        needed = chunk_blocks(replica, request, integers[replica.prefills + 2 * replica.num_prefills + 1])
+        needed = chunk_blocks(replica, request, strike_prefill(replica, integers, i))
     replica.free_blocks += held
     remove_running(requests, replica, i)
-    push_waiting_front(requests, replica, i)
     request.phase = WAITING
     request.computed = 0
     request.preemptions += 1
     replica.preemptions += 1
     replica.preempted_now += 1
     return needed
+
+
+@jit()
+def strike_prefill(replica, integers, i):
+    """Strike request i off the prefills, which stay in order of admission; returns its chunk."""
+    place = replica.prefills + 2 * (replica.num_prefills - 1)
+    while integers[place] != i:
+        place -= 2
+    chunk = integers[place + 1]
+    replica.num_prefills -= 1
+    for later in range(place, replica.prefills + 2 * replica.num_prefills, 2):
+        integers[later] = integers[later + 2]
+        integers[later + 1] = integers[later + 3]
+    return chunk
 
 
 @jit()

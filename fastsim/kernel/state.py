@@ -14,6 +14,12 @@ NONE = -1
 #: Request phases.
 ARRIVING, WAITING, PREFILL, DECODE, COMPLETED = range(5)
 
+#: Queue orders: by arrival, by class, by predicted length (docs/policies.md, section 6).
+FCFS, PRIORITY, SJF = range(3)
+
+#: Longest rest of an output that sglang reckons with [tokens].
+SGLANG_CLIP = 4096
+
 #: When a request gets its KV blocks: as its tokens are written; those of all its known tokens when it is admitted, and
 #: then as written; a fixed number when it is admitted.
 AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE = range(3)
@@ -32,6 +38,7 @@ REQUEST = np.dtype(
         ("first_token_s", np.float64),  # NaN before
         ("completed_s", np.float64),  # NaN before
         ("last_token_s", np.float64),  # of all but a decode that runs in every iteration: when its last token came [s]
+        ("order_key", np.int64),  # queue order is (order_key, index)
         ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
@@ -75,6 +82,9 @@ REPLICA = np.dtype(
         ("enable_chunked_prefill", np.int64),  # 1: a prompt may be cut
         ("watermark_blocks", np.int64),  # left free by an admission [blocks]
         ("max_waiting_iterations", np.int64),  # decode steps between two attempts to admit [steps]
+        ("chunked_prefill_size", np.int64),  # most prefill tokens of a batch, beyond which a prompt is cut [tokens]
+        ("guaranteed_no_evict", np.int64),  # 1: trtllm admits only what can run to its end
+        ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
@@ -87,6 +97,9 @@ REPLICA = np.dtype(
         ("last_step_end_s", np.float64),  # end of the last decode step
         ("num_prefills", np.int64),  # running requests whose prefill is not complete [requests]
         ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]
+        ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
+        ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
+        ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
         ("waiting_head", np.int64),
         ("waiting_tail", np.int64),
         ("running_head", np.int64),
@@ -96,6 +109,14 @@ REPLICA = np.dtype(
         ("num_chunks", np.int64),  # prefills with tokens in it [requests]
         ("chunk_tokens", np.int64),  # sum over chunks [tokens]
         ("preempted_now", np.int64),  # requests preempted while forming it
+        # SGLang's new-token ratio: the part of the outputs still to come that is set aside in memory
+        ("ratio", np.float64),  # before the decode step ratio_step; later ones lower it
+        ("ratio_step", np.int64),
+        ("ratio_start", np.float64),
+        ("ratio_floor", np.float64),
+        ("ratio_decay", np.float64),  # taken off by each decode step
+        ("idled", np.int64),  # 1 if the replica had no request at a time since the batch policy was last asked
+        ("full_mark", np.int64),  # 1 + completed when nobody more could be admitted; another value: no longer so
         # Where this replica's parts of the integer pool begin, see `fastsim.kernel.prepare`
         ("calendar", np.int64),
         ("calendar_mask", np.int64),

@@ -11,11 +11,12 @@ from reference.tables import LogAxis
 
 from estimators import TableLayout
 from fastsim import kernel
+from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
 from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE
 from fastsim.options import ROUTERS
-from fastsim.schedulers import SCHEDULERS, Pool
+from fastsim.schedulers import SCHEDULERS
 
 Request = tuple[float, int, int]
 
