@@ -20,7 +20,7 @@ from fastsim.kernel.queues import (
     remove_due,
     remove_running,
 )
-from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, WAITING
+from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, RESTING, WAITING
 
 
 @jit()
@@ -43,18 +43,50 @@ def admit(requests, replica, integers, num_tokens):
 @jit()
 def join_decodes(requests, replica, integers, i):
     """Let request i, which has just had a token, decode from the decode step ``replica.step`` on."""
+    requests[i].last_token_s = replica.clock_s
+    enter_decodes(requests, replica, integers, i)
+    if not replica.decodes_run:
+        list_fresh(replica, integers, i)
+
+
+@jit()
+def enter_decodes(requests, replica, integers, i):
+    """Count request i among the decodes from the decode step ``replica.step`` on."""
     request = requests[i]
     context = request.prompt_tokens + request.generated
     request.phase = DECODE
     request.origin = replica.step - context
-    request.last_token_s = replica.clock_s
     replica.num_decodes += 1
     replica.decode_kv += context
     count_crossing(replica, integers, request.origin, 1)
     insert_due(requests, replica, integers, i, last_step(request))
-    if not replica.decodes_run:
-        integers[replica.fresh + replica.num_fresh] = i
-        replica.num_fresh += 1
+
+
+@jit()
+def list_fresh(replica, integers, i):
+    """List a decode whose last token came before, or after, the end of the last decode step."""
+    integers[replica.fresh + replica.num_fresh] = i
+    replica.num_fresh += 1
+
+
+@jit()
+def rest(requests, replica, integers, i):
+    """Leave decode i out of the batch being formed; it keeps its blocks."""
+    leave_decodes(requests, replica, integers, i)
+    requests[i].phase = RESTING
+    replica.num_resting += 1
+
+
+@jit()
+def end_rest(requests, replica, integers):
+    """Let those decode again that the batch before left out."""
+    i = replica.running_head
+    while replica.num_resting > 0:
+        if requests[i].phase == RESTING:
+            enter_decodes(requests, replica, integers, i)
+            list_fresh(replica, integers, i)
+            replica.num_resting -= 1
+        i = requests[i].next
 
 
 @jit()

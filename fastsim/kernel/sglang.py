@@ -9,7 +9,7 @@ A prompt that is cut is the only prefill under way between two calls, the *chunk
 
 from typing import NamedTuple
 
-from fastsim.kernel.blocks import blocks_of, blocks_to_decode
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.running import admit, stop_running
@@ -127,6 +127,7 @@ def continue_chunked(requests, replica, integers, budget):
     if tokens < missing:
         tokens = max(0, tokens - tokens % replica.block_size)
     integers[replica.prefills + 1] = tokens
+    replica.free_blocks -= chunk_blocks(replica, request, tokens)
     outputs = request.output_tokens if tokens == missing else 0
     return tokens, charge(replica, budget, tokens, outputs)
 

@@ -11,8 +11,8 @@ import numpy as np
 #: No request: the end of a linked list.
 NONE = -1
 
-#: Request phases.
-ARRIVING, WAITING, PREFILL, DECODE, COMPLETED = range(5)
+#: Request phases; a decode that is left out of one batch is RESTING.
+ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, RESTING = range(6)
 
 #: Queue orders: by arrival, by class, by predicted length (docs/policies.md, section 6).
 FCFS, PRIORITY, SJF = range(3)
@@ -94,6 +94,7 @@ REPLICA = np.dtype(
         ("num_running", np.int64),  # [requests]
         ("num_decodes", np.int64),  # [requests]
         ("num_fresh", np.int64),  # decodes that joined while the decodes stalled, and have not run yet [requests]
+        ("num_resting", np.int64),  # decodes that the batch leaves out, not in num_decodes [requests]
         ("last_step_end_s", np.float64),  # end of the last decode step
         ("num_prefills", np.int64),  # running requests whose prefill is not complete [requests]
         ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]

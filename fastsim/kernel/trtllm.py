@@ -8,10 +8,11 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 
 import numpy as np
 
-from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
-from fastsim.kernel.running import admit, preempt_last
-from fastsim.kernel.state import NONE
+from fastsim.kernel.queues import push_waiting_front
+from fastsim.kernel.running import admit, end_rest, preempt_last, rest, stop_running
+from fastsim.kernel.state import DECODE, NONE, PRIORITY
 
 
 @jit()
@@ -21,30 +22,111 @@ def schedule(requests, replica, integers):
     Returns:
         The number of tokens in the batch.
     """
-    make_room(requests, replica, integers)
-    left = continue_prefills(requests, replica, integers, replica.max_num_batched_tokens - replica.num_decodes)
-    if replica.preempted_now == 0:
-        left = admit_waiting(requests, replica, integers, left)
+    while True:
+        before = replica.preempted_now
+        tokens = attempt(requests, replica, integers)
+        if tokens > 0 or replica.preempted_now == before:
+            break
     # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
     replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
+    return tokens
+
+
+@jit()
+def attempt(requests, replica, integers):
+    """One call of the engine's scheduler; returns the tokens, 0 if it has paused whoever could have run."""
+    end_rest(requests, replica, integers)
+    before = replica.preempted_now
+    prefills = make_room(requests, replica, integers)
+    left = replica.max_num_batched_tokens - replica.num_decodes
+    left = continue_prefills(requests, replica, integers, left, prefills)
+    if replica.preempted_now == before:
+        left = admit_waiting(requests, replica, integers, left)
     return replica.max_num_batched_tokens - left
 
 
 @jit()
 def make_room(requests, replica, integers):
-    """Take the blocks of the next decode step, pausing the last started until there are enough."""
+    """Take the blocks of the next decode step, pausing requests until there are enough.
+
+    Returns:
+        How many of the prefills under way, in order of start, may run.
+    """
+    prefills = np.int64(replica.max_num_seqs)
+    if replica.queue_order == PRIORITY:
+        prefills = pause_least_important(requests, replica, integers)
     needed = blocks_to_decode(replica, integers)
     while needed > replica.free_blocks:
         needed -= preempt_last(requests, replica, integers)
     replica.free_blocks -= needed
+    return min(prefills, replica.num_prefills)
 
 
 @jit()
-def continue_prefills(requests, replica, integers, left):
-    """Give the prefills under way their chunks, in order of start; returns the budget left."""
-    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+def pause_least_important(requests, replica, integers):
+    """Pause the least important until every decode finds a block, or the next one to lack it is the least important.
+
+    Then it is paused too, and nobody who started after it runs.
+
+    Returns:
+        How many of the prefills under way, in order of start, may run.
+    """
+    while blocks_to_decode(replica, integers) > replica.free_blocks:
+        lacking = first_without_block(requests, replica)
+        behind = requests[lacking].next
+        paused = least_important(requests, replica)
+        stop_running(requests, replica, integers, paused)
+        push_waiting_front(requests, replica, paused)
+        if paused == lacking:
+            return rest_from(requests, replica, integers, behind)
+    return np.int64(replica.num_prefills)
+
+
+@jit()
+def first_without_block(requests, replica):
+    """The first decode, in order of start, that lacks a block; there must be one."""
+    free = replica.free_blocks
+    i = np.int64(replica.running_head)
+    while True:
+        if requests[i].phase == DECODE and decode_needs_block(replica, requests[i]):
+            if free == 0:
+                return i
+            free -= 1
+        i = np.int64(requests[i].next)
+
+
+@jit()
+def least_important(requests, replica):
+    """The running request with the largest key, of equals the latest arrival."""
+    worst = i = np.int64(replica.running_head)
+    while i != NONE:
+        a, b = requests[i].order_key, requests[worst].order_key
+        if a > b or (a == b and i > worst):
+            worst = i
+        i = np.int64(requests[i].next)
+    return worst
+
+
+@jit()
+def rest_from(requests, replica, integers, i):
+    """Leave the decodes from request i on out of the batch; returns how many prefills stand before it."""
+    prefills = np.int64(replica.num_prefills)
+    while i != NONE:
+        if requests[i].phase == DECODE:
+            rest(requests, replica, integers, i)
+        else:
+            prefills -= 1
+        i = requests[i].next
+    return prefills
+
+
+@jit()
+def continue_prefills(requests, replica, integers, left, num_prefills):
+    """Give the first num_prefills prefills under way their chunks, in order of start; returns the budget left."""
+    for k in range(replica.num_prefills):
+        prefill = replica.prefills + 2 * k
         request = requests[integers[prefill]]
-        chunk = cut(replica, request, left)
+        chunk = cut(replica, request, left) if k < num_prefills else np.int64(0)
         integers[prefill + 1] = chunk
         replica.free_blocks -= chunk_blocks(replica, request, chunk)
         left -= chunk
