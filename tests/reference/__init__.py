@@ -7,6 +7,7 @@ distributed, and what matters of them stands in docs/policies.md. One noun per f
     config.py        ReferenceConfig, everything a run needs besides requests and tables
     tables.py        ReferenceTables, the seconds of one iteration
     requests.py      Request, one request and its state
+    waiting.py       WaitingQueue, the requests that wait, in queue order
     blocks.py        BlockPool, the KV blocks of a replica and their free queue
     batch.py         Batch and BatchMember, what one call of schedule() chose
     vllm_v1.py       VllmV1, the batch policy of VLLM.md

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from reference.waiting import ORDERS
+
 
 @dataclass(frozen=True)
 class ReferenceConfig:
@@ -28,8 +30,11 @@ class ReferenceConfig:
         watermark_blocks_fraction: Share of the blocks that vllm_v0 and sarathi leave free when they admit.
         max_waiting_iterations: Decode iterations of lightllm between two attempts to admit.
         num_stages: Pipeline stages of a replica, and most micro-batches in flight.
-        send_latency_s: Seconds every stage but the last adds to send its output on.
+        send_latency_s: Seconds each stage adds to send its output on: one per stage, the last 0; empty: all 0.
         send_s_per_token: The same for each token of the micro-batch.
+        queue_order: Name in `reference.waiting.ORDERS`.
+        order_keys: Key of each request in the queue order, in the order of simulate(); empty: all 0.
+        sessions: Session of each request, -1 for none, in the order of simulate(); empty: all -1.
         parity: "vidur" reproduces Vidur with all its oddities; None corrects them.
         time_limit_s: Under parity, the simulated time after which the first event is the last; 0: none.
     """
@@ -49,8 +54,11 @@ class ReferenceConfig:
     watermark_blocks_fraction: float = 0.01
     max_waiting_iterations: int = 10
     num_stages: int = 1
-    send_latency_s: float = 0.0
-    send_s_per_token: float = 0.0
+    send_latency_s: tuple[float, ...] = ()
+    send_s_per_token: tuple[float, ...] = ()
+    queue_order: str = "fcfs"
+    order_keys: tuple[int, ...] = ()
+    sessions: tuple[int, ...] = ()
     parity: str | None = None
     time_limit_s: float = 0.0
 
@@ -95,6 +103,23 @@ class ReferenceConfig:
             return self.max_num_seqs
         return self.max_num_seqs // self.num_stages
 
+    def _check_send(self, field: str, constants: tuple[float, ...]) -> None:
+        """Refuse constants that are not one per stage, or with which the last stage sends.
+
+        Raises:
+            ValueError: As said.
+        """
+        if not constants:
+            return
+        if len(constants) != self.num_stages:
+            raise ValueError(
+                f"{field} has {len(constants)} entries, one is needed for each of {self.num_stages} stages"
+            )
+        if min(constants) < 0.0:
+            raise ValueError(f"{field} is {constants}, no entry must be < 0")
+        if constants[-1] != 0.0:
+            raise ValueError(f"{field} is {constants}, the last stage sends nothing and its entry must be 0")
+
     def _check_engine(self) -> None:
         """Refuse what Vidur accepts and then hangs on, and what the real engines refuse.
 
@@ -107,8 +132,12 @@ class ReferenceConfig:
             raise ValueError(f"watermark_blocks_fraction is {self.watermark_blocks_fraction}, it must be in [0, 1)")
         if self.max_waiting_iterations < 0:
             raise ValueError(f"max_waiting_iterations is {self.max_waiting_iterations}, it must not be < 0")
-        if self.send_latency_s < 0.0 or self.send_s_per_token < 0.0:
-            raise ValueError("send_latency_s and send_s_per_token must not be < 0")
+        if self.queue_order not in ORDERS:
+            raise ValueError(f"queue_order is {self.queue_order!r}, it must be one of {', '.join(ORDERS)}")
+        if self.queue_order == "fcfs" and self.order_keys:
+            raise ValueError("order_keys are given and queue_order is 'fcfs', under which every key is 0")
+        for field in ("send_latency_s", "send_s_per_token"):
+            self._check_send(field, getattr(self, field))
         if self.batch_policy == "vllm_v1" and self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens is {self.max_num_batched_tokens}, "

@@ -36,7 +36,7 @@ class Policy(Protocol):
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]: ...
 
-    def iteration_bound(self, request: Request) -> int: ...
+    def iteration_bound(self, request: Request) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,15 @@ class SynchronousEngine:
 
     Up to `num_stages` micro-batches are in flight. Each stage is a FIFO server, so a micro-batch starts on a stage when
     it has left the one before and the micro-batch before it has left this one; all that is known when it is formed. A
-    stage takes the time of its tables; every stage but the last adds send_latency_s + send_s_per_token * tokens.
+    stage takes the time of its tables; every stage but the last adds its send_latency_s + send_s_per_token * tokens.
 
     At one time: first all micro-batches that end, oldest first, then all arrivals, then micro-batches are formed until
     none is left to form or all slots are taken. That is tried at the times at which one ended on this replica, or a
-    request arrived here with nothing in flight (or with something, if the policy `schedules_on_arrival`).
+    request arrived here with nothing in flight (or with something, if the policy `schedules_on_arrival`). An attempt
+    that gave no batch but preempted somebody is made again at once if nothing is in flight.
+
+    Bounds on the number of iterations (docs/policies.md, section 8): under fcfs over the whole run, if the policy knows
+    one for each request; and in every run between two completions.
 
     Attributes:
         replica: Id of the replica.
@@ -86,7 +90,9 @@ class SynchronousEngine:
         self.result = ReplicaResult(replica)
         self._policy = policy
         num_stages = config.num_stages if config is not None else 1
-        self._send = (config.send_latency_s, config.send_s_per_token) if config is not None else (0.0, 0.0)
+        no_cost = (0.0,) * num_stages
+        self._send_latency_s = (config.send_latency_s if config is not None else ()) or no_cost
+        self._send_s_per_token = (config.send_s_per_token if config is not None else ()) or no_cost
         self._tables = [tables] * num_stages if isinstance(tables, ReferenceTables) else list(tables)
         if len(self._tables) != num_stages:
             raise ValueError(f"there are {len(self._tables)} tables, one is needed for each of {num_stages} stages")
@@ -97,7 +103,9 @@ class SynchronousEngine:
         self._try_to_start = False
         self._preempted: list[Request] = []
         self._started = 0
-        self._iteration_bound = 0
+        total_is_bounded = config is None or config.queue_order == "fcfs"
+        self._iteration_bound: int | None = 0 if total_is_bounded else None
+        self._started_since_completion = 0
 
     @property
     def kv_blocks(self) -> int:
@@ -110,7 +118,11 @@ class SynchronousEngine:
         self._arrivals.append(request)
         self.outstanding += 1
         self.outstanding_tokens += request.prompt_tokens + request.output_tokens
-        self._iteration_bound += self._policy.iteration_bound(request)
+        bound = self._policy.iteration_bound(request)
+        if bound is None or self._iteration_bound is None:
+            self._iteration_bound = None
+        else:
+            self._iteration_bound += bound
 
     def advance_to(self, time_s: float) -> None:
         """Process every micro-batch that ends at or before a time, and form micro-batches only before it."""
@@ -140,17 +152,26 @@ class SynchronousEngine:
             batch = self._policy.schedule()
             self._preempted += batch.preempted
             if not batch.members:
-                if not self._in_flight:
+                if self._in_flight:
+                    return
+                if not batch.preempted:
                     raise AssertionError(f"replica {self.replica} has requests but an empty batch at {self._clock_s} s")
-                return
-            if self._started == self._iteration_bound:
-                raise AssertionError(f"replica {self.replica} passed its bound of {self._iteration_bound} iterations")
-            self._started += 1
+                continue
+            self._count_iteration()
             self._start(batch)
+
+    def _count_iteration(self) -> None:
+        """Hold the bounds."""
+        if self._started == self._iteration_bound:
+            raise AssertionError(f"replica {self.replica} passed its bound of {self._iteration_bound} iterations")
+        self._started += 1
+        bound = len(self._tables) * self.outstanding_tokens**2
+        if self._started_since_completion == bound:
+            raise AssertionError(f"replica {self.replica} completed nothing in {bound} iterations")
+        self._started_since_completion += 1
 
     def _start(self, batch: Batch) -> None:
         """Log a micro-batch formed now and let it run."""
-        latency_s, s_per_token = self._send
         durations_s, stage_times = [], []
         begin_s = self._clock_s
         for stage, tables in enumerate(self._tables):
@@ -162,7 +183,7 @@ class SynchronousEngine:
                 [(chunk.history, chunk.tokens) for chunk in batch.chunks],
             )
             if stage < len(self._tables) - 1:
-                duration_s += latency_s + s_per_token * batch.num_tokens
+                duration_s += self._send_latency_s[stage] + self._send_s_per_token[stage] * batch.num_tokens
             if not 0.0 <= duration_s < float("inf"):
                 raise AssertionError(f"the tables give an iteration of {duration_s} s")
             start_s = max(begin_s, self._stage_free_s[stage])
@@ -207,5 +228,6 @@ class SynchronousEngine:
             request.token_times_s.append(self._clock_s)
             request.last_token_iteration = number
             if request.finished:
+                self._started_since_completion = 0
                 self.outstanding -= 1
                 self.outstanding_tokens -= request.prompt_tokens + request.output_tokens

@@ -34,7 +34,7 @@ class EvictingPolicy(VidurPolicy):
 
     def _admit(self, batch: Batch, tokens: int) -> None:
         """Admit the head of the queue with all blocks of its prompt."""
-        request = self.waiting.popleft()
+        request = self.waiting.pop()
         self._take(request, self.pool.blocks_for(request.prefill_tokens))
         self._append(batch, request, tokens)
 

@@ -42,7 +42,7 @@ class FasterTransformer(VidurPolicy):
             and not self._full(len(batch.members), self._max_micro_batch)
             and self.pool.num_free >= self._blocks_for_life
         ):
-            request = self.waiting.popleft()
+            request = self.waiting.pop()
             self._take(request, self._blocks_for_life)
             self._append(batch, request, request.prefill_tokens)
         return batch

@@ -70,7 +70,7 @@ class LightLlm(VidurPolicy):
             for request in self.running
         ]
         while self.waiting:
-            head = self.waiting[0]
+            head = self.waiting.head
             loads.append(self._candidate(head))
             if (
                 batch.num_tokens + head.prefill_tokens > self._max_tokens
@@ -79,7 +79,7 @@ class LightLlm(VidurPolicy):
                 or self._peak(loads) >= self.pool.num_usable_blocks
             ):
                 break
-            self.waiting.popleft()
+            self.waiting.pop()
             self._take(head, head.prefill_tokens)
             self._append(batch, head, head.prefill_tokens)
         return batch

@@ -12,10 +12,13 @@ class Request:
         arrival_s: When it arrives.
         prompt_tokens: P, at least 1.
         output_tokens: O, at least 1: it stops when it has produced that many.
+        order_key: Its key in the queue order; 0 under fcfs.
+        session: Its session, or -1.
         generated_tokens: Output tokens processed so far.
         computed_tokens: C, tokens whose KV is written or scheduled to be written.
         prefill_tokens: Known tokens at the last admission, which prefill chunks must compute before it decodes; the
             policies of VIDUR.md set it when the request joins the queue.
+        tokens_in_flight: Output tokens that micro-batches in flight will give it, 0 or 1; kept by vllm_v1.
         blocks: Ids of the KV blocks it holds, in the order of its tokens.
         replica: Where the router sent it.
         scheduled_s: When the first batch that held it was formed.
@@ -28,15 +31,23 @@ class Request:
     arrival_s: float
     prompt_tokens: int
     output_tokens: int
+    order_key: int = 0
+    session: int = -1
     generated_tokens: int = 0
     computed_tokens: int = 0
     prefill_tokens: int = 0
+    tokens_in_flight: int = 0
     blocks: list[int] = field(default_factory=list)
     replica: int | None = None
     scheduled_s: float | None = None
     preemptions: int = 0
     token_times_s: list[float] = field(default_factory=list)
     last_token_iteration: int | None = None
+
+    @property
+    def queue_key(self) -> tuple[int, float, int]:
+        """Queue order: the smaller, the earlier its turn."""
+        return (self.order_key, self.arrival_s, self.request_id)
 
     @property
     def known_tokens(self) -> int:

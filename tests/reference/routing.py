@@ -89,4 +89,22 @@ class PowerOfTwo:
         return second if engines[second].outstanding < engines[first].outstanding else first
 
 
-Router = RoundRobin | Random | PowerOfTwo | LeastOutstanding | LeastOutstandingTokens | LeastKv
+class SessionAffinity:
+    """Where the latest earlier request of the same session went; else the replica of least_outstanding."""
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Start with no session known."""
+        self._least_outstanding = LeastOutstanding(config)
+        self._replica_of: dict[int, int] = {}
+
+    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+        """Id of the replica for the next request."""
+        if request.session in self._replica_of:
+            return self._replica_of[request.session]
+        chosen = self._least_outstanding.choose(engines, request)
+        if request.session != -1:
+            self._replica_of[request.session] = chosen
+        return chosen
+
+
+Router = RoundRobin | Random | PowerOfTwo | LeastOutstanding | LeastOutstandingTokens | LeastKv | SessionAffinity

@@ -41,8 +41,8 @@ class Sarathi(EvictingPolicy):
             self.waiting
             and not self._full(self.num_holders, self._max_holders)
             and not self._full(len(batch.members), self._max_micro_batch)
-            and self._fits(self.waiting[0])
-            and (tokens := self._chunk(batch, self.waiting[0])) > 0
+            and self._fits(self.waiting.head)
+            and (tokens := self._chunk(batch, self.waiting.head)) > 0
         ):
             self._admit(batch, tokens)
         return batch

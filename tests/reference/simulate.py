@@ -10,7 +10,16 @@ from reference.lightllm import LightLlm
 from reference.orca import Orca
 from reference.requests import Request
 from reference.results import BatchRecord, ReferenceResult, ReplicaResult, RequestResult
-from reference.routing import LeastKv, LeastOutstanding, LeastOutstandingTokens, PowerOfTwo, Random, RoundRobin, Router
+from reference.routing import (
+    LeastKv,
+    LeastOutstanding,
+    LeastOutstandingTokens,
+    PowerOfTwo,
+    Random,
+    RoundRobin,
+    Router,
+    SessionAffinity,
+)
 from reference.sarathi import Sarathi
 from reference.tables import ReferenceTables
 from reference.vidur_policy import VidurPolicy
@@ -44,6 +53,7 @@ ROUTERS: dict[str, type[Router]] = {
     "least_outstanding": LeastOutstanding,
     "least_outstanding_tokens": LeastOutstandingTokens,
     "least_kv": LeastKv,
+    "session_affinity": SessionAffinity,
 }
 
 
@@ -69,9 +79,13 @@ def simulate(
     """
     if config.parity is not None:
         raise ValueError(f"parity is {config.parity!r}, simulate_vidur() runs that")
+    keys = _column("order_keys", config.order_keys, 0, len(requests))
+    sessions = _column("sessions", config.sessions, -1, len(requests))
     records = [
-        Request(request_id, float(arrival_s), int(prompt_tokens), int(output_tokens))
-        for request_id, (arrival_s, prompt_tokens, output_tokens) in enumerate(requests)
+        Request(request_id, float(arrival_s), int(prompt_tokens), int(output_tokens), key, session)
+        for request_id, ((arrival_s, prompt_tokens, output_tokens), key, session) in enumerate(
+            zip(requests, keys, sessions, strict=True)
+        )
     ]
     policies = [BATCH_POLICIES[config.batch_policy](config) for _ in range(config.replicas)]
     for request in records:
@@ -90,6 +104,17 @@ def simulate(
         if engine.kv_blocks > 0:
             raise AssertionError(f"replica {engine.replica} never freed {engine.kv_blocks} KV blocks")
     return ReferenceResult([_request_result(request) for request in records], [engine.result for engine in engines])
+
+
+def _column(field: str, values: tuple[int, ...], default: int, num_requests: int) -> tuple[int, ...]:
+    """One value for each request.
+
+    Raises:
+        ValueError: There are others than none or one for each.
+    """
+    if len(values) not in (0, num_requests):
+        raise ValueError(f"{field} has {len(values)} entries and there are {num_requests} requests")
+    return values or (default,) * num_requests
 
 
 def _check(request: Request, config: ReferenceConfig) -> None:

@@ -1,11 +1,10 @@
 """What the paper's five batch policies share (VIDUR.md 4.4)."""
 
-from collections import deque
-
 from reference.batch import Batch, BatchMember
 from reference.blocks import BlockPool
 from reference.config import ReferenceConfig
 from reference.requests import Request
+from reference.waiting import WaitingQueue
 
 
 class VidurPolicy:
@@ -19,8 +18,9 @@ class VidurPolicy:
     keeps its P. Parity, oddity 6: an unfinished prefill of n tokens becomes a prompt of n tokens, and the rest of
     the prompt becomes outputs.
 
-    Order: the waiting queue is first come first served with restarts at its front. The running list is in order
-    of (arrival, position in the input). Parity: in order of return from a batch, except where a policy sorts.
+    Order: under fcfs the waiting queue is first come first served with restarts at its front. The running list is in
+    queue order, which under fcfs is (arrival, position in the input). Parity: in order of return from a batch, except
+    where a policy sorts.
 
     Attributes:
         pool: The KV blocks.
@@ -35,7 +35,7 @@ class VidurPolicy:
     def __init__(self, config: ReferenceConfig) -> None:
         """Start with no request and all blocks free."""
         self.pool = BlockPool(config.num_usable_blocks, config.block_size)
-        self.waiting: deque[Request] = deque()
+        self.waiting = WaitingQueue(config.queue_order)
         self.running: list[Request] = []
         self.num_holders = 0
         self._parity = config.parity is not None
@@ -93,11 +93,11 @@ class VidurPolicy:
             member.request.generated_tokens += member.yields_token
 
     def _sort_running(self) -> None:
-        """By arrival; Vidur's sort is stable, ours breaks ties by position in the input."""
+        """In queue order; Vidur sorts by arrival, stable."""
         if self._parity:
             self.running.sort(key=lambda request: request.arrival_s)
         else:
-            self.running.sort(key=lambda request: (request.arrival_s, request.request_id))
+            self.running.sort(key=lambda request: request.queue_key)
 
     def _full(self, count: int, cap: int) -> bool:
         """Whether a cap is reached (oddity 13: Vidur tests equality, so that a cap once passed never holds again)."""
@@ -139,5 +139,5 @@ class VidurPolicy:
         request.computed_tokens = 0
         request.prefill_tokens = request.known_tokens
         request.preemptions += 1
-        self.waiting.appendleft(request)
+        self.waiting.push_front(request)
         batch.preempted.append(request)

@@ -30,7 +30,7 @@ class VllmV0(EvictingPolicy):
         batch = Batch()
         longest = 0
         while self.waiting:
-            head = self.waiting[0]
+            head = self.waiting.head
             longest = max(longest, head.prefill_tokens)
             if (
                 not self._fits(head)

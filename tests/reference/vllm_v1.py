@@ -1,14 +1,13 @@
-"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4 and 8): FCFS, synchronous, no prefix cache.
+"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4 and 8): synchronous, no prefix cache.
 
 R.1, R.2, ... and W.1, W.2, ... in the comments are the numbered steps of the two passes of VLLM.md part 1.
 """
-
-from collections import deque
 
 from reference.batch import Batch, BatchMember
 from reference.blocks import BlockPool
 from reference.config import ReferenceConfig
 from reference.requests import Request
+from reference.waiting import WaitingQueue
 
 
 class VllmV1:
@@ -16,8 +15,8 @@ class VllmV1:
 
     With stages (VLLM.md part 8, async off) a request in flight stays in the running list: a decode whose token is in
     flight has nothing to compute and is skipped, a prefill may have its next chunk in the next micro-batch. A request
-    preempted while its token is in flight still gets it, and leaves the queue if it was its last. Neither B nor M is
-    divided.
+    preempted while its token is in flight still gets it, and leaves the queue if it was its last; until the token has
+    come it is not admitted again. Neither B nor M is divided.
 
     Attributes:
         pool: The KV blocks.
@@ -31,7 +30,7 @@ class VllmV1:
     def __init__(self, config: ReferenceConfig) -> None:
         """Start with no request and all blocks free."""
         self.pool = BlockPool(config.num_usable_blocks, config.block_size)
-        self.waiting: deque[Request] = deque()
+        self.waiting = WaitingQueue(config.queue_order)
         self.running: list[Request] = []
         self._max_num_seqs = config.max_num_seqs
         self._max_num_batched_tokens = config.max_num_batched_tokens
@@ -40,6 +39,7 @@ class VllmV1:
         self._long_prefill_token_threshold = config.long_prefill_token_threshold
         self._full_sequence_gate = config.full_sequence_gate
         self._num_stages = config.num_stages
+        self._victims_by_priority = config.queue_order == "priority"
 
     @property
     def has_unfinished(self) -> bool:
@@ -73,6 +73,9 @@ class VllmV1:
             self._admit_waiting(batch, budget)
         for member in batch.members:
             member.request.computed_tokens += member.tokens
+            member.request.tokens_in_flight += member.yields_token
+            if member.request.tokens_in_flight > 1:
+                raise AssertionError(f"request {member.request.request_id} has two tokens in flight")
         return batch
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]:
@@ -83,10 +86,10 @@ class VllmV1:
         """
         producers = []
         for member in batch.members:
-            # A slot of a request that finished while it ran is dropped.
-            if not member.yields_token or member.request.finished:
+            if not member.yields_token:
                 continue
             producers.append(member)
+            member.request.tokens_in_flight -= 1
             member.request.generated_tokens += 1
             if member.request.finished:
                 self._release(member.request)
@@ -108,7 +111,12 @@ class VllmV1:
                 continue
             # R.3 and R.4
             while (need := self._missing_blocks(request, tokens)) > self.pool.num_free:
-                victim = self.running.pop()
+                victim = self._choose_victim()
+                if self.running.index(victim) < index:
+                    # Whoever stands behind the one that asks is still to come.
+                    index -= 1
+                self.running.remove(victim)
+                budget += self._take_out(batch, victim)
                 self._preempt(victim)
                 batch.preempted.append(victim)
                 if victim is request:
@@ -118,13 +126,28 @@ class VllmV1:
             index += 1
         return budget
 
+    def _choose_victim(self) -> Request:
+        """Whom a shortage hits: the last admitted, or under priority the last in queue order, wherever it stands."""
+        if self._victims_by_priority:
+            return max(self.running, key=lambda request: request.queue_key)
+        return self.running[-1]
+
+    @staticmethod
+    def _take_out(batch: Batch, victim: Request) -> int:
+        """Take a victim out of this batch if it is in it; returns the tokens it gives back."""
+        tokens = sum(member.tokens for member in batch.members if member.request is victim)
+        batch.members = [member for member in batch.members if member.request is not victim]
+        return tokens
+
     def _admit_waiting(self, batch: Batch, budget: int) -> None:
         """Pass W over the waiting queue; nothing behind a head that does not fit is tried."""
         while self.waiting and budget > 0:
             # W.1 and W.2
             if len(self.running) == self._max_num_seqs:
                 return
-            request = self.waiting[0]
+            request = self.waiting.head
+            if request.tokens_in_flight > 0:
+                return
             # W.4; without a prefix cache W.3 finds nothing.
             tokens = self._limited(request.known_tokens)
             if tokens > budget and not self._chunked_prefill:
@@ -139,7 +162,7 @@ class VllmV1:
             if need > self.pool.num_free:
                 return
             # W.7
-            self.waiting.popleft()
+            self.waiting.pop()
             self.running.append(request)
             request.prefill_tokens = request.known_tokens
             self._append(batch, request, tokens, need)
@@ -170,11 +193,11 @@ class VllmV1:
         )
 
     def _preempt(self, request: Request) -> None:
-        """Send a request, already taken off the running list, back to the front of the queue."""
+        """Send a request, already taken off the running list and out of the batch, back to the queue."""
         self._release(request)
         request.computed_tokens = 0
         request.preemptions += 1
-        self.waiting.appendleft(request)
+        self.waiting.push_front(request)
 
     def _release(self, request: Request) -> None:
         """Take all blocks from a request."""

@@ -4,12 +4,13 @@ import math
 
 from hypothesis import strategies as st
 from reference.simulate import BATCH_POLICIES, ReferenceConfig
+from reference.waiting import ORDERS
 from reference_tests.builders import build_tables
 
 Case = tuple[ReferenceConfig, list[tuple[float, int, int]]]
 
 PAPER_POLICIES = ("vllm_v0", "sarathi", "orca", "faster_transformer", "lightllm")
-ROUTERS = ("round_robin", "random", "least_outstanding", "least_outstanding_tokens", "least_kv")
+ROUTERS = ("round_robin", "random", "least_outstanding", "least_outstanding_tokens", "least_kv", "session_affinity")
 LONGEST = 24
 MOST_REQUESTS = 12
 
@@ -26,8 +27,25 @@ CONSTANT = build_tables(token=lambda _: 1.0, max_tokens=LONGEST * MOST_REQUESTS)
 """Every stage takes one second."""
 
 
+def send_constants(num_stages: int, unit_s: float) -> st.SearchStrategy[tuple[float, ...]]:
+    """Multiples of a unit for every stage but the last."""
+    multiples = st.lists(st.integers(0, 2), min_size=num_stages - 1, max_size=num_stages - 1)
+    return multiples.map(lambda counts: (*(count * unit_s for count in counts), 0.0))
+
+
+def queue_key(case: Case, name: int) -> tuple[int, float, int]:
+    """Queue order of a request: (key, arrival, position in the input)."""
+    config, requests = case
+    return (config.order_keys[name] if config.order_keys else 0, requests[name][0], name)
+
+
 @st.composite
-def cases(draw: st.DrawFn, policies: tuple[str, ...] = tuple(BATCH_POLICIES), max_stages: int = 4) -> Case:
+def cases(
+    draw: st.DrawFn,
+    policies: tuple[str, ...] = tuple(BATCH_POLICIES),
+    max_stages: int = 4,
+    orders: tuple[str, ...] = ORDERS,
+) -> Case:
     """A replica with room for the longest request and little more, and a workload that fits it."""
     policy = draw(st.sampled_from(policies))
     longest = draw(st.integers(2, LONGEST))
@@ -40,6 +58,7 @@ def cases(draw: st.DrawFn, policies: tuple[str, ...] = tuple(BATCH_POLICIES), ma
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
     num_requests = draw(st.integers(1, MOST_REQUESTS))
     replicas = draw(st.integers(1, 3))
+    order = draw(st.sampled_from(orders))
     config = ReferenceConfig(
         batch_policy=policy,
         # As many blocks on top as the watermark takes from them.
@@ -51,11 +70,14 @@ def cases(draw: st.DrawFn, policies: tuple[str, ...] = tuple(BATCH_POLICIES), ma
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.integers(0, 3)),
         num_stages=num_stages,
-        send_latency_s=draw(st.sampled_from([0.0, 0.25])),
-        send_s_per_token=draw(st.sampled_from([0.0, 0.03125])),
+        send_latency_s=draw(send_constants(num_stages, 0.25)),
+        send_s_per_token=draw(send_constants(num_stages, 0.03125)),
         replicas=replicas,
         router=draw(st.sampled_from(ROUTERS)),
         router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),
+        queue_order=order,
+        order_keys=tuple(draw(st.integers(0, 3)) for _ in range(num_requests)) if order != "fcfs" else (),
+        sessions=tuple(draw(st.integers(-1, 2)) for _ in range(num_requests)),
     )
     gap = draw(st.sampled_from([0, 1, 8, 40]))
     requests = []

@@ -236,7 +236,7 @@ def test_passing_the_iteration_bound_is_an_error() -> None:
     class Forgetful(VllmV1):
         def process_outputs(self, batch: Batch) -> list[BatchMember]:
             for member in batch.members:
-                member.request.computed_tokens = 0
+                member.request.computed_tokens = member.request.tokens_in_flight = 0
             return []
 
     engine = SynchronousEngine(0, Forgetful(config()), ONE_SECOND)

@@ -15,6 +15,8 @@ def test_each_router_chose_as_it_says(case: Case) -> None:
     for position, chosen in enumerate(order):
         now_s = requests[chosen][0]
         counts, tokens = [0] * config.replicas, [0] * config.replicas
+        session = config.sessions[chosen]
+        same = [result.requests[i].replica for i in order[:position] if session == config.sessions[i] != -1]
         for earlier in order[:position]:
             if result.requests[earlier].completed_s > now_s:
                 counts[result.requests[earlier].replica] += 1
@@ -24,9 +26,17 @@ def test_each_router_chose_as_it_says(case: Case) -> None:
             "random": config.router_choices[chosen],
             "least_outstanding": counts.index(min(counts)),
             "least_outstanding_tokens": tokens.index(min(tokens)),
+            "session_affinity": same[-1] if same else counts.index(min(counts)),
         }
         # Of KV in use the results keep no record between batches; least_kv has its own tests.
         assert result.requests[chosen].replica == expected.get(config.router, result.requests[chosen].replica)
+
+
+def test_a_session_stays_where_it_began() -> None:
+    """Its first request, and one without a session, go where the fewest requests are, of equals to replica 0."""
+    config = ReferenceConfig(100, replicas=2, router="session_affinity", sessions=(5, -1, 5, 7, 5, -1))
+    result = simulate([(0.0, 5, 5)] * 6, ONE_SECOND, config)
+    assert [request.replica for request in result.requests] == [0, 1, 0, 1, 0, 1]
 
 
 def least_kv(requests: list[tuple[float, int, int]]) -> list[int]:

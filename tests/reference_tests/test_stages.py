@@ -64,6 +64,22 @@ def test_vllm_v1_delivers_the_token_of_a_preempted_request() -> None:
     assert result.batches[-1].preempted == [1]
 
 
+def test_vllm_v1_does_not_admit_a_request_whose_token_is_on_the_way() -> None:
+    """Three stages. At 3.0 the first decodes and evicts the third, whose token comes at 5.0.
+
+    At 4.0 the second has gone and there is room for the third's 8 tokens; it waits until 5.0 all the same and is then
+    prefilled with 9, in chunks of 8 and 1.
+    """
+    options = {"num_stages": 3, "max_num_batched_tokens": 8, "num_usable_blocks": 24}
+    result = run([(0.0, 8, 2), (0.0, 8, 1), (0.0, 8, 2)], **options)
+    assert [(batch.start_s, batch.members) for batch in result.batches[3:]] == [
+        (3.0, [(0, 1)]),
+        (5.0, [(2, 8)]),
+        (5.0, [(2, 1)]),
+    ]
+    assert times(result) == [[3.0, 6.0], [4.0], [5.0, 9.0]]
+
+
 @settings(max_examples=300)
 @given(cases(("vllm_v1",)))
 def test_log_of_vllm_v1_replays(case: Case) -> None:
@@ -102,9 +118,15 @@ def test_log_of_vllm_v1_replays(case: Case) -> None:
 def test_every_stage_has_its_own_tables_and_all_but_the_last_send() -> None:
     """Stage 0 takes 1 s and 0.25 s + 4 times 0.125 s to send, stage 1 takes 2 s."""
     tables = [build_tables(token=lambda _: 1.0), build_tables(token=lambda _: 2.0)]
-    result = run([(0.0, 4, 1)], tables, send_latency_s=0.25, send_s_per_token=0.125)
+    result = run([(0.0, 4, 1)], tables, send_latency_s=(0.25, 0.0), send_s_per_token=(0.125, 0.0))
     assert result.batches[0].stage_times == [(0.0, 1.75), (1.75, 3.75)]
     assert result.replicas[0].busy_s == 3.75
+
+
+def test_each_boundary_has_its_own_link() -> None:
+    """4 tokens: 0.25 + 4 * 0.125 behind stage 0, 0.5 + 0 behind stage 1, nothing behind the last."""
+    options = {"num_stages": 3, "send_latency_s": (0.25, 0.5, 0.0), "send_s_per_token": (0.125, 0.0, 0.0)}
+    assert run([(0.0, 4, 1)], **options).batches[0].stage_times == [(0.0, 1.75), (1.75, 3.25), (3.25, 4.25)]
 
 
 def test_one_table_for_each_stage() -> None:

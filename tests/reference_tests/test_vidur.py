@@ -68,7 +68,7 @@ def config(**options: Any) -> ReferenceConfig:
 
 
 @settings(max_examples=300)
-@given(cases(PAPER_POLICIES, max_stages=1), st.permutations(range(12)))
+@given(cases(PAPER_POLICIES, max_stages=1, orders=("fcfs",)), st.permutations(range(12)))
 def test_parity_equals_the_engine_where_no_oddity_shows(case: Case, offsets: list[int]) -> None:
     """One stage, no two arrivals at once, no prefill cut short by a restart, whole blocks, groups that end together."""
     config, requests = case
@@ -95,11 +95,12 @@ def test_parity_equals_the_engine_where_no_oddity_shows(case: Case, offsets: lis
 
 
 @settings(max_examples=300)
-@given(cases(("vllm_v0",)), st.permutations(range(12)))
+@given(cases(("vllm_v0",), orders=("fcfs",)), st.permutations(range(12)))
 def test_parity_equals_the_engine_with_stages(case: Case, offsets: list[int]) -> None:
     """vllm_v0 sorts before it decodes, so with stages only arrivals that meet the end of a micro-batch differ."""
     config, requests = case
-    config = replace(config, router="round_robin", send_latency_s=0.25, send_s_per_token=0.0)
+    links_s = (0.25,) * (config.num_stages - 1) + (0.0,)
+    config = replace(config, router="round_robin", send_latency_s=links_s, send_s_per_token=())
     requests = [
         (arrival_s + offset / 128, *sizes) for (arrival_s, *sizes), offset in zip(requests, offsets, strict=False)
     ]
@@ -263,7 +264,9 @@ def test_cap_of_orca_with_stages(parity: str | None, length: int) -> None:
         ({"parity": None, "batch_policy": "lightllm", "block_size": 2}, "lightllm needs block_size 1"),
         ({"parity": None, "batch_policy": "orca", "max_model_len": 101}, "reserves 101 blocks"),
         ({"parity": None, "watermark_blocks_fraction": 1.0}, "watermark_blocks_fraction is 1.0"),
-        ({"parity": None, "send_latency_s": -1.0}, "must not be < 0"),
+        ({"parity": None, "num_stages": 2, "send_latency_s": (-1.0, 0.0)}, "no entry must be < 0"),
+        ({"parity": None, "num_stages": 2, "send_s_per_token": (0.0,)}, "one is needed for each of 2 stages"),
+        ({"parity": None, "num_stages": 2, "send_latency_s": (1.0, 1.0)}, "the last stage sends nothing"),
     ],
 )
 def test_configurations_that_are_refused(options: dict[str, Any], message: str) -> None:
