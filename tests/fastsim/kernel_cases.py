@@ -90,10 +90,15 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
     chunked_prefill = draw(st.sampled_from([True, True, True, False]))
     # An engine that does not cut prompts must take the longest in one iteration.
-    least_budget = {"vllm_v1": max_num_seqs if chunked_prefill else max(max_num_seqs, longest), "sarathi": 1}
+    least_budget = {
+        "vllm_v1": max_num_seqs if chunked_prefill else max(max_num_seqs, longest),
+        "trtllm": max(max_num_seqs, block_size if chunked_prefill else longest),
+        "sarathi": 1,
+    }
     # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
     least_blocks = -(-longest // block_size)
-    least_blocks = least_blocks if policy == "vllm_v1" else int((least_blocks + 2) / (1 - watermark)) + 1
+    if policy not in ("vllm_v1", "trtllm"):
+        least_blocks = longest // block_size + 1 if policy == "sglang" else int((least_blocks + 2) / (1 - watermark)) + 1
     config = ReferenceConfig(
         batch_policy=policy,
         num_usable_blocks=least_blocks + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
@@ -106,6 +111,10 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
         chunked_prefill=chunked_prefill,
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
+        max_prefill_tokens=draw(st.sampled_from([1, 5, 20, 100, 1000])),
+        chunked_prefill_size=draw(st.sampled_from([0, 0, block_size, block_size + 1, 3 * block_size + 1, 60])),
+        schedule_conservativeness=draw(st.sampled_from([0.0, 0.1, 0.3, 1.0, 1.0, 2.0])),
+        capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
         router=draw(st.sampled_from(sorted(ROUTERS))),
     )
