@@ -78,6 +78,22 @@ def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, 
     return ReferenceTables.from_dict({"values": values.tolist(), "prefill_rule": rule, **sizes})
 
 
+def least_limits(
+    policy: str, max_num_seqs: int, block_size: int, longest: int, longest_uncut: int, watermark: float
+) -> tuple[int, int]:
+    """The smallest token budget and number of blocks with which a policy runs every request of up to longest tokens."""
+    blocks = -(-longest // block_size)
+    # An engine that does not cut prompts must take the longest in one iteration.
+    if policy == "vllm_v1":
+        return max(max_num_seqs, longest_uncut), blocks
+    if policy == "trtllm":
+        return max(max_num_seqs, longest_uncut, block_size), blocks
+    if policy == "sglang":
+        return 1, longest // block_size + 1
+    # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
+    return 1 if policy == "sarathi" else longest, int((blocks + 2) / (1 - watermark)) + 1
+
+
 @st.composite
 def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = tuple(SCHEDULERS)) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
@@ -89,22 +105,15 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
     threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
     chunked_prefill = draw(st.sampled_from([True, True, True, False]))
-    # An engine that does not cut prompts must take the longest in one iteration.
-    least_budget = {
-        "vllm_v1": max_num_seqs if chunked_prefill else max(max_num_seqs, longest),
-        "trtllm": max(max_num_seqs, block_size if chunked_prefill else longest),
-        "sarathi": 1,
-    }
-    # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
-    least_blocks = -(-longest // block_size)
-    if policy not in ("vllm_v1", "trtllm"):
-        least_blocks = longest // block_size + 1 if policy == "sglang" else int((least_blocks + 2) / (1 - watermark)) + 1
+    least_tokens, least_blocks = least_limits(
+        policy, max_num_seqs, block_size, longest, 0 if chunked_prefill else longest, watermark
+    )
     config = ReferenceConfig(
         batch_policy=policy,
         num_usable_blocks=least_blocks + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
         block_size=block_size,
         max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=least_budget.get(policy, longest) + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
+        max_num_batched_tokens=least_tokens + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
         max_model_len=longest,
         long_prefill_token_threshold=threshold,
         full_sequence_gate=draw(st.booleans()),

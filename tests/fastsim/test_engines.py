@@ -26,6 +26,8 @@ def run(config: SimulationConfig, workload: Workload | None = None) -> fastsim.S
 
 SMALL = {"sglang": {"max_prefill_tokens": 256, "chunked_prefill_size": 128}, "trtllm": {"max_num_batched_tokens": 256}}
 
+CHUNKS_BELOW_A_BLOCK = {"max_num_seqs": 4, "max_num_batched_tokens": 15, "enable_chunked_prefill": True}
+
 # What they do
 
 
@@ -123,7 +125,7 @@ def test_the_capacity_policy_survives_toml():
         ("sglang", {"chunked_prefill_size": 15}, "chunked_prefill_size"),
         ("sglang", {"schedule_conservativeness": -0.1}, "schedule_conservativeness"),
         ("trtllm", {"max_num_batched_tokens": 15}, "max_num_batched_tokens"),
-        ("trtllm", {"max_num_seqs": 4, "max_num_batched_tokens": 15, "enable_chunked_prefill": True}, "max_num_batched"),
+        ("trtllm", CHUNKS_BELOW_A_BLOCK, "max_num_batched_tokens"),
     ],
 )
 def test_limits_with_which_no_engine_would_start_are_refused(scheduler: str, options: dict, field: str):
