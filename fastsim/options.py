@@ -61,6 +61,14 @@ class PowerOfTwo:
 
 
 @dataclass(frozen=True)
+class SessionAffinity:
+    """The replica of the request before it in its session; the first of a session goes to the least outstanding."""
+
+    kernel: ClassVar[str] = "routing:session_affinity"
+    reads_replicas: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class Ideal:
     """No time passes outside the GPU: no CPU time per iteration, no graph padding, synchronous scheduling."""
 
@@ -72,6 +80,7 @@ ROUTERS: Mapping[str, type] = {
     "power_of_two": PowerOfTwo,
     "random": Random,
     "round_robin": RoundRobin,
+    "session_affinity": SessionAffinity,
 }
 ENGINES: Mapping[str, type] = {"ideal": Ideal}
 

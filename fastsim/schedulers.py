@@ -58,6 +58,10 @@ class VllmV1(Scheduler):
                 f"give {max_model_len} or more, or enable chunked prefill",
             )
 
+    def limits(self, pool: Pool) -> dict[str, float]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return super().limits(pool) | {"stays_running": 1}
+
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
         return self.max_num_batched_tokens

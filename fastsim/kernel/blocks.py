@@ -74,7 +74,7 @@ def first_blocks(replica, request, num_tokens):
         return replica.reserved_blocks
     if replica.memory_rule == WHOLE_PROMPT:
         return blocks_of(request.prompt_tokens + request.generated, replica)
-    return blocks_of(num_tokens, replica)
+    return blocks_of(request.computed + num_tokens, replica)
 
 
 @jit()

@@ -3,6 +3,8 @@
 `fastsim.kernel.slots.table_functions` compiles both.
 """
 
+from fastsim.kernel.state import NONE
+
 
 def fill_requests(requests, arrival_s, prompt_tokens, output_tokens, request_class, session):
     """Write the columns of a workload, each [n], into the request table, in place."""
@@ -13,6 +15,7 @@ def fill_requests(requests, arrival_s, prompt_tokens, output_tokens, request_cla
         request.output_tokens = output_tokens[i]
         request.request_class = request_class[i]
         request.session = session[i]
+        request.session_previous = NONE
 
 
 def read_latencies(requests, columns):

@@ -1,24 +1,37 @@
-"""What vllm_v0 and sarathi share: decodes that ask for a free block each, and evict the latest arrival for it.
+"""What vllm_v0 and sarathi share: decodes that ask for a free block each, and evict the last in queue order for it.
 
-Both hold all blocks of a prompt from its admission. In order of arrival every decode asks for one free block, whether
-it takes it or not; where none is free the last of the running list goes back to the front of the waiting queue.
+Both hold all blocks of a prompt from its admission. In queue order every decode asks for one free block, whether it
+takes it or not; where none is free the last of those that have not had their turn goes back to the waiting queue.
 """
 
+import numpy as np
+
+from fastsim.kernel.bench import bench
 from fastsim.kernel.blocks import blocks_to_decode, decode_needs_block, first_blocks
 from fastsim.kernel.jit import jit
-from fastsim.kernel.running import preempt_last
-from fastsim.kernel.state import DECODE
+from fastsim.kernel.queues import comes_before
+from fastsim.kernel.running import preempt
+from fastsim.kernel.state import DECODE, FCFS, NONE, PREFILL, WAITING
+
+#: In place of a chunk: this prefill gets none.
+LEFT_OUT = -1
 
 
 @jit()
 def make_room(requests, replica, integers):
-    """Evict the latest arrivals until every decode finds a free block when its turn comes, and take the blocks.
+    """Evict until every decode in the batch finds a free block when its turn comes, and take the blocks.
 
-    A victim stands behind everybody who has had a turn, so that comes to: evict the last until the rest can run.
+    First come, first served, a victim stands behind everybody who has had a turn, so that comes to: evict the last
+    until the rest can run. Decodes that the batch has no place for are benched, and prefills marked LEFT_OUT.
     """
     needed = blocks_to_decode(replica, integers)
-    while not every_turn_finds_a_block(requests, replica, needed):
-        needed -= preempt_last(requests, replica, integers)
+    fits = replica.num_decodes <= replica.max_micro_batch
+    if not (fits and (needed < replica.free_blocks or replica.num_decodes == 0)):
+        if replica.num_stages > 1 or replica.queue_order != FCFS:
+            take_turns(requests, replica, integers)
+            return
+        while not every_turn_finds_a_block(requests, replica, needed):
+            needed -= preempt(requests, replica, integers, replica.running_tail)
     replica.free_blocks -= needed
 
 
@@ -36,6 +49,78 @@ def every_turn_finds_a_block(requests, replica, needed):
 
 
 @jit()
+def take_turns(requests, replica, integers):
+    """Let the idle requests have their turns one by one: docs/policies.md to the letter."""
+    first = replica.scratch
+    last = first + sort_idle(requests, replica, integers)
+    members = 0
+    while first < last and members < replica.max_micro_batch:
+        i = integers[first]
+        first += 1
+        if requests[i].phase == PREFILL:
+            continue
+        while replica.free_blocks < 1 and first < last:
+            last -= 1
+            preempt(requests, replica, integers, integers[last])
+        if replica.free_blocks < 1:
+            preempt(requests, replica, integers, i)
+            continue
+        if decode_needs_block(replica, requests[i]):
+            replica.free_blocks -= 1
+        members += 1
+    for place in range(first, last):
+        i = integers[place]
+        if requests[i].phase == DECODE:
+            bench(requests, replica, integers, i)
+        else:
+            leave_out(replica, integers, i)
+
+
+@jit()
+def sort_idle(requests, replica, integers):
+    """Write the decodes at hand and the listed prefills into the scratch list, in queue order; returns their number."""
+    count = 0
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        integers[replica.scratch + count] = integers[prefill]
+        count += 1
+    i = np.int64(replica.running_head)
+    while i != NONE:
+        if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
+            integers[replica.scratch + count] = i
+            count += 1
+        i = np.int64(requests[i].next)
+    for place in range(replica.scratch + 1, replica.scratch + count):
+        i = integers[place]
+        before = place - 1
+        while before >= replica.scratch and comes_before(requests, i, integers[before]):
+            integers[before + 1] = integers[before]
+            before -= 1
+        integers[before + 1] = i
+    return count
+
+
+@jit()
+def leave_out(replica, integers, i):
+    """Mark a listed prefill as one that gets no chunk."""
+    prefill = replica.prefills
+    while integers[prefill] != i:
+        prefill += 2
+    integers[prefill + 1] = LEFT_OUT
+
+
+@jit()
 def head_finds_blocks(requests, replica):
-    """Whether the head of the waiting queue can have the blocks of all its known tokens, and leave the watermark."""
-    return replica.free_blocks - first_blocks(replica, requests[replica.waiting_head], 0) >= replica.watermark_blocks
+    """Whether the head of the waiting queue can have the blocks of all its known tokens, and leave the watermark.
+
+    One that was swapped out stays where it is while others are swapped out.
+    """
+    head = requests[replica.waiting_head]
+    if replica.preempted_now > 0 and is_swapped(head):
+        return False
+    return replica.free_blocks - first_blocks(replica, head, 0) >= replica.watermark_blocks
+
+
+@jit()
+def is_swapped(request):
+    """Whether the KV of a waiting request is in host memory."""
+    return request.phase != WAITING or request.computed > 0

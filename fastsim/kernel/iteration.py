@@ -5,18 +5,22 @@ from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import complete, complete_due, join_decodes
 from fastsim.kernel.state import NONE
-from fastsim.kernel.tables import along_row, base_time, decode_time, locate, prefill_time
+from fastsim.kernel.tables import along_row, base_time, count_chunks, decode_row, decode_time, locate, prefill_time
 
 
 @jit()
 def start(requests, replica, integers, tables):
     """Start the iteration that the batch policy has formed: its duration is known from here on."""
+    count_chunks(replica, requests, integers)
     prefill_s = prefill_time(tables, replica, requests, integers)
     decodes = replica.num_decodes * replica.decodes_run
     num_tokens = decodes + replica.chunk_tokens
     num_sequences = decodes + replica.num_chunks
     decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
     replica.iteration_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s
+    if replica.swapped_blocks > 0:
+        replica.iteration_s += replica.swap_s_per_block * replica.swapped_blocks
+        replica.swapped_blocks = 0
     replica.in_flight = 1
     replica.peak_batch_tokens = max(replica.peak_batch_tokens, num_tokens)
     replica.peak_sequences = max(replica.peak_sequences, num_sequences)
@@ -156,7 +160,7 @@ def leap(requests, replica, integers, tables, until_s):
     """
     decodes = replica.num_decodes
     base = base_time(tables, replica, decodes, decodes)
-    row = replica.decode_table + decodes * replica.decode_stride
+    row = decode_row(replica, decodes)
     while True:
         index, weight = locate(replica.decode_kv, replica.kv_bits)
         seconds = base + along_row(tables, row, index, weight)

@@ -1,4 +1,4 @@
-"""The project's one jit decorator, and three bit tricks that Python spells differently from machine code.
+"""The project's one jit decorator, and four bit tricks that Python spells differently from machine code.
 
 All jit options live here. Compiled code is cached in a directory named by the hash of every kernel source, because
 numba does not notice an edit to a callee in another file and would silently run the old code.
@@ -75,6 +75,10 @@ if DISABLED:
         """The 64 bits of the float x as an integer."""
         return int(np.float64(x).view(np.int64))
 
+    def bits_float(x):
+        """The float whose 64 bits are the integer x."""
+        return np.int64(x).view(np.float64)
+
     def draw(seed, counter, n):
         """A number below n that depends on seed and counter >= 0 alone, so that no order of calls matters."""
         x = (int(seed) + (int(counter) + 1) * _STEP) & _MASK
@@ -95,6 +99,11 @@ else:
     def float_bits(x):
         """The 64 bits of the float x as an integer."""
         return np.float64(x).view(np.int64)
+
+    @jit()
+    def bits_float(x):
+        """The float whose 64 bits are the integer x."""
+        return np.int64(x).view(np.float64)
 
     @jit()
     def draw(seed, counter, n):

@@ -2,10 +2,12 @@
 
 import math
 
+from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
+from fastsim.kernel.stages import advance_stages, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
 
 
@@ -22,7 +24,7 @@ def run(state, tables, policies):
     Returns:
         DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
     """
-    requests, replicas, cluster_table, _, _ = state
+    requests, replicas, cluster_table, _, _, _ = state
     schedule, route = policies
     cluster = cluster_table[0]
     while cluster.next_request < requests.size:
@@ -55,6 +57,10 @@ def run(state, tables, policies):
 @jit()
 def has_work_before(replica, until_s):
     """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
+    if replica.num_stages > 1:
+        return (replica.in_flight > 0 and replica.iteration_s <= until_s) or (
+            replica.try_to_form > 0 and replica.clock_s < until_s
+        )
     if replica.in_flight:
         return replica.clock_s + replica.iteration_s <= until_s
     return replica.outstanding > 0 and replica.clock_s < until_s
@@ -64,14 +70,21 @@ def has_work_before(replica, until_s):
 def arrive(requests, replica, i):
     """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
     if replica.outstanding == 0:
-        replica.clock_s = max(replica.clock_s, requests[i].arrival_s)
         replica.idled = 1
-    if replica.waiting_head == NONE:
-        replica.batch_may_change = 1
+    if replica.in_flight > 0 and replica.num_stages > 1:
+        pass_time(replica, requests[i].arrival_s)
+    elif replica.outstanding == 0:
+        replica.clock_s = max(replica.clock_s, requests[i].arrival_s)
+    if replica.in_flight == 0 or not replica.stays_running:
+        replica.try_to_form = 1
     request = requests[i]
     request.phase = WAITING
     request.scheduled_s = request.first_token_s = request.completed_s = math.nan
+    head = replica.waiting_head
     append_waiting(requests, replica, i)
+    if replica.waiting_head != head:
+        replica.batch_may_change = 1
+        replica.changes += 1
     replica.outstanding += 1
     replica.outstanding_tokens += request.prompt_tokens + request.output_tokens
 
@@ -85,7 +98,9 @@ def advance(state, tables, schedule, r, until_s):
     Returns:
         DONE, BATCH_LOG_FULL or NO_PROGRESS.
     """
-    requests, replicas, cluster_table, integers, batches = state
+    if state.replicas[r].num_stages > 1:
+        return advance_stages(state, tables, schedule, r, until_s)
+    requests, replicas, cluster_table, integers, batches, _ = state
     cluster = cluster_table[0]
     replica = replicas[r]
     while True:
@@ -95,14 +110,14 @@ def advance(state, tables, schedule, r, until_s):
             finish(requests, replica, integers)
         if replica.clock_s >= until_s or replica.outstanding == 0:
             return DONE
-        if replica.iteration > cluster.max_iterations:
+        if is_stalled(replica, cluster):
             return NO_PROGRESS
         if cluster.record_batches and cluster.num_batches == batches.size:
             return BATCH_LOG_FULL
         form_batch(requests, replica, integers, schedule)
         if replica.num_decodes + replica.num_prefills == 0:
             return NO_PROGRESS
-        if replica.num_prefills == 0 and not cluster.record_batches:
+        if replica.num_prefills == 0 and replica.swapped_blocks == 0 and not cluster.record_batches:
             leap(requests, replica, integers, tables, until_s)
         else:
             start(requests, replica, integers, tables)
@@ -114,6 +129,8 @@ def advance(state, tables, schedule, r, until_s):
 def form_batch(requests, replica, integers, schedule):
     """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
     replica.preempted_now = 0
+    if replica.num_benched > 0:
+        unbench(requests, replica, integers)
     needed = blocks_to_decode(replica, integers)
     if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
         replica.decodes_run = 1

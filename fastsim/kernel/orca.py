@@ -25,7 +25,7 @@ def schedule_groups(requests, replica, integers):
         The number of tokens in the batch.
     """
     tokens = replica.num_decodes
-    if replica.num_running == 0:
+    if replica.num_decodes == 0:
         tokens = admit_reserved(requests, replica, integers)
     replica.batch_may_change = replica.num_prefills > 0
     return tokens
@@ -37,7 +37,7 @@ def admit_reserved(requests, replica, integers):
     tokens = 0
     while (
         replica.waiting_head != NONE
-        and replica.num_running < replica.max_num_seqs
+        and replica.num_decodes + replica.num_prefills < replica.max_micro_batch
         and replica.reserved_blocks <= replica.free_blocks
     ):
         head = requests[replica.waiting_head]

@@ -1,13 +1,28 @@
 """Making the state of a run: the Python side of the kernel, which checks nothing because its caller has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastsim.kernel.cohorts import HEADER, point_at_slot
 from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.slots import table_functions
-from fastsim.kernel.state import BATCH, CLUSTER, NONE, PREFILL_RULES, REPLICA, REQUEST, State, records
+from fastsim.kernel.state import (
+    BATCH,
+    CLUSTER,
+    NONE,
+    PREFILL_RULES,
+    QUEUE_ORDERS,
+    REPLICA,
+    REQUEST,
+    STAGE,
+    State,
+    records,
+)
+
+#: Between two completions, so large that no run reaches it and its product with a number of requests is an integer.
+_MOST_ITERATIONS = 1 << 40
 
 
 def new_state(
@@ -22,31 +37,50 @@ def new_state(
     router_reads_replicas: bool,
     seed: int = 0,
     batch_log_rows: int = 0,
+    queue_order: str = "fcfs",
+    order_keys: np.ndarray | None = None,
+    swap_s_per_block: float = 0.0,
+    stage_bases: Sequence[int] = (0,),
+    send_latency_s: Sequence[float] = (0.0,),
+    send_s_per_token: Sequence[float] = (0.0,),
 ) -> State:
     """The state before the first arrival.
 
     Args:
         workload: traces.Workload, or anything with its columns, sorted by arrival.
-        layout: estimators.TableLayout of the tables, the same for every replica.
+        layout: estimators.TableLayout of the tables, the same for every replica and stage.
         prefill_rule: one of PREFILL_RULES.
         limits: fields of REPLICA that the batch policy reads, with their values.
         num_replicas: number of replicas.
         num_blocks: usable KV blocks of each replica.
         block_size: tokens per block.
-        seed: of the routers that draw.
         router_reads_replicas: whether replicas must be brought to each arrival's time before it is routed.
+        seed: of the routers that draw.
         batch_log_rows: capacity of the batch log, 0 to keep none.
+        queue_order: one of QUEUE_ORDERS.
+        order_keys: key of each request in that order, int64 [num_requests]; None for 0.
+        swap_s_per_block: time of copying a block between GPU and host, on each stage [s].
+        stage_bases: where the tables of each stage begin, [num_stages].
+        send_latency_s: what each stage adds to a batch to send it on, 0 for the last, [num_stages] [s].
+        send_s_per_token: the same per token of the batch.
     """
-    requests = new_requests(workload)
+    requests = new_requests(workload, order_keys)
     replicas = records(REPLICA, num_replicas)
+    num_stages = len(stage_bases)
     replicas["ask_step"] = np.iinfo(np.int64).max
     for name, value in limits.items():
         replicas[name] = value
+    replicas["max_micro_batch"] = replicas["max_num_seqs"]
+    if not replicas["stays_running"][0]:
+        replicas["max_micro_batch"] //= num_stages
     replicas["num_blocks"] = replicas["free_blocks"] = num_blocks
     replicas["block_size"] = block_size
+    replicas["queue_order"] = QUEUE_ORDERS[queue_order]
+    replicas["swap_s_per_block"] = swap_s_per_block
     for end in ("waiting_head", "waiting_tail", "running_head", "running_tail"):
         replicas[end] = NONE
     point_at_tables(replicas, layout, prefill_rule)
+    stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     integers = new_integers(replicas, int(workload.output_tokens.max()))
     replicas["last_step_end_s"] = -1.0
     replicas["decodes_run"] = 1
@@ -54,38 +88,71 @@ def new_state(
     cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
     cluster["record_batches"] = batch_log_rows > 0
-    # P + 2 O iterations a request are enough where nobody is overtaken, but sglang sends the retracted to the end.
-    tokens = int(workload.prompt_tokens.sum() + workload.output_tokens.sum())
-    cluster["max_iterations"] = min(tokens * tokens, 1 << 62)
-    return State(requests, replicas, cluster, integers, records(BATCH, batch_log_rows))
+    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    cluster["max_stall"] = min(num_stages * longest * (longest + 1), _MOST_ITERATIONS)
+    return State(requests, replicas, cluster, integers, records(BATCH, max(batch_log_rows, num_stages)), stages)
+
+
+def new_stages(
+    replicas: np.ndarray, bases: Sequence[int], send_latency_s: Sequence[float], send_s_per_token: Sequence[float]
+) -> np.ndarray:
+    """The stages of all replicas, with their places written into the replicas' records."""
+    replicas["num_stages"] = len(bases)
+    replicas["first_stage"] = len(bases) * np.arange(len(replicas))
+    replicas["table_base"] = bases[0]
+    stages = records(STAGE, len(bases) * len(replicas))
+    for name, values in (
+        ("base", bases),
+        ("send_latency_s", send_latency_s),
+        ("send_s_per_token", send_s_per_token),
+    ):
+        stages[name] = np.tile(values, len(replicas))
+    return stages
 
 
 def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
-    """The pool of integers, with the places of the replicas' parts written into their records."""
-    max_num_seqs = int(replicas["max_num_seqs"][0])
+    """The pool of integers, with the places of the replicas' parts written into their records.
+
+    After the histogram of time between tokens come for each replica the listed prefills with their chunks, the bench, a
+    scratch list, LightLLM's list, the ring of batches in flight, the free slots (their number first), and the slots of
+    `fastsim.kernel.cohorts`: one, or with several stages one more than there are stages.
+    """
+    max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
     ring = 1 << longest_output.bit_length()
+    slot_size = HEADER + ring + int(replicas["block_size"][0]) + (1 + 3) * max_num_seqs
+    num_slots = num_stages + 1 if num_stages > 1 else 1
     parts = {
-        "calendar": ring,
-        "crossings": int(replicas["block_size"][0]),
         "prefills": 2 * max_num_seqs,
-        "fresh": max_num_seqs,
+        "benched": max_num_seqs,
+        "scratch": 2 * max_num_seqs,
         "by_left": 2 * max_num_seqs,
+        "flights": num_stages,
+        "free_slots": 1 + num_slots,
+        "slots": num_slots * slot_size,
     }
     size = sum(parts.values())
     begin = NUM_BUCKETS + size * np.arange(len(replicas))
     integers = np.zeros(NUM_BUCKETS + size * len(replicas), np.int64)
-    for first in begin:
-        integers[first : first + ring] = NONE
-    replicas["calendar_mask"] = ring - 1
     for name, length in parts.items():
         replicas[name] = begin
         begin = begin + length
+    replicas["slot_size"] = slot_size
+    replicas["calendar_mask"] = ring - 1
+    replicas["asked"] = -1
+    for replica in replicas:
+        point_at_slot(replica)
+        for slot in range(num_slots):
+            calendar = replica["slots"] + slot * slot_size + HEADER
+            integers[calendar : calendar + ring] = NONE
+        # Slot 0 is at hand.
+        integers[replica["free_slots"]] = num_slots - 1
+        integers[replica["free_slots"] + 1 : replica["free_slots"] + num_slots] = np.arange(1, num_slots)
     return integers
 
 
-def new_requests(workload: Any) -> np.ndarray:
-    """The request table before the first arrival."""
+def new_requests(workload: Any, order_keys: np.ndarray | None = None) -> np.ndarray:
+    """The request table before the first arrival; see `new_state` for the arguments."""
     requests = records(REQUEST, len(workload.arrival_s))
     fill_requests, _ = table_functions()
     fill_requests(
@@ -96,7 +163,20 @@ def new_requests(workload: Any) -> np.ndarray:
         workload.request_class,
         workload.session,
     )
+    if order_keys is not None:
+        requests["order_key"] = order_keys
+    if workload.session.max() >= 0:
+        requests["session_previous"] = previous_in_session(workload.session)
     return requests
+
+
+def previous_in_session(session: np.ndarray) -> np.ndarray:
+    """The request before each one in its session, NONE for the first and for those outside a session, int32 [n]."""
+    order = np.argsort(session, kind="stable")
+    follows = (session[order[1:]] == session[order[:-1]]) & (session[order[1:]] >= 0)
+    previous = np.full(len(session), NONE, np.int32)
+    previous[order[1:][follows]] = order[:-1][follows]
+    return previous
 
 
 def point_at_tables(replicas: np.ndarray, layout: Any, prefill_rule: str) -> None:

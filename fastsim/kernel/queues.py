@@ -1,19 +1,24 @@
 """Linked lists through the request table: the waiting queue, the running list and the calendar of completions.
 
-All operations are O(1) and modify their arguments in place. ``replica`` is one REPLICA record, ``requests`` the REQUEST
+All operations modify their arguments in place, and but for a waiting queue that is a heap they are O(1). ``replica`` is one REPLICA record, ``requests`` the REQUEST
 table, ``i`` the index of a request.
 """
 
+import numpy as np
+
 from fastsim.kernel.blocks import blocks_of
 from fastsim.kernel.jit import jit
-from fastsim.kernel.state import NONE, SGLANG_CLIP
+from fastsim.kernel.state import COMPLETED, FCFS, NONE, SGLANG_CLIP
 
 
 @jit()
 def append_waiting(requests, replica, i):
-    """Put request i at the end of the waiting queue."""
+    """Put request i at the end of the waiting queue, or where the queue order puts it."""
+    if replica.queue_order != FCFS:
+        insert_waiting(requests, replica, i)
+        return
     requests[i].next = NONE
-    if replica.waiting_tail == NONE:
+    if replica.waiting_head == NONE:
         replica.waiting_head = i
     else:
         requests[replica.waiting_tail].next = i
@@ -22,7 +27,10 @@ def append_waiting(requests, replica, i):
 
 @jit()
 def push_waiting_front(requests, replica, i):
-    """Put request i at the front of the waiting queue."""
+    """Put request i at the front of the waiting queue, or where the queue order puts it."""
+    if replica.queue_order != FCFS:
+        insert_waiting(requests, replica, i)
+        return
     requests[i].next = replica.waiting_head
     if replica.waiting_tail == NONE:
         replica.waiting_tail = i
@@ -33,10 +41,55 @@ def push_waiting_front(requests, replica, i):
 def pop_waiting(requests, replica):
     """Take the head off the waiting queue, which must not be empty."""
     head = replica.waiting_head
-    replica.waiting_head = requests[head].next
+    drop_waiting_head(requests, replica)
+    # With pipeline stages a waiting request may complete, and stays in the queue until it would be the head.
+    while replica.waiting_head != NONE and requests[replica.waiting_head].phase == COMPLETED:
+        drop_waiting_head(requests, replica)
+    return head
+
+
+@jit()
+def drop_waiting_head(requests, replica):
+    """Let the next of the waiting queue be its head."""
+    head = requests[replica.waiting_head]
+    if replica.queue_order != FCFS:
+        replica.waiting_head = meld(requests, head.next, head.previous)
+        return
+    replica.waiting_head = head.next
     if replica.waiting_head == NONE:
         replica.waiting_tail = NONE
-    return head
+
+
+@jit()
+def insert_waiting(requests, replica, i):
+    """Put request i into the waiting queue by queue order: a skew heap with the head as its root, O(log n) amortised."""
+    requests[i].next = NONE
+    requests[i].previous = NONE
+    replica.waiting_head = meld(requests, replica.waiting_head, np.int64(i))
+
+
+@jit()
+def meld(requests, a, b):
+    """Join two skew heaps, given by their roots (NONE: empty); returns the root."""
+    first, second = np.int64(a), np.int64(b)
+    if first == NONE or (second != NONE and comes_before(requests, second, first)):
+        first, second = second, first
+    root = first
+    while second != NONE:
+        right = np.int64(requests[first].previous)
+        requests[first].previous = requests[first].next
+        if right == NONE or comes_before(requests, second, right):
+            right, second = second, right
+        requests[first].next = right
+        first = right
+    return root
+
+
+@jit()
+def comes_before(requests, i, j):
+    """Whether request i stands before request j in queue order."""
+    a, b = requests[i].order_key, requests[j].order_key
+    return a < b or (a == b and i < j)
 
 
 @jit()

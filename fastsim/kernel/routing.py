@@ -4,7 +4,10 @@ Signature of every router: (requests, replicas, cluster, i) -> replica of reques
 `fastsim.options`, and finds them as they are at the arrival, completions at that very time included.
 """
 
+import numpy as np
+
 from fastsim.kernel.jit import draw, jit
+from fastsim.kernel.state import NONE
 
 
 @jit()
@@ -62,3 +65,12 @@ def power_of_two(requests, replicas, cluster, i):
     first = draw(cluster.seed, 2 * i, replicas.size)
     second = draw(cluster.seed, 2 * i + 1, replicas.size)
     return second if replicas[second].outstanding < replicas[first].outstanding else first
+
+
+@jit()
+def session_affinity(requests, replicas, cluster, i):
+    """Where the request before it in its session went; the first of a session as `least_outstanding`."""
+    previous = requests[i].session_previous
+    if previous != NONE:
+        return np.int64(requests[previous].replica)
+    return least_outstanding(requests, replicas, cluster, i)

@@ -4,13 +4,23 @@ Iterations in which the decodes run are *decode steps*; a policy may let them st
 it joins until it completes: its context is ``step - origin``, its last step is known when it joins, and its replica
 carries the number of decodes and the sum of their contexts.
 Running prefills are few; they are listed, in order of admission, with their chunk of the batch being formed:
-``integers[replica.prefills + 2 * k]`` is the request and the next integer its chunk.
+``integers[replica.prefills + 2 * k]`` is the request and the next integer its chunk. With pipeline stages the decodes
+at hand are one cohort of several (`fastsim.kernel.cohorts`), and only prefills with tokens in no batch yet are listed.
 All functions modify their arguments in place; ``replica`` is one REPLICA record.
 """
 
 import numpy as np
 
-from fastsim.kernel.blocks import chunk_blocks, count_crossing, decode_needs_block, first_blocks, held_blocks
+from fastsim.kernel.blocks import (
+    blocks_of,
+    chunk_blocks,
+    count_crossing,
+    decode_needs_block,
+    first_blocks,
+    held_blocks,
+    written_tokens,
+)
+from fastsim.kernel.cohorts import note_in_flight, switch_cohort
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import (
     append_running,
@@ -20,19 +30,23 @@ from fastsim.kernel.queues import (
     remove_due,
     remove_running,
 )
-from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, RESTING, WAITING
+from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, SWAPPED, WAITING
 
 
 @jit()
 def admit(requests, replica, integers, num_tokens):
-    """Move the head of the waiting queue to the end of the running list, with a first chunk of num_tokens."""
+    """Move the head of the waiting queue to the end of the running list, with a first chunk of num_tokens.
+
+    Where its KV was swapped out, what it had computed is copied in.
+    """
     i = pop_waiting(requests, replica)
     request = requests[i]
     append_running(requests, replica, i)
     request.phase = PREFILL
     if not request.scheduled_s >= 0.0:
         request.scheduled_s = replica.clock_s
-    request.computed = 0
+    if request.computed > 0:
+        replica.swapped_blocks += blocks_of(request.computed, replica)
     replica.free_blocks -= first_blocks(replica, request, num_tokens)
     prefill = replica.prefills + 2 * replica.num_prefills
     integers[prefill] = i
@@ -41,12 +55,24 @@ def admit(requests, replica, integers, num_tokens):
 
 
 @jit()
+def resume(requests, replica, integers):
+    """Let the head of the waiting queue, a decode that was swapped out, decode again in the batch being formed."""
+    i = pop_waiting(requests, replica)
+    request = requests[i]
+    append_running(requests, replica, i)
+    replica.swapped_blocks += blocks_of(request.computed, replica)
+    replica.free_blocks -= blocks_of(request.prompt_tokens + request.generated, replica)
+    enter_decodes(requests, replica, integers, i)
+    add_fresh(replica, integers, i)
+
+
+@jit()
 def join_decodes(requests, replica, integers, i):
     """Let request i, which has just had a token, decode from the decode step ``replica.step`` on."""
     requests[i].last_token_s = replica.clock_s
     enter_decodes(requests, replica, integers, i)
-    if not replica.decodes_run:
-        list_fresh(replica, integers, i)
+    if replica.last_step_end_s != replica.clock_s:
+        add_fresh(replica, integers, i)
 
 
 @jit()
@@ -55,6 +81,7 @@ def enter_decodes(requests, replica, integers, i):
     request = requests[i]
     context = request.prompt_tokens + request.generated
     request.phase = DECODE
+    request.cohort = replica.slot
     request.origin = replica.step - context
     replica.num_decodes += 1
     replica.decode_kv += context
@@ -63,55 +90,36 @@ def enter_decodes(requests, replica, integers, i):
 
 
 @jit()
-def list_fresh(replica, integers, i):
-    """List a decode whose last token came before, or after, the end of the last decode step."""
+def add_fresh(replica, integers, i):
+    """Remember that the last token of request i is not that of the decodes' last step."""
     integers[replica.fresh + replica.num_fresh] = i
     replica.num_fresh += 1
 
 
 @jit()
-def rest(requests, replica, integers, i):
-    """Leave decode i out of the batch being formed; it keeps its blocks."""
-    leave_decodes(requests, replica, integers, i)
-    requests[i].phase = RESTING
-    replica.num_resting += 1
-
-
-@jit()
-def end_rest(requests, replica, integers):
-    """Let those decode again that the batch before left out."""
-    i = replica.running_head
-    while replica.num_resting > 0:
-        if requests[i].phase == RESTING:
-            enter_decodes(requests, replica, integers, i)
-            list_fresh(replica, integers, i)
-            replica.num_resting -= 1
-        i = requests[i].next
-
-
-@jit()
-def leave_decodes(requests, replica, integers, i):
-    """Take request i out of the decodes before a decode step, remembering how far it came."""
-    request = requests[i]
-    context = replica.step - request.origin
-    remove_due(requests, replica, integers, i, last_step(request))
-    request.generated = context - request.prompt_tokens
-    request.last_token_s = max(request.last_token_s, replica.last_step_end_s)
-    replica.num_decodes -= 1
-    replica.decode_kv -= context
-    count_crossing(replica, integers, request.origin, -1)
-    strike_fresh(replica, integers, i)
-
-
-@jit()
-def strike_fresh(replica, integers, i):
-    """Strike request i off the fresh decodes, if it is one; the order of the rest says nothing."""
+def forget_fresh(replica, integers, i):
+    """Strike request i off the fresh decodes; returns whether it was one."""
     last = replica.fresh + replica.num_fresh - 1
     for place in range(last, replica.fresh - 1, -1):
         if integers[place] == i:
             integers[place] = integers[last]
             replica.num_fresh -= 1
-            return
+            return True
+    return False
+
+
+@jit()
+def leave_decodes(requests, replica, integers, i):
+    """Take request i out of the decodes, remembering how far it came."""
+    request = requests[i]
+    context = replica.step - request.origin
+    remove_due(requests, replica, integers, i, last_step(request))
+    request.generated = context - request.prompt_tokens
+    if not forget_fresh(replica, integers, i):
+        request.last_token_s = replica.last_step_end_s
+    replica.num_decodes -= 1
+    replica.decode_kv -= context
+    count_crossing(replica, integers, request.origin, -1)
 
 
 @jit()
@@ -121,13 +129,12 @@ def last_step(request):
 
 
 @jit()
-def preempt_last(requests, replica, integers):
-    """Recompute preemption of the last admitted request: it loses its KV and goes to the front of the waiting queue.
+def preempt(requests, replica, integers, i):
+    """Preempt running request i: it gives its blocks back and returns to the front of the waiting queue.
 
     Returns:
         The blocks that it needed for the batch being formed.
     """
-    i = np.int64(replica.running_tail)
     needed = stop_running(requests, replica, integers, i)
     push_waiting_front(requests, replica, i)
     return needed
@@ -135,22 +142,34 @@ def preempt_last(requests, replica, integers):
 
 @jit()
 def stop_running(requests, replica, integers, i):
-    """Recompute preemption of running request i, which loses its KV; the caller puts it into the waiting queue.
+    """Let running request i give its blocks back; whoever calls this puts it into the waiting queue.
 
     Returns:
         The blocks that it needed for the batch being formed.
     """
     request = requests[i]
-    held = held_blocks(replica, request)
-    if request.phase == DECODE:
+    phase = WAITING
+    needed = np.int64(0)
+    if request.phase == DECODE and request.cohort != replica.slot:
+        held, phase = preempt_decode_in_flight(requests, replica, integers, i), SWAPPED
+    elif request.phase == DECODE:
+        held, phase = held_blocks(replica, request), SWAPPED
         needed = np.int64(decode_needs_block(replica, request))
+        request.computed = written_tokens(replica, request)
         leave_decodes(requests, replica, integers, i)
+    elif request.computed == request.prompt_tokens + request.generated:
+        held, phase = held_blocks(replica, request), SWAPPED
+        request.token_in_flight = 1
     else:
-        needed = chunk_blocks(replica, request, strike_prefill(replica, integers, i))
+        held = held_blocks(replica, request)
+        needed = chunk_blocks(replica, request, unlist_prefill(replica, integers, i))
     replica.free_blocks += held
     remove_running(requests, replica, i)
-    request.phase = WAITING
-    request.computed = 0
+    request.phase = phase if replica.swaps else WAITING
+    if replica.swaps:
+        replica.swapped_blocks += blocks_of(request.computed, replica)
+    else:
+        request.computed = 0
     request.preemptions += 1
     replica.preemptions += 1
     replica.preempted_now += 1
@@ -158,28 +177,47 @@ def stop_running(requests, replica, integers, i):
 
 
 @jit()
-def strike_prefill(replica, integers, i):
-    """Strike request i off the prefills, which stay in order of admission; returns its chunk."""
+def preempt_decode_in_flight(requests, replica, integers, i):
+    """Take decode i out of a cohort in flight, whose batch will still deliver its token; returns the blocks it held."""
+    request = requests[i]
+    mine = replica.slot
+    switch_cohort(replica, integers, np.int64(request.cohort))
+    request.computed = replica.step - request.origin
+    leave_decodes(requests, replica, integers, i)
+    note_in_flight(replica, integers, i, request.preemptions, 1)
+    switch_cohort(replica, integers, mine)
+    request.token_in_flight = 1
+    return blocks_of(request.computed, replica)
+
+
+@jit()
+def unlist_prefill(replica, integers, i):
+    """Strike request i off the listed prefills; returns its chunk."""
     place = replica.prefills + 2 * (replica.num_prefills - 1)
     while integers[place] != i:
         place -= 2
     chunk = integers[place + 1]
     replica.num_prefills -= 1
-    for later in range(place, replica.prefills + 2 * replica.num_prefills, 2):
-        integers[later] = integers[later + 2]
-        integers[later + 1] = integers[later + 3]
+    for k in range(place, replica.prefills + 2 * replica.num_prefills):
+        integers[k] = integers[k + 2]
     return chunk
 
 
 @jit()
 def complete(requests, replica, i, held):
     """Request i has its last token: free the blocks that it held."""
-    request = requests[i]
     remove_running(requests, replica, i)
     replica.free_blocks += held
+    count_completed(replica, requests[i])
+
+
+@jit()
+def count_completed(replica, request):
+    """Count a request as completed at the clock."""
     replica.outstanding -= 1
     replica.outstanding_tokens -= request.prompt_tokens + request.output_tokens
     replica.completed += 1
+    replica.progress_iteration = replica.iteration
     request.phase = COMPLETED
     request.completed_s = replica.clock_s
 

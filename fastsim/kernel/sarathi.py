@@ -1,12 +1,12 @@
-"""Batch policy of Sarathi-Serve (docs/policies.md): decodes, the prefill under way, then new ones, cut to a budget.
+"""Batch policy of Sarathi-Serve (docs/policies.md): decodes, prefills under way, then new ones, cut to a budget.
 
-At most one prefill is under way, and it is the latest arrival: whoever is cut has used up the budget.
+With one stage at most one prefill is under way: whoever is cut has used up the budget.
 """
 
-from fastsim.kernel.eviction import head_finds_blocks, make_room
+from fastsim.kernel.eviction import LEFT_OUT, head_finds_blocks, make_room
 from fastsim.kernel.jit import jit
-from fastsim.kernel.running import admit
-from fastsim.kernel.state import NONE
+from fastsim.kernel.running import admit, resume
+from fastsim.kernel.state import NONE, SWAPPED
 
 
 @jit()
@@ -18,18 +18,28 @@ def schedule(requests, replica, integers):
     """
     make_room(requests, replica, integers)
     tokens = replica.num_decodes
-    if replica.num_prefills > 0:
-        chunk = next_chunk(replica, requests[integers[replica.prefills]], tokens)
-        integers[replica.prefills + 1] = chunk
+    members = replica.num_decodes
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        chunk = next_chunk(replica, requests[integers[prefill]], tokens)
+        if members >= replica.max_micro_batch or integers[prefill + 1] == LEFT_OUT:
+            chunk = 0
+        integers[prefill + 1] = chunk
         tokens += chunk
-    while replica.waiting_head != NONE and replica.num_running < replica.max_num_seqs:
-        chunk = next_chunk(replica, requests[replica.waiting_head], tokens)
-        if chunk == 0 or not head_finds_blocks(requests, replica):
+        members += chunk > 0
+    while replica.waiting_head != NONE and members < replica.max_micro_batch:
+        head = requests[replica.waiting_head]
+        chunk = next_chunk(replica, head, tokens)
+        if chunk == 0 or replica.num_running >= replica.max_num_seqs or not head_finds_blocks(requests, replica):
             break
-        admit(requests, replica, integers, chunk)
+        if head.phase == SWAPPED:
+            resume(requests, replica, integers)
+        else:
+            admit(requests, replica, integers, chunk)
         tokens += chunk
+        members += 1
     # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
-    replica.batch_may_change = replica.num_prefills > 0
+    # A shortage that benched decodes or refused the swapped is over with the batch.
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
     return tokens
 
 

@@ -11,11 +11,12 @@ import numpy as np
 #: No request: the end of a linked list.
 NONE = -1
 
-#: Request phases; a decode that is left out of one batch is RESTING.
-ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, RESTING = range(6)
+#: Request phases. A request that waits keeps what it has computed if its KV was swapped out: a decode is SWAPPED then.
+ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, SWAPPED = range(6)
 
-#: Queue orders: by arrival, by class, by predicted length (docs/policies.md, section 6).
+#: Queue orders: by arrival with preempted requests in front, by class, by predicted length (docs/policies.md, section 6).
 FCFS, PRIORITY, SJF = range(3)
+QUEUE_ORDERS = {"fcfs": FCFS, "priority": PRIORITY, "sjf": SJF}
 
 #: Longest rest of an output that sglang reckons with [tokens].
 SGLANG_CLIP = 4096
@@ -42,18 +43,21 @@ REQUEST = np.dtype(
         ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
-        ("computed", np.int32),  # of a prefill: tokens whose KV is written [tokens]
+        ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages scheduled to be [tokens]
         ("generated", np.int32),  # of all but a decode: output tokens so far [tokens]
-        ("next", np.int32),  # waiting queue or running list
-        ("previous", np.int32),
+        ("next", np.int32),  # running list; waiting queue, or the left child in the heap that it is in other orders
+        ("previous", np.int32),  # running list; the right child in that heap
         ("due_next", np.int32),  # calendar of completions
         ("due_previous", np.int32),
         ("preemptions", np.int32),
         ("cached_tokens", np.int32),  # prompt tokens found in the prefix cache [tokens]
         ("replica", np.int32),
-        ("request_class", np.int32),  # SLO class, reserved
-        ("session", np.int64),  # conversation, reserved; NONE outside one
+        ("request_class", np.int32),  # a smaller one is more important
+        ("session", np.int64),  # conversation; NONE outside one
+        ("session_previous", np.int32),  # the request before it in its session, or NONE
         ("phase", np.int8),
+        ("cohort", np.int8),  # of a decode, with stages: the cohort that it steps with
+        ("token_in_flight", np.int8),  # 1 while a request that was preempted in flight waits for its token
     ],
     align=True,
 )
@@ -62,8 +66,8 @@ REPLICA = np.dtype(
     [
         # What routers and the event loop read of every replica, within one cache line
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
-        ("iteration_s", np.float64),  # duration of the iteration in flight
-        ("in_flight", np.int64),  # 1 while an iteration runs
+        ("iteration_s", np.float64),  # one stage: duration of the iteration in flight; else when the oldest of them ends
+        ("in_flight", np.int64),  # iterations in flight, at most one for each stage
         ("num_blocks", np.int64),  # usable [blocks]
         ("free_blocks", np.int64),  # [blocks]
         ("outstanding", np.int64),  # waiting + running [requests]
@@ -74,8 +78,10 @@ REPLICA = np.dtype(
         ("batch_may_change", np.int64),  # 1 if the batch policy must be asked before the next iteration
         ("ask_step", np.int64),  # decode step before which it must be asked in any case
         ("attempt_step", np.int64),  # decode step before which it last tried to admit
+        ("progress_iteration", np.int64),  # iteration that last completed a request
         # Limits of the batch policy
         ("max_num_seqs", np.int64),  # [requests]
+        ("max_micro_batch", np.int64),  # of one iteration [requests]
         ("max_num_batched_tokens", np.int64),  # [tokens]
         ("long_prefill_token_threshold", np.int64),  # longest chunk, 0 for no limit [tokens]
         ("scheduler_reserve_full_isl", np.int64),  # 1: admit only what fits whole
@@ -85,22 +91,26 @@ REPLICA = np.dtype(
         ("chunked_prefill_size", np.int64),  # most prefill tokens of a batch, beyond which a prompt is cut [tokens]
         ("guaranteed_no_evict", np.int64),  # 1: trtllm admits only what can run to its end
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
+        ("stays_running", np.int64),  # 1: requests in flight may be preempted, or have their next chunk in another batch
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
         ("reserved_blocks", np.int64),  # of each request, FOR_LIFE [blocks]
         ("spare_blocks", np.int64),  # free blocks that a decode asks for beside those it takes [blocks]
+        ("swaps", np.int64),  # 1: the KV of a preempted request is kept in host memory
+        ("swapped_blocks", np.int64),  # copied since the last batch was formed [blocks]
+        ("swap_s_per_block", np.float64),  # time of a copy on each stage [s]
         # Requests here
         ("num_running", np.int64),  # [requests]
         ("num_decodes", np.int64),  # [requests]
-        ("num_fresh", np.int64),  # decodes that joined while the decodes stalled, and have not run yet [requests]
-        ("num_resting", np.int64),  # decodes that the batch leaves out, not in num_decodes [requests]
+        ("num_fresh", np.int64),  # decodes whose last token is not that of the last decode step [requests]
         ("last_step_end_s", np.float64),  # end of the last decode step
-        ("num_prefills", np.int64),  # running requests whose prefill is not complete [requests]
+        ("num_prefills", np.int64),  # running requests with a part of their prefill not in a batch yet [requests]
         ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]
         ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
         ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
         ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
+        ("num_benched", np.int64),  # decodes that stand apart until the next batch is formed [requests]
         ("waiting_head", np.int64),
         ("waiting_tail", np.int64),
         ("running_head", np.int64),
@@ -110,6 +120,7 @@ REPLICA = np.dtype(
         ("num_chunks", np.int64),  # prefills with tokens in it [requests]
         ("chunk_tokens", np.int64),  # sum over chunks [tokens]
         ("preempted_now", np.int64),  # requests preempted while forming it
+        ("preempted_unlogged", np.int64),  # the same, and while forming none since the batch before
         # SGLang's new-token ratio: the part of the outputs still to come that is set aside in memory
         ("ratio", np.float64),  # before the decode step ratio_step; later ones lower it
         ("ratio_step", np.int64),
@@ -118,15 +129,32 @@ REPLICA = np.dtype(
         ("ratio_decay", np.float64),  # taken off by each decode step
         ("idled", np.int64),  # 1 if the replica had no request at a time since the batch policy was last asked
         ("full_mark", np.int64),  # 1 + completed when nobody more could be admitted; another value: no longer so
+        # Pipeline stages, see `fastsim.kernel.stages`
+        ("num_stages", np.int64),
+        ("first_stage", np.int64),  # its first STAGE record
+        ("try_to_form", np.int64),  # 1 if something happened at the clock that may let a batch be formed
+        ("changes", np.int64),  # events, other than completions and preemptions, that may change a batch
+        ("asked", np.int64),  # of the cohort: the count of such events when it was last asked for nothing, or -1
+        ("oldest", np.int64),  # place of the oldest batch in flight in the ring of them
+        ("num_in_flight", np.int64),  # requests in flight [requests]
+        ("slot", np.int64),  # where the cohort at hand is kept
         # Where this replica's parts of the integer pool begin, see `fastsim.kernel.prepare`
         ("calendar", np.int64),
         ("calendar_mask", np.int64),
         ("crossings", np.int64),
-        ("prefills", np.int64),
         ("fresh", np.int64),
+        ("chunks", np.int64),
+        ("prefills", np.int64),
+        ("benched", np.int64),
+        ("scratch", np.int64),
         ("by_left", np.int64),
         ("num_by_left", np.int64),  # entries of that list [requests]
+        ("flights", np.int64),
+        ("free_slots", np.int64),
+        ("slots", np.int64),
+        ("slot_size", np.int64),
         # Where its parts of the tables begin, see estimators.TableLayout
+        ("table_base", np.int64),  # of the stage at hand, added to the others
         ("token_table", np.int64),
         ("sequence_table", np.int64),
         ("decode_table", np.int64),
@@ -141,7 +169,8 @@ REPLICA = np.dtype(
         ("role", np.int64),
         ("link", np.int64),
         # Sums over finished iterations
-        ("busy_s", np.float64),
+        ("busy_s", np.float64),  # over all stages
+        ("active_s", np.float64),  # time with an iteration in flight
         ("tbt_sum_s", np.float64),  # sum of all gaps between tokens [s]
         ("block_seconds", np.float64),  # used blocks x time [blocks s]
         ("running_seconds", np.float64),  # requests in the batch x time [requests s]
@@ -161,6 +190,17 @@ REPLICA = np.dtype(
     align=True,
 )
 
+STAGE = np.dtype(
+    [
+        ("base", np.int64),  # where its tables begin
+        ("send_latency_s", np.float64),  # to the next stage; 0 for the last
+        ("send_s_per_token", np.float64),
+        ("free_s", np.float64),  # when it is done with all batches formed so far
+        ("busy_s", np.float64),
+    ],
+    align=True,
+)
+
 CLUSTER = np.dtype(
     [
         ("next_request", np.int64),  # the first that has not arrived yet
@@ -170,7 +210,7 @@ CLUSTER = np.dtype(
         ("router_reads_replicas", np.int64),  # 1: bring every replica to the arrival's time before routing
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),
-        ("max_iterations", np.int64),  # no replica can need more: passing it means no progress
+        ("max_stall", np.int64),  # iterations per outstanding request after which one must have completed
     ],
     align=True,
 )
@@ -199,9 +239,10 @@ class State(NamedTuple):
         requests: REQUEST records [num_requests], sorted by arrival.
         replicas: REPLICA records [num_replicas].
         cluster: one CLUSTER record [1].
-        integers: int64 pool [any]: the histogram of time between tokens, then per replica the calendar of completions,
-            the block crossings, the prefills with their chunks, the fresh decodes, and LightLLM's list.
+        integers: int64 pool [any]: the histogram of time between tokens, then the parts of each replica, which
+            `fastsim.kernel.prepare` lists.
         batches: BATCH records [capacity], the batch log; empty unless it is kept.
+        stages: STAGE records [num_replicas * num_stages], those of a replica side by side.
     """
 
     requests: np.ndarray
@@ -209,6 +250,7 @@ class State(NamedTuple):
     cluster: np.ndarray
     integers: np.ndarray
     batches: np.ndarray
+    stages: np.ndarray
 
 
 def records(dtype: np.dtype, size: int) -> np.ndarray:

@@ -28,7 +28,8 @@ def along_row(tables, row, index, weight):
 @jit()
 def base_time(tables, replica, num_tokens, num_sequences):
     """Time of an iteration without attention [s]."""
-    return tables[replica.token_table + num_tokens] + tables[replica.sequence_table + num_sequences]
+    base = replica.table_base
+    return tables[base + replica.token_table + num_tokens] + tables[base + replica.sequence_table + num_sequences]
 
 
 @jit()
@@ -37,7 +38,13 @@ def decode_time(tables, replica, num_decodes, kv):
     if num_decodes == 0:
         return 0.0
     index, weight = locate(kv, replica.kv_bits)
-    return along_row(tables, replica.decode_table + num_decodes * replica.decode_stride, index, weight)
+    return along_row(tables, decode_row(replica, num_decodes), index, weight)
+
+
+@jit()
+def decode_row(replica, num_decodes):
+    """Where the row of so many decodes begins in the tables."""
+    return replica.table_base + replica.decode_table + num_decodes * replica.decode_stride
 
 
 @jit()
@@ -45,42 +52,51 @@ def chunk_time(tables, replica, history, chunk):
     """Attention time of one prefill chunk after history tokens [s]."""
     h, history_weight = locate(history, replica.history_bits)
     c, chunk_weight = locate(chunk, replica.chunk_bits)
-    row = replica.prefill_table + h * replica.prefill_stride
+    row = replica.table_base + replica.prefill_table + h * replica.prefill_stride
     low = along_row(tables, row, c, chunk_weight)
     return low + (along_row(tables, row + replica.prefill_stride, c, chunk_weight) - low) * history_weight
 
 
 @jit()
-def prefill_time(tables, replica, requests, integers):
-    """Attention time of all chunks of the batch being formed [s]; the chunks' tokens are not yet counted as computed.
-
-    Sums up the chunks' tokens and (query, key) pairs, and notes the largest values read.
-    """
-    total = 0.0
-    histories = 0
-    squares = 0
+def count_chunks(replica, requests, integers):
+    """Sum up the chunks of the batch being formed and their (query, key) pairs, and note the largest values."""
     replica.num_chunks = 0
     replica.chunk_tokens = 0
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
         chunk = integers[prefill + 1]
         history = np.int64(requests[integers[prefill]].computed)
+        if chunk > 0:
+            replica.num_chunks += 1
+            replica.chunk_tokens += chunk
+            replica.attention_pairs += chunk * (history + 0.5 * (chunk + 1))
+            if replica.prefill_rule == RULE_SUM:
+                note_chunk(replica, history, chunk)
+
+
+@jit()
+def prefill_time(tables, replica, requests, integers):
+    """Attention time of all chunks of the batch being formed [s]; the chunks' tokens are not yet counted as computed."""
+    total = 0.0
+    histories = 0
+    squares = 0
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        chunk = integers[prefill + 1]
+        history = np.int64(requests[integers[prefill]].computed)
         if chunk == 0:
             continue
-        replica.num_chunks += 1
-        replica.chunk_tokens += chunk
-        replica.attention_pairs += chunk * (history + 0.5 * (chunk + 1))
         histories += history
         squares += chunk * chunk
         if replica.prefill_rule == RULE_SUM:
-            total += read_chunk(tables, replica, history, chunk)
+            total += chunk_time(tables, replica, history, chunk)
     if replica.prefill_rule == RULE_EQUIVALENT_CHUNK and squares > 0:
-        total = read_chunk(tables, replica, histories, np.int64(np.rint(math.sqrt(float(squares)))))
+        chunk = np.int64(np.rint(math.sqrt(float(squares))))
+        note_chunk(replica, histories, chunk)
+        total = chunk_time(tables, replica, histories, chunk)
     return total
 
 
 @jit()
-def read_chunk(tables, replica, history, chunk):
-    """`chunk_time`, noting the largest values read."""
+def note_chunk(replica, history, chunk):
+    """Note the largest values at which prefill attention was read."""
     replica.peak_history = max(replica.peak_history, history)
     replica.peak_chunk = max(replica.peak_chunk, chunk)
-    return chunk_time(tables, replica, history, chunk)

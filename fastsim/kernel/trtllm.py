@@ -8,10 +8,11 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 
 import numpy as np
 
+from fastsim.kernel.bench import bench, unbench
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
-from fastsim.kernel.queues import push_waiting_front
-from fastsim.kernel.running import admit, end_rest, preempt_last, rest, stop_running
+from fastsim.kernel.queues import comes_before
+from fastsim.kernel.running import admit, preempt
 from fastsim.kernel.state import DECODE, NONE, PRIORITY
 
 
@@ -25,8 +26,10 @@ def schedule(requests, replica, integers):
     while True:
         before = replica.preempted_now
         tokens = attempt(requests, replica, integers)
-        if tokens > 0 or replica.preempted_now == before:
+        # Under priority a pause may leave nobody for the batch, though some are benched.
+        if tokens > 0 or replica.preempted_now == before or replica.in_flight > 0:
             break
+        unbench(requests, replica, integers)
     # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
     replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
     return tokens
@@ -34,8 +37,7 @@ def schedule(requests, replica, integers):
 
 @jit()
 def attempt(requests, replica, integers):
-    """One call of the engine's scheduler; returns the tokens, 0 if it has paused whoever could have run."""
-    end_rest(requests, replica, integers)
+    """One call of the engine's scheduler; returns the tokens in the batch."""
     before = replica.preempted_now
     prefills = make_room(requests, replica, integers)
     left = replica.max_num_batched_tokens - replica.num_decodes
@@ -52,14 +54,40 @@ def make_room(requests, replica, integers):
     Returns:
         How many of the prefills under way, in order of start, may run.
     """
-    prefills = np.int64(replica.max_num_seqs)
+    prefills = np.int64(replica.num_prefills)
     if replica.queue_order == PRIORITY:
         prefills = pause_least_important(requests, replica, integers)
     needed = blocks_to_decode(replica, integers)
     while needed > replica.free_blocks:
-        needed -= preempt_last(requests, replica, integers)
+        needed -= preempt(requests, replica, integers, victim(requests, replica, integers))
     replica.free_blocks -= needed
     return min(prefills, replica.num_prefills)
+
+
+@jit()
+def victim(requests, replica, integers):
+    """Of those not in flight the last started, or under priority the last in queue order; there must be one."""
+    found = NONE
+    i = np.int64(replica.running_tail)
+    while i != NONE:
+        if is_idle(requests, replica, integers, i):
+            if replica.queue_order != PRIORITY:
+                return i
+            if found == NONE or comes_before(requests, found, i):
+                found = i
+        i = np.int64(requests[i].previous)
+    return found
+
+
+@jit()
+def is_idle(requests, replica, integers, i):
+    """Whether running request i is not in flight."""
+    if requests[i].phase == DECODE:
+        return requests[i].cohort == replica.slot
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        if integers[prefill] == i:
+            return True
+    return False
 
 
 @jit()
@@ -73,12 +101,11 @@ def pause_least_important(requests, replica, integers):
     """
     while blocks_to_decode(replica, integers) > replica.free_blocks:
         lacking = first_without_block(requests, replica)
-        behind = requests[lacking].next
-        paused = least_important(requests, replica)
-        stop_running(requests, replica, integers, paused)
-        push_waiting_front(requests, replica, paused)
+        behind = np.int64(requests[lacking].next)
+        paused = victim(requests, replica, integers)
+        preempt(requests, replica, integers, paused)
         if paused == lacking:
-            return rest_from(requests, replica, integers, behind)
+            return bench_from(requests, replica, integers, behind)
     return np.int64(replica.num_prefills)
 
 
@@ -88,35 +115,26 @@ def first_without_block(requests, replica):
     free = replica.free_blocks
     i = np.int64(replica.running_head)
     while True:
-        if requests[i].phase == DECODE and decode_needs_block(replica, requests[i]):
+        request = requests[i]
+        if request.phase == DECODE and request.cohort == replica.slot and decode_needs_block(replica, request):
             if free == 0:
                 return i
             free -= 1
-        i = np.int64(requests[i].next)
+        i = np.int64(request.next)
 
 
 @jit()
-def least_important(requests, replica):
-    """The running request with the largest key, of equals the latest arrival."""
-    worst = i = np.int64(replica.running_head)
-    while i != NONE:
-        a, b = requests[i].order_key, requests[worst].order_key
-        if a > b or (a == b and i > worst):
-            worst = i
-        i = np.int64(requests[i].next)
-    return worst
-
-
-@jit()
-def rest_from(requests, replica, integers, i):
-    """Leave the decodes from request i on out of the batch; returns how many prefills stand before it."""
+def bench_from(requests, replica, integers, i):
+    """Bench the decodes from request i on; returns how many of the prefills under way stand before it."""
     prefills = np.int64(replica.num_prefills)
     while i != NONE:
-        if requests[i].phase == DECODE:
-            rest(requests, replica, integers, i)
-        else:
-            prefills -= 1
-        i = requests[i].next
+        following = np.int64(requests[i].next)
+        if is_idle(requests, replica, integers, i):
+            if requests[i].phase == DECODE:
+                bench(requests, replica, integers, i)
+            else:
+                prefills -= 1
+        i = following
     return prefills
 
 
@@ -136,12 +154,20 @@ def continue_prefills(requests, replica, integers, left, num_prefills):
 @jit()
 def admit_waiting(requests, replica, integers, left):
     """Admit from the head of the waiting queue while it fits, never past the head; returns the budget left."""
-    while replica.waiting_head != NONE and replica.num_running < replica.max_num_seqs:
+    members = replica.num_decodes
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        members += integers[prefill + 1] > 0
+    while (
+        replica.waiting_head != NONE
+        and replica.num_running < replica.max_num_seqs
+        and members < replica.max_micro_batch
+    ):
         head = requests[replica.waiting_head]
         chunk = cut(replica, head, left)
         if chunk == 0 or not has_capacity(replica, head):
             break
         admit(requests, replica, integers, chunk)
+        members += 1
         left -= chunk
     return left
 

@@ -1,8 +1,8 @@
 """Batch policy of vLLM's first engine (docs/policies.md): whole prompts first, decodes where none can be admitted."""
 
-from fastsim.kernel.eviction import head_finds_blocks, make_room
+from fastsim.kernel.eviction import head_finds_blocks, is_swapped, make_room
 from fastsim.kernel.jit import jit
-from fastsim.kernel.running import admit
+from fastsim.kernel.running import admit, resume
 from fastsim.kernel.state import NONE
 
 
@@ -19,6 +19,8 @@ def schedule(requests, replica, integers):
         replica.batch_may_change = 1
         return tokens
     make_room(requests, replica, integers)
+    if replica.swaps and replica.preempted_now == 0:
+        resume_swapped(requests, replica, integers)
     # Whoever was evicted may return with the next batch.
     replica.batch_may_change = replica.preempted_now > 0
     return replica.num_decodes
@@ -35,8 +37,23 @@ def admit_prompts(requests, replica, integers):
         longest = max(longest, known)
         if (replica.num_prefills + 1) * longest > replica.max_num_batched_tokens:
             break
+        if replica.num_prefills == replica.max_micro_batch or is_swapped(head):
+            break
         if not head_finds_blocks(requests, replica):
             break
         admit(requests, replica, integers, known)
         tokens += known
     return tokens
+
+
+@jit()
+def resume_swapped(requests, replica, integers):
+    """Let decodes that were swapped out decode again, while the head of the waiting queue is one and fits."""
+    while (
+        replica.waiting_head != NONE
+        and is_swapped(requests[replica.waiting_head])
+        and replica.num_running < replica.max_num_seqs
+        and replica.num_decodes < replica.max_micro_batch
+        and head_finds_blocks(requests, replica)
+    ):
+        resume(requests, replica, integers)

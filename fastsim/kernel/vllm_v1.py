@@ -7,8 +7,9 @@ that cannot get its blocks preempts the last admitted one; a waiting one never p
 
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
 from fastsim.kernel.jit import jit
-from fastsim.kernel.running import admit, preempt_last
-from fastsim.kernel.state import NONE
+from fastsim.kernel.running import admit, preempt, resume
+from fastsim.kernel.state import NONE, PRIORITY, SWAPPED
+from fastsim.kernel.vllm_v1_walk import schedule_in_order
 
 
 @jit()
@@ -34,22 +35,37 @@ def schedule_running(requests, replica, integers):
 
     The engine walks the list in order, and preempts the last request whenever the current one lacks a block. As a
     victim stands behind everything scheduled so far, that comes to: preempt the last until the others' needs are met.
-
-    The budget is never short but for the last of the list: what a request asks for (the threshold, the rest of its
-    prompt, then one) never grows, and nothing is admitted behind a request that got less than it asked for.
+    Where victims stand elsewhere, or the budget may end before a decode, the list is walked as the engine does.
     """
     budget = replica.max_num_batched_tokens - replica.num_decodes
     needed = blocks_to_decode(replica, integers)
+    is_cut = False
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
         request = requests[integers[prefill]]
-        chunk = min(wanted_chunk(replica, request), budget)
+        wanted = wanted_chunk(replica, request)
+        chunk = min(wanted, budget)
+        is_cut = is_cut or chunk < wanted
         integers[prefill + 1] = chunk
         budget -= chunk
         needed += chunk_blocks(replica, request, chunk)
+    if needed > replica.free_blocks and replica.queue_order == PRIORITY:
+        return schedule_in_order(requests, replica, integers)
+    if is_cut and may_cut_decodes(replica, integers):
+        return schedule_in_order(requests, replica, integers)
     while needed > replica.free_blocks:
-        needed -= preempt_last(requests, replica, integers)
+        needed -= preempt(requests, replica, integers, replica.running_tail)
     replica.free_blocks -= needed
     return budget
+
+
+@jit()
+def may_cut_decodes(replica, integers):
+    """Whether a budget that cuts a chunk may have nothing left for a decode behind it.
+
+    With one stage it cannot: what a request asks for (the threshold, the rest of its prompt, then one) never grows, all
+    running requests ask every time, and nothing is admitted behind a request that got less than it asked for.
+    """
+    return replica.num_stages > 1 and integers[replica.prefills] != replica.running_tail
 
 
 @jit()
@@ -67,14 +83,17 @@ def admit_waiting(requests, replica, integers, budget):
     while replica.waiting_head != NONE and budget > 0 and replica.num_running < replica.max_num_seqs:
         request = requests[replica.waiting_head]
         chunk = wanted_chunk(replica, request)
-        if chunk > budget and not replica.enable_chunked_prefill:
+        if request.token_in_flight or (chunk > budget and not replica.enable_chunked_prefill):
             break
         chunk = min(chunk, budget)
         known = request.prompt_tokens + request.generated
         if replica.scheduler_reserve_full_isl and blocks_of(known, replica) > replica.free_blocks:
             break
-        if blocks_of(chunk, replica) > replica.free_blocks:
+        if blocks_of(request.computed + chunk, replica) > replica.free_blocks:
             break
-        admit(requests, replica, integers, chunk)
+        if request.phase == SWAPPED:
+            resume(requests, replica, integers)
+        else:
+            admit(requests, replica, integers, chunk)
         budget -= chunk
     return budget

@@ -125,7 +125,7 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
         schedule_conservativeness=draw(st.sampled_from([0.0, 0.1, 0.3, 1.0, 1.0, 2.0])),
         capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
-        router=draw(st.sampled_from(sorted(ROUTERS))),
+        router=draw(st.sampled_from(sorted(set(ROUTERS) - {"session_affinity"}))),
     )
     n = draw(st.integers(1, max_requests))
     draws = {"random": range(0, 2 * n, 2), "power_of_two": range(2 * n)}.get(config.router, ())

@@ -1,0 +1,98 @@
+"""With pipeline stages: what happens when a batch leaves the last one."""
+
+import math
+
+from fastsim.kernel.bench import unite
+from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, load_cohort, slot_place, switch_cohort
+from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
+from fastsim.kernel.jit import bits_float, jit
+from fastsim.kernel.queues import comes_before, pop_waiting
+from fastsim.kernel.running import count_completed
+
+
+@jit()
+def finish_oldest(requests, replica, integers):
+    """Deliver the tokens of the oldest batch in flight, at the clock; its requests are idle from here on."""
+    slot = integers[replica.flights + replica.oldest]
+    place = slot_place(replica, slot)
+    replica.oldest = (replica.oldest + 1) % replica.num_stages
+    replica.in_flight -= 1
+    replica.num_in_flight -= integers[place + MEMBERS]
+    replica.iteration_s = math.inf
+    if replica.in_flight > 0:
+        following = integers[replica.flights + replica.oldest]
+        replica.iteration_s = bits_float(integers[slot_place(replica, following) + END_S])
+    if integers[place + DECODES] == 0:
+        if replica.num_decodes == 0:
+            replica.last_step_end_s = replica.clock_s
+        finish_noted_chunks(requests, replica, integers, place)
+        free_slot(replica, integers, slot)
+        return
+    idle = replica.slot
+    was_idle = replica.num_decodes > 0
+    if was_idle:
+        switch_cohort(replica, integers, slot)
+    else:
+        load_cohort(replica, integers, slot)
+    finish_decodes(requests, replica, integers)
+    finish_noted_chunks(requests, replica, integers, place)
+    free_slot(replica, integers, unite(requests, replica, integers, idle) if was_idle else idle)
+
+
+@jit()
+def finish_decodes(requests, replica, integers):
+    """Give every decode of the cohort at hand its token at the clock."""
+    for k in range(replica.num_fresh):
+        count_gap(replica, integers, replica.clock_s - requests[integers[replica.fresh + k]].last_token_s, 1)
+    others = replica.num_decodes - replica.num_fresh
+    replica.num_fresh = 0
+    if others > 0:
+        count_gap(replica, integers, replica.clock_s - replica.last_step_end_s, others)
+    advance_decodes(requests, replica, integers)
+
+
+@jit()
+def finish_noted_chunks(requests, replica, integers, place):
+    """Deliver the tokens of a batch's other members, noted in the slot that begins at place."""
+    chunk = place + HEADER + replica.calendar_mask + 1 + replica.block_size + replica.max_num_seqs
+    for _ in range(integers[place + CHUNKS]):
+        i, yields, preemptions = integers[chunk], integers[chunk + 1], integers[chunk + 2]
+        chunk += 3
+        if requests[i].preemptions != preemptions:
+            if yields:
+                deliver_late(requests, replica, integers, i)
+        elif yields:
+            finish_prefill(requests, replica, integers, i)
+        elif not replica.stays_running:
+            list_prefill(requests, replica, integers, i)
+    integers[place + CHUNKS] = 0
+
+
+@jit()
+def deliver_late(requests, replica, integers, i):
+    """Give request i, which was preempted in flight, its token; it waits, and if it was the last it is completed."""
+    request = requests[i]
+    request.token_in_flight = 0
+    if request.generated == 0:
+        request.first_token_s = replica.clock_s
+    else:
+        count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
+    request.last_token_s = replica.clock_s
+    request.generated += 1
+    replica.changes += 1
+    if request.generated == request.output_tokens:
+        count_completed(replica, request)
+        if replica.waiting_head == i:
+            pop_waiting(requests, replica)
+
+
+@jit()
+def list_prefill(requests, replica, integers, i):
+    """List an idle prefill again, in queue order."""
+    place = replica.prefills + 2 * replica.num_prefills
+    while place > replica.prefills and comes_before(requests, i, integers[place - 2]):
+        integers[place] = integers[place - 2]
+        place -= 2
+    integers[place] = i
+    integers[place + 1] = 0
+    replica.num_prefills += 1

@@ -1,0 +1,226 @@
+"""Pipeline stages: up to one batch in flight for each, and each stage serves them first in, first out.
+
+When a batch is formed all is known about its way through the stages, so what remains to be told are the times at which
+batches leave the last one. They leave in the order in which they were formed; the ring ``integers[replica.flights]``
+holds the slots of their cohorts (`fastsim.kernel.cohorts`).
+"""
+
+from fastsim.kernel.bench import unbench
+from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
+from fastsim.kernel.cohorts import (
+    END_S,
+    MEMBERS,
+    load_cohort,
+    note_in_flight,
+    slot_place,
+    store_cohort,
+    switch_cohort,
+    take_slot,
+)
+from fastsim.kernel.jit import float_bits, jit
+from fastsim.kernel.landing import finish_oldest
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
+from fastsim.kernel.tables import base_time, count_chunks, decode_time, prefill_time
+
+
+@jit()
+def advance_stages(state, tables, schedule, r, until_s):
+    """What `fastsim.kernel.loop.advance` does, for a replica with several stages."""
+    replica = state.replicas[r]
+    while True:
+        while replica.in_flight > 0 and replica.iteration_s <= replica.clock_s:
+            finish_oldest(state.requests, replica, state.integers)
+            replica.try_to_form = 1
+        if replica.clock_s >= until_s:
+            return DONE
+        if replica.try_to_form:
+            status = form_all(state, tables, schedule, r)
+            if status != DONE:
+                return status
+        if replica.in_flight == 0 or replica.iteration_s > until_s:
+            return DONE
+        pass_time(replica, replica.iteration_s)
+
+
+@jit()
+def pass_time(replica, until_s):
+    """Let the clock run while batches are in flight."""
+    seconds = until_s - replica.clock_s
+    replica.active_s += seconds
+    replica.block_seconds += (replica.num_blocks - replica.free_blocks) * seconds
+    replica.running_seconds += replica.num_in_flight * seconds
+    replica.clock_s = until_s
+
+
+@jit()
+def is_stalled(replica, cluster):
+    """Whether so many iterations have passed since a request completed that none ever will."""
+    return replica.iteration - replica.progress_iteration > replica.outstanding * cluster.max_stall
+
+
+@jit()
+def form_all(state, tables, schedule, r):
+    """Form batches while a stage has none and the policy finds one; returns DONE, BATCH_LOG_FULL or NO_PROGRESS."""
+    requests, replicas, cluster_table, integers, batches, _ = state
+    replica, cluster = replicas[r], cluster_table[0]
+    while replica.in_flight < replica.num_stages and replica.outstanding > 0:
+        if is_stalled(replica, cluster):
+            return NO_PROGRESS
+        if cluster.record_batches and cluster.num_batches + replica.num_stages > batches.size:
+            return BATCH_LOG_FULL
+        if replica.num_decodes + replica.num_prefills + replica.num_benched == 0 and replica.waiting_head == NONE:
+            break
+        form_micro_batch(requests, replica, integers, schedule)
+        if replica.num_decodes * replica.decodes_run + replica.num_chunks == 0:
+            break
+        launch(state, tables, r)
+    replica.try_to_form = 0
+    if replica.in_flight == 0 and replica.outstanding > 0:
+        return NO_PROGRESS
+    return DONE
+
+
+@jit()
+def form_micro_batch(requests, replica, integers, schedule):
+    """Ask the batch policy, unless nothing has changed since the cohort at hand was last refused anything more."""
+    if replica.num_benched > 0:
+        unbench(requests, replica, integers)
+    replica.preempted_now = 0
+    replica.decodes_run = 1
+    needed = blocks_to_decode(replica, integers)
+    if (
+        replica.asked == replica.completed + replica.preemptions + replica.changes
+        and replica.num_prefills == 0
+        and replica.num_decodes <= replica.max_micro_batch
+        and blocks_suffice(replica, needed)
+    ):
+        replica.free_blocks -= needed
+    else:
+        schedule(requests, replica, integers)
+        replica.preempted_unlogged += replica.preempted_now
+        may_change = replica.batch_may_change
+        replica.asked = -1 if may_change else replica.completed + replica.preemptions + replica.changes
+    count_chunks(replica, requests, integers)
+
+
+@jit()
+def launch(state, tables, r):
+    """Send the batch just formed through the stages."""
+    requests, replicas, cluster_table, integers, batches, _ = state
+    replica, cluster = replicas[r], cluster_table[0]
+    decodes = replica.num_decodes * replica.decodes_run
+    first_row = cluster.num_batches
+    end_s = run_through(state, tables, r, decodes + replica.chunk_tokens, decodes + replica.num_chunks)
+    for row in range(first_row, cluster.num_batches):
+        batches[row].num_decodes = decodes
+        batches[row].decode_kv = replica.decode_kv * replica.decodes_run
+        batches[row].preempted = replica.preempted_unlogged
+    replica.preempted_unlogged = 0
+    replica.swapped_blocks = 0
+    count_batch(replica, decodes)
+    put_in_flight(requests, replica, integers, decodes, end_s)
+
+
+@jit()
+def run_through(state, tables, r, num_tokens, num_sequences):
+    """When each stage runs a batch; returns when the last is done with it [s]."""
+    requests, replicas, cluster_table, integers, batches, stages = state
+    replica = replicas[r]
+    decodes = num_sequences - replica.num_chunks
+    begin_s = replica.clock_s
+    model_s = 0.0
+    for s in range(replica.num_stages):
+        stage = stages[replica.first_stage + s]
+        if s == 0 or stage.base != replica.table_base:
+            replica.table_base = stage.base
+            decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
+            prefill_s = prefill_time(tables, replica, requests, integers)
+            model_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s
+        duration_s = model_s
+        if s < replica.num_stages - 1:
+            duration_s += stage.send_latency_s + stage.send_s_per_token * num_tokens
+        if replica.swapped_blocks > 0:
+            duration_s += replica.swap_s_per_block * replica.swapped_blocks
+        start_s = max(begin_s, stage.free_s)
+        begin_s = start_s + duration_s
+        stage.free_s = begin_s
+        stage.busy_s += duration_s
+        replica.busy_s += duration_s
+        if cluster_table[0].record_batches:
+            log_stage(replica, cluster_table[0], batches, r, s, start_s)
+            batches[cluster_table[0].num_batches - 1].end_s = begin_s
+            batches[cluster_table[0].num_batches - 1].num_tokens = num_tokens
+            batches[cluster_table[0].num_batches - 1].num_sequences = num_sequences
+    return begin_s
+
+
+@jit()
+def log_stage(replica, cluster, batches, r, stage, start_s):
+    """Begin a row of the batch log."""
+    row = batches[cluster.num_batches]
+    row.replica = r
+    row.stage = stage
+    row.start_s = start_s
+    row.used_blocks = replica.num_blocks - replica.free_blocks
+    cluster.num_batches += 1
+
+
+@jit()
+def count_batch(replica, decodes):
+    """Add the batch just formed to the replica's sums."""
+    replica.iteration += 1
+    replica.prefill_tokens += replica.chunk_tokens
+    replica.decode_tokens += decodes
+    if decodes > 0:
+        replica.attention_pairs += replica.decode_kv
+    replica.peak_blocks = max(replica.peak_blocks, replica.num_blocks - replica.free_blocks)
+    replica.peak_decodes = max(replica.peak_decodes, decodes)
+    replica.peak_batch_tokens = max(replica.peak_batch_tokens, decodes + replica.chunk_tokens)
+    replica.peak_sequences = max(replica.peak_sequences, decodes + replica.num_chunks)
+
+
+@jit()
+def put_in_flight(requests, replica, integers, decodes, end_s):
+    """Put the batch just formed at the end of the ring; another cohort is then at hand.
+
+    That is an empty one, or, where the decodes are not in the batch, again theirs.
+    """
+    mine = replica.slot
+    if decodes == 0:
+        switch_cohort(replica, integers, take_slot(replica, integers))
+    note_chunks(requests, replica, integers)
+    place = slot_place(replica, replica.slot)
+    integers[place + END_S] = float_bits(end_s)
+    integers[place + MEMBERS] = decodes + replica.num_chunks
+    integers[replica.flights + (replica.oldest + replica.in_flight) % replica.num_stages] = replica.slot
+    replica.in_flight += 1
+    replica.num_in_flight += decodes + replica.num_chunks
+    if replica.in_flight == 1:
+        replica.iteration_s = end_s
+    if decodes == 0:
+        switch_cohort(replica, integers, mine)
+    else:
+        store_cohort(replica, integers)
+        load_cohort(replica, integers, take_slot(replica, integers))
+        replica.asked = -1
+
+
+@jit()
+def note_chunks(requests, replica, integers):
+    """Count the chunks of the batch as computed and note them in the slot at hand.
+
+    Prefills stay listed where they have no tokens in the batch, or may have the next ones in the batch formed next.
+    """
+    kept = replica.prefills
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        i, chunk = integers[prefill], integers[prefill + 1]
+        request = requests[i]
+        request.computed += chunk
+        is_last = request.computed == request.prompt_tokens + request.generated
+        if chunk > 0:
+            note_in_flight(replica, integers, i, request.preemptions, 1 if is_last else 0)
+        if chunk == 0 or (replica.stays_running and not is_last):
+            integers[kept] = i
+            integers[kept + 1] = 0
+            kept += 2
+    replica.num_prefills = (kept - replica.prefills) // 2
