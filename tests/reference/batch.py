@@ -31,10 +31,14 @@ class Batch:
     Attributes:
         members: Requests in order: those that were running, then those admitted.
         preempted: Requests preempted while the batch was formed, in the order of preemption.
+        swapped_out_blocks: KV blocks copied to host memory for those, in swap mode.
+        swapped_in_blocks: KV blocks copied back for members that had been swapped.
     """
 
     members: list[BatchMember] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
+    swapped_out_blocks: int = 0
+    swapped_in_blocks: int = 0
 
     @property
     def num_tokens(self) -> int:

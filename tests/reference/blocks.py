@@ -37,6 +37,8 @@ class BlockPool:
 
     def take(self, count: int) -> list[int]:
         """Take blocks from the front of the queue; the caller has checked that there are enough."""
+        if not 0 <= count <= len(self.free):
+            raise AssertionError(f"{count} blocks are asked for and {len(self.free)} are free")
         blocks = [self.free.popleft() for _ in range(count)]
         self.used.update(blocks)
         return blocks

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from reference.waiting import ORDERS
 
+SWAPPING_POLICIES = ("vllm_v1", "vllm_v0", "sarathi")
+
 
 @dataclass(frozen=True)
 class ReferenceConfig:
@@ -21,7 +23,7 @@ class ReferenceConfig:
         max_model_len: Most tokens of one request, prompt and outputs together (L).
         long_prefill_token_threshold: Most tokens a request gets in one iteration; 0 switches the limit off.
         full_sequence_gate: Whether admission asks for room for the whole known sequence, not just its first chunk.
-        chunked_prefill: Whether vllm_v1 may cut a prompt to what is left of the budget.
+        chunked_prefill: Whether vllm_v1 and trtllm may cut a prompt to what is left of the budget.
         batch_policy: Name in `reference.simulate.BATCH_POLICIES`.
         replicas: Copies of the model.
         router: Name in `reference.simulate.ROUTERS`, or under parity in `reference.vidur_routing.ROUTERS`.
@@ -35,6 +37,9 @@ class ReferenceConfig:
         queue_order: Name in `reference.waiting.ORDERS`.
         order_keys: Key of each request in the queue order, in the order of simulate(); empty: all 0.
         sessions: Session of each request, -1 for none, in the order of simulate(); empty: all -1.
+        preemption_mode: "recompute" drops the KV of a preempted request, "swap" copies it to host memory and back.
+        swap_s_per_block: Seconds each stage needs to copy one block, in swap mode.
+        capacity_scheduler_policy: trtllm's "guaranteed_no_evict" or "max_utilization".
         parity: "vidur" reproduces Vidur with all its oddities; None corrects them.
         time_limit_s: Under parity, the simulated time after which the first event is the last; 0: none.
     """
@@ -59,6 +64,9 @@ class ReferenceConfig:
     queue_order: str = "fcfs"
     order_keys: tuple[int, ...] = ()
     sessions: tuple[int, ...] = ()
+    preemption_mode: str = "recompute"
+    swap_s_per_block: float = 0.0
+    capacity_scheduler_policy: str = "guaranteed_no_evict"
     parity: str | None = None
     time_limit_s: float = 0.0
 
@@ -136,9 +144,25 @@ class ReferenceConfig:
             raise ValueError(f"queue_order is {self.queue_order!r}, it must be one of {', '.join(ORDERS)}")
         if self.queue_order == "fcfs" and self.order_keys:
             raise ValueError("order_keys are given and queue_order is 'fcfs', under which every key is 0")
+        if self.preemption_mode not in ("recompute", "swap"):
+            raise ValueError(f"preemption_mode is {self.preemption_mode!r}, it must be 'recompute' or 'swap'")
+        if self.preemption_mode == "swap" and self.batch_policy not in SWAPPING_POLICIES:
+            raise ValueError(f"preemption_mode is 'swap', only {', '.join(SWAPPING_POLICIES)} can swap")
+        if self.swap_s_per_block < 0.0:
+            raise ValueError(f"swap_s_per_block is {self.swap_s_per_block}, it must not be < 0")
         for field in ("send_latency_s", "send_s_per_token"):
             self._check_send(field, getattr(self, field))
-        if self.batch_policy == "vllm_v1" and self.max_num_batched_tokens < self.max_num_seqs:
+        if self.capacity_scheduler_policy not in ("guaranteed_no_evict", "max_utilization"):
+            raise ValueError(
+                f"capacity_scheduler_policy is {self.capacity_scheduler_policy!r}, "
+                "it must be 'guaranteed_no_evict' or 'max_utilization'"
+            )
+        if self.batch_policy == "trtllm" and self.chunked_prefill and self.max_num_batched_tokens < self.block_size:
+            raise ValueError(
+                f"max_num_batched_tokens is {self.max_num_batched_tokens}, "
+                f"chunks of trtllm need at least block_size ({self.block_size})"
+            )
+        if self.batch_policy in ("vllm_v1", "trtllm") and self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens is {self.max_num_batched_tokens}, "
                 f"it must be at least max_num_seqs ({self.max_num_seqs})"

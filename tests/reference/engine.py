@@ -59,15 +59,16 @@ class SynchronousEngine:
 
     Up to `num_stages` micro-batches are in flight. Each stage is a FIFO server, so a micro-batch starts on a stage when
     it has left the one before and the micro-batch before it has left this one; all that is known when it is formed. A
-    stage takes the time of its tables; every stage but the last adds its send_latency_s + send_s_per_token * tokens.
+    stage takes the time of its tables; every stage but the last adds its send_latency_s + send_s_per_token * tokens;
+    then each adds swap_s_per_block for every block copied out since the batch before, or in for this one.
 
     At one time: first all micro-batches that end, oldest first, then all arrivals, then micro-batches are formed until
     none is left to form or all slots are taken. That is tried at the times at which one ended on this replica, or a
     request arrived here with nothing in flight (or with something, if the policy `schedules_on_arrival`). An attempt
     that gave no batch but preempted somebody is made again at once if nothing is in flight.
 
-    Bounds on the number of iterations (docs/policies.md, section 8): under fcfs over the whole run, if the policy knows
-    one for each request; and in every run between two completions.
+    Bounds on the number of iterations (docs/policies.md, section 8): under fcfs with recompute over the whole run, if
+    the policy knows one for each request; and in every run between two completions.
 
     Attributes:
         replica: Id of the replica.
@@ -102,8 +103,10 @@ class SynchronousEngine:
         self._stage_free_s = [0.0] * num_stages
         self._try_to_start = False
         self._preempted: list[Request] = []
+        self._swapped_out_blocks = 0
         self._started = 0
-        total_is_bounded = config is None or config.queue_order == "fcfs"
+        self._swap_s_per_block = config.swap_s_per_block if config is not None else 0.0
+        total_is_bounded = config is None or (config.queue_order, config.preemption_mode) == ("fcfs", "recompute")
         self._iteration_bound: int | None = 0 if total_is_bounded else None
         self._started_since_completion = 0
 
@@ -151,6 +154,7 @@ class SynchronousEngine:
         while len(self._in_flight) < len(self._tables) and self._policy.has_unfinished:
             batch = self._policy.schedule()
             self._preempted += batch.preempted
+            self._swapped_out_blocks += batch.swapped_out_blocks
             if not batch.members:
                 if self._in_flight:
                     return
@@ -184,6 +188,8 @@ class SynchronousEngine:
             )
             if stage < len(self._tables) - 1:
                 duration_s += self._send_latency_s[stage] + self._send_s_per_token[stage] * batch.num_tokens
+            if (num_copied := self._swapped_out_blocks + batch.swapped_in_blocks) > 0:
+                duration_s += self._swap_s_per_block * num_copied
             if not 0.0 <= duration_s < float("inf"):
                 raise AssertionError(f"the tables give an iteration of {duration_s} s")
             start_s = max(begin_s, self._stage_free_s[stage])
@@ -207,10 +213,13 @@ class SynchronousEngine:
                 blocks_used=self._policy.pool.num_used,
                 preempted=[request.request_id for request in self._preempted],
                 members=[(member.request.request_id, member.tokens) for member in batch.members],
+                swapped_out_blocks=self._swapped_out_blocks,
+                swapped_in_blocks=batch.swapped_in_blocks,
                 stage_times=stage_times if len(self._tables) > 1 else [],
             )
         )
         self._preempted = []
+        self._swapped_out_blocks = 0
 
     def _finish(self, iteration: Iteration) -> None:
         """End the oldest micro-batch: stamp its tokens."""

@@ -29,13 +29,19 @@ class EvictingPolicy(VidurPolicy):
             )
 
     def _fits(self, request: Request) -> bool:
-        """Whether a waiting request finds blocks for its whole prompt above the watermark."""
-        return self.pool.num_free - self.pool.blocks_for(request.prefill_tokens) >= self._watermark
+        """Whether a waiting request finds blocks for all it knows above the watermark.
+
+        Known is what its prefill must compute, except for a swapped decode, which lacks the last token only.
+        """
+        return self.pool.num_free - self.pool.blocks_for(request.known_tokens) >= self._watermark
 
     def _admit(self, batch: Batch, tokens: int) -> None:
-        """Admit the head of the queue with all blocks of its prompt."""
+        """Admit the head of the queue with blocks for all it knows."""
         request = self.waiting.pop()
-        self._take(request, self.pool.blocks_for(request.prefill_tokens))
+        self._take(request, self.pool.blocks_for(request.known_tokens))
+        if request.swapped:
+            request.swapped = False
+            batch.swapped_in_blocks += self.pool.blocks_for(request.computed_tokens)
         self._append(batch, request, tokens)
 
     def _decode(self, batch: Batch, request: Request) -> None:

@@ -19,6 +19,7 @@ class Request:
         prefill_tokens: Known tokens at the last admission, which prefill chunks must compute before it decodes; the
             policies of VIDUR.md set it when the request joins the queue.
         tokens_in_flight: Output tokens that micro-batches in flight will give it, 0 or 1; kept by vllm_v1.
+        swapped: Whether it waits with its computed tokens in host memory.
         blocks: Ids of the KV blocks it holds, in the order of its tokens.
         replica: Where the router sent it.
         scheduled_s: When the first batch that held it was formed.
@@ -37,6 +38,7 @@ class Request:
     computed_tokens: int = 0
     prefill_tokens: int = 0
     tokens_in_flight: int = 0
+    swapped: bool = False
     blocks: list[int] = field(default_factory=list)
     replica: int | None = None
     scheduled_s: float | None = None

@@ -20,6 +20,8 @@ class BatchRecord:
         preempted: Ids of the requests preempted while the batch was formed, in the order of preemption; with stages
             also those preempted in attempts since the batch before that led to none.
         members: (request id, tokens) of each request, in batch order.
+        swapped_out_blocks: KV blocks copied to host memory since the batch before was formed.
+        swapped_in_blocks: KV blocks copied back for this batch.
         stage_times: When it started and ended on each stage; empty with one stage, where start_s and end_s say it.
     """
 
@@ -34,6 +36,8 @@ class BatchRecord:
     blocks_used: int
     preempted: list[int]
     members: list[tuple[int, int]]
+    swapped_out_blocks: int = 0
+    swapped_in_blocks: int = 0
     stage_times: list[tuple[float, float]] = field(default_factory=list)
 
 

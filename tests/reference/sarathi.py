@@ -39,6 +39,7 @@ class Sarathi(EvictingPolicy):
         self._sort_running()
         while (
             self.waiting
+            and not (self.waiting.head.swapped and batch.preempted)
             and not self._full(self.num_holders, self._max_holders)
             and not self._full(len(batch.members), self._max_micro_batch)
             and self._fits(self.waiting.head)
@@ -56,5 +57,5 @@ class Sarathi(EvictingPolicy):
         return True
 
     def _chunk(self, batch: Batch, request: Request) -> int:
-        """Tokens that the budget leaves a prefill."""
-        return max(0, min(request.prefill_tokens - request.computed_tokens, self._max_tokens - batch.num_tokens))
+        """Tokens that the budget leaves a prefill, or a swapped decode, which lacks one."""
+        return max(0, min(request.known_tokens - request.computed_tokens, self._max_tokens - batch.num_tokens))

@@ -22,6 +22,7 @@ from reference.routing import (
 )
 from reference.sarathi import Sarathi
 from reference.tables import ReferenceTables
+from reference.trtllm import TrtLlm
 from reference.vidur_policy import VidurPolicy
 from reference.vllm_v0 import VllmV0
 from reference.vllm_v1 import VllmV1
@@ -45,6 +46,7 @@ BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1]] = {
     "orca": Orca,
     "faster_transformer": FasterTransformer,
     "lightllm": LightLlm,
+    "trtllm": TrtLlm,
 }
 ROUTERS: dict[str, type[Router]] = {
     "round_robin": RoundRobin,

@@ -38,6 +38,7 @@ class VidurPolicy:
         self.waiting = WaitingQueue(config.queue_order)
         self.running: list[Request] = []
         self.num_holders = 0
+        self._swap = config.preemption_mode == "swap"
         self._parity = config.parity is not None
         self._max_holders = config.max_num_seqs
         self._num_stages = config.num_stages
@@ -50,7 +51,7 @@ class VidurPolicy:
         """Whether any request could be given to a batch now or later, those in flight not counted."""
         return bool(self.waiting or self.running)
 
-    def iteration_bound(self, request: Request) -> int:
+    def iteration_bound(self, request: Request) -> int | None:
         """Iterations that a request adds at most to its replica: every member gets a token in every iteration."""
         return request.output_tokens
 
@@ -129,8 +130,15 @@ class VidurPolicy:
             request.blocks = []
 
     def _restart(self, request: Request, batch: Batch) -> None:
-        """Send a request, already taken off the running list, back to the front of the queue."""
+        """Send a request, already taken off the running list, back to the queue; swap keeps what it has computed."""
         self._release(request)
+        request.preemptions += 1
+        batch.preempted.append(request)
+        if self._swap:
+            request.swapped = True
+            batch.swapped_out_blocks += self.pool.blocks_for(request.computed_tokens)
+            self.waiting.push_front(request)
+            return
         if self._parity and request.computed_tokens < request.prefill_tokens:
             total = request.prompt_tokens + request.output_tokens
             request.prompt_tokens = request.computed_tokens
@@ -138,6 +146,4 @@ class VidurPolicy:
             request.generated_tokens = 0
         request.computed_tokens = 0
         request.prefill_tokens = request.known_tokens
-        request.preemptions += 1
         self.waiting.push_front(request)
-        batch.preempted.append(request)

@@ -31,6 +31,8 @@ class VllmV0(EvictingPolicy):
         longest = 0
         while self.waiting:
             head = self.waiting.head
+            if head.swapped:
+                break
             longest = max(longest, head.prefill_tokens)
             if (
                 not self._fits(head)
@@ -45,4 +47,17 @@ class VllmV0(EvictingPolicy):
         self._sort_running()
         while self.running and not self._full(len(batch.members), self._max_micro_batch):
             self._decode(batch, self.running.pop(0))
+        if not batch.preempted:
+            self._admit_swapped(batch)
         return batch
+
+    def _admit_swapped(self, batch: Batch) -> None:
+        """Let swapped requests at the head of the queue join the decodes."""
+        while (
+            self.waiting
+            and self.waiting.head.swapped
+            and self._fits(self.waiting.head)
+            and not self._full(self.num_holders, self._max_holders)
+            and not self._full(len(batch.members), self._max_micro_batch)
+        ):
+            self._admit(batch, 1)

@@ -39,6 +39,7 @@ class VllmV1:
         self._long_prefill_token_threshold = config.long_prefill_token_threshold
         self._full_sequence_gate = config.full_sequence_gate
         self._num_stages = config.num_stages
+        self._swap = config.preemption_mode == "swap"
         self._victims_by_priority = config.queue_order == "priority"
 
     @property
@@ -117,8 +118,7 @@ class VllmV1:
                     index -= 1
                 self.running.remove(victim)
                 budget += self._take_out(batch, victim)
-                self._preempt(victim)
-                batch.preempted.append(victim)
+                self._preempt(batch, victim)
                 if victim is request:
                     return budget
             self._append(batch, request, tokens, need)
@@ -148,8 +148,8 @@ class VllmV1:
             request = self.waiting.head
             if request.tokens_in_flight > 0:
                 return
-            # W.4; without a prefix cache W.3 finds nothing.
-            tokens = self._limited(request.known_tokens)
+            # W.4; without a prefix cache W.3 finds nothing. Only swapped requests have computed tokens here.
+            tokens = self._limited(request.known_tokens - request.computed_tokens)
             if tokens > budget and not self._chunked_prefill:
                 return
             tokens = min(tokens, budget)
@@ -164,7 +164,11 @@ class VllmV1:
             # W.7
             self.waiting.pop()
             self.running.append(request)
-            request.prefill_tokens = request.known_tokens
+            if request.swapped:
+                request.swapped = False
+                batch.swapped_in_blocks += self.pool.blocks_for(request.computed_tokens)
+            else:
+                request.prefill_tokens = request.known_tokens
             self._append(batch, request, tokens, need)
             budget -= tokens
 
@@ -192,11 +196,17 @@ class VllmV1:
             )
         )
 
-    def _preempt(self, request: Request) -> None:
+    def _preempt(self, batch: Batch, request: Request) -> None:
         """Send a request, already taken off the running list and out of the batch, back to the queue."""
         self._release(request)
-        request.computed_tokens = 0
+        if self._swap:
+            # What is being computed in other micro-batches counts as computed.
+            request.swapped = True
+            batch.swapped_out_blocks += self.pool.blocks_for(request.computed_tokens)
+        else:
+            request.computed_tokens = 0
         request.preemptions += 1
+        batch.preempted.append(request)
         self.waiting.push_front(request)
 
     def _release(self, request: Request) -> None:

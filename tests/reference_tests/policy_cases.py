@@ -3,12 +3,15 @@
 import math
 
 from hypothesis import strategies as st
+from reference.config import SWAPPING_POLICIES
 from reference.simulate import BATCH_POLICIES, ReferenceConfig
 from reference.waiting import ORDERS
 from reference_tests.builders import build_tables
 
 Case = tuple[ReferenceConfig, list[tuple[float, int, int]]]
 
+#: Whose micro-batches in flight share no request.
+DISJOINT_POLICIES = tuple(name for name in BATCH_POLICIES if name != "vllm_v1")
 PAPER_POLICIES = ("vllm_v0", "sarathi", "orca", "faster_transformer", "lightllm")
 ROUTERS = ("round_robin", "random", "least_outstanding", "least_outstanding_tokens", "least_kv", "session_affinity")
 LONGEST = 24
@@ -45,6 +48,7 @@ def cases(
     policies: tuple[str, ...] = tuple(BATCH_POLICIES),
     max_stages: int = 4,
     orders: tuple[str, ...] = ORDERS,
+    modes: tuple[str, ...] = ("recompute", "swap"),
 ) -> Case:
     """A replica with room for the longest request and little more, and a workload that fits it."""
     policy = draw(st.sampled_from(policies))
@@ -54,7 +58,12 @@ def cases(
     max_num_seqs = num_stages + draw(st.integers(0, 5))
     block_size = 1 if lightllm else draw(st.integers(1, 4))
     blocks = -(-longest // block_size) + 1 + draw(st.sampled_from([0, 0, 1, 2, 5, 20]))
-    least_budget = {"vllm_v1": max_num_seqs, "sarathi": 1}.get(policy, longest)
+    chunked = draw(st.booleans())
+    least_budget = {
+        "vllm_v1": max_num_seqs if chunked else max(max_num_seqs, longest),
+        "sarathi": 1,
+        "trtllm": max(max_num_seqs, block_size if chunked else longest),
+    }.get(policy, longest)
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
     num_requests = draw(st.integers(1, MOST_REQUESTS))
     replicas = draw(st.integers(1, 3))
@@ -67,6 +76,10 @@ def cases(
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=least_budget + draw(st.sampled_from([0, 1, 4, 30])),
         max_model_len=longest,
+        long_prefill_token_threshold=draw(st.sampled_from([0, 0, 1, 3])),
+        full_sequence_gate=draw(st.booleans()),
+        chunked_prefill=chunked,
+        capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.integers(0, 3)),
         num_stages=num_stages,
@@ -77,6 +90,8 @@ def cases(
         router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),
         queue_order=order,
         order_keys=tuple(draw(st.integers(0, 3)) for _ in range(num_requests)) if order != "fcfs" else (),
+        preemption_mode=draw(st.sampled_from(modes if policy in SWAPPING_POLICIES else modes[:1])),
+        swap_s_per_block=draw(st.sampled_from([0.0, 0.125])),
         sessions=tuple(draw(st.integers(-1, 2)) for _ in range(num_requests)),
     )
     gap = draw(st.sampled_from([0, 1, 8, 40]))
