@@ -101,12 +101,10 @@ def block_bytes(config: SimulationConfig, model: "ModelSpec") -> tuple[int, ...]
 
 def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> MemoryPlan:
     tp, pp, limits = config.tensor_parallel, config.pipeline_parallel, config.batch_policy
-    # Policies without a token budget run what the memory leaves room for: their engines profile one longest request.
-    activation_tokens = getattr(limits, "max_num_batched_tokens", config.max_model_len)
     # The widest moment of a layer: residual and hidden state, both halves of the gated MLP and their product, in bf16.
     widths = 2 * model.hidden_size + (3 if model.gated_mlp else 2) * model.intermediate_size // tp
     # A stage works on one micro-batch at a time, however many are in flight.
-    activations = activation_tokens * widths * 2
+    activations = limits.activation_tokens(config.max_model_len) * widths * 2
     stages = []
     for stage, block in enumerate(block_bytes(config, model)):
         weights, reserve = model.weight_bytes(tp, config.dtype, pp, stage), activations + RUNTIME_BYTES

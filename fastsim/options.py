@@ -5,8 +5,8 @@ its kernel file and one list. Nothing here imports numba: the command line lists
 """
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, asdict, dataclass, fields
 from typing import Any, ClassVar
 
 from fastsim.errors import ConfigError
@@ -128,7 +128,25 @@ def boolean(field: str, value: object) -> bool:
     return value
 
 
+def word(field: str, value: object, choices: Sequence[str]) -> str:
+    """One of a few words.
+
+    Raises:
+        ConfigError: the value is none of them; the sentence lists them.
+    """
+    if value not in choices:
+        raise ConfigError(field, value, "is not known", f"choose one of {', '.join(choices)}")
+    return str(value)
+
+
 _READERS = {int: integer, float: number, bool: boolean}
+
+
+def _read(field: str, spec: "Field[Any]", value: object) -> object:
+    """A value of a choice's field, which is a number, a truth value, or one of the words that it lists."""
+    if spec.type is str:
+        return word(field, value, spec.metadata["choices"])
+    return _READERS[spec.type](field, value)  # type: ignore[index]
 
 
 def choose(kind: str, choices: Mapping[str, type], name: str, values: Mapping[str, object]) -> Any:
@@ -146,16 +164,16 @@ def choose(kind: str, choices: Mapping[str, type], name: str, values: Mapping[st
     if name not in choices:
         raise ConfigError(kind, name, "is not known", f"choose one of {', '.join(sorted(choices))}")
     choice = choices[name]
-    types = {field.name: field.type for field in fields(choice)}
+    specs = {spec.name: spec for spec in fields(choice)}
     given = {}
     for key, value in values.items():
         field = key.replace("-", "_")
-        if field not in types:
-            known = f"the fields of {name} are {', '.join(types)}" if types else f"{name} has no fields"
+        if field not in specs:
+            known = f"the fields of {name} are {', '.join(specs)}" if specs else f"{name} has no fields"
             raise ConfigError(f"{kind}.{field}", value, "is not known", known)
         if field in given:
             raise ConfigError(f"{kind}.{field}", value, "is given twice", "give it once")
-        given[field] = _READERS[types[field]](f"{kind}.{field}", value)  # type: ignore[index]
+        given[field] = _read(f"{kind}.{field}", specs[field], value)
     return choice(**given)
 
 

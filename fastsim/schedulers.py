@@ -4,104 +4,16 @@ docs/policies.md has the rules. Nothing here imports numba or numpy: masks are c
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fastsim.batch_policy import FOR_LIFE, SWAP, WHOLE_PROMPT, Pool, Scheduler, preemption_field
+from fastsim.engines import Sglang, TrtLlm
 from fastsim.errors import ConfigError
 
-#: Values of the kernel's field ``memory_rule``, see fastsim.kernel.state.
-_WHOLE_PROMPT, _FOR_LIFE = 1, 2
-
 
 @dataclass(frozen=True)
-class Pool:
-    """The KV memory of a replica and the longest request that it must serve.
-
-    Attributes:
-        num_blocks: usable blocks.
-        block_size: tokens per block.
-        max_model_len: longest request [tokens].
-    """
-
-    num_blocks: int
-    block_size: int
-    max_model_len: int
-
-    def blocks(self, num_tokens: Any) -> Any:
-        """Blocks that hold so many tokens; numbers or arrays."""
-        return -(-num_tokens // self.block_size)
-
-
-@dataclass(frozen=True)
-class _Scheduler:
-    """What every batch policy offers.
-
-    Attributes:
-        max_num_seqs: most requests running at a time.
-    """
-
-    #: ``"module:function"`` in fastsim.kernel.
-    kernel: ClassVar[str]
-    #: Blocks that the engine keeps for itself; vLLM V1 keeps block 0 as the null block and never gives it out.
-    null_blocks: ClassVar[int] = 0
-
-    max_num_seqs: int = 256
-
-    def check(self, max_model_len: int, block_size: int) -> None:
-        """Refuse limits with which no engine would start.
-
-        Args:
-            max_model_len: longest request [tokens].
-            block_size: tokens per KV block.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            least = 1 if spec.name.startswith("max_num_") or spec.name == "chunk_size" else 0
-            if value < least:
-                mend = f"give {least} or more"
-                raise ConfigError(f"scheduler.{spec.name}", value, "is too small", mend)
-
-    def check_stages(self, pipeline_parallel: int) -> None:
-        """Refuse pipeline stages over which the policy cannot spread its micro-batches.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.max_num_seqs < pipeline_parallel:
-            raise ConfigError(
-                "scheduler.max_num_seqs",
-                self.max_num_seqs,
-                f"is less than pipeline_parallel = {pipeline_parallel}, so a micro-batch could hold no request",
-                f"give {pipeline_parallel} or more, or fewer stages",
-            )
-
-    def limits(self, pool: Pool) -> dict[str, int]:
-        """Fields of the kernel's REPLICA record, with their values."""
-        return {name: int(value) for name, value in asdict(self).items()}
-
-    def most_tokens(self, pool: Pool) -> int:
-        """Most tokens of one iteration."""
-        raise NotImplementedError
-
-    def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
-        """Which requests could never complete, though the pool could hold each of them alone.
-
-        Args:
-            prompt: prompt tokens, int64 [n].
-            output: output tokens, int64 [n].
-            pool: the memory.
-
-        Returns:
-            bool [n].
-        """
-        return prompt < 0
-
-
-@dataclass(frozen=True)
-class VllmV1(_Scheduler):
+class VllmV1(Scheduler):
     """vLLM's V1 scheduler, synchronous, without prefix caching; the names are vLLM's own.
 
     Attributes:
@@ -110,6 +22,7 @@ class VllmV1(_Scheduler):
         long_prefill_token_threshold: longest prefill chunk, 0 for no limit.
         scheduler_reserve_full_isl: admit a request only if all its known tokens fit into free blocks (vLLM >= 0.19).
         enable_chunked_prefill: cut a prompt that exceeds what is left of max_num_batched_tokens.
+        preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory (not in vLLM V1).
     """
 
     kernel: ClassVar[str] = "vllm_v1:schedule"
@@ -119,6 +32,7 @@ class VllmV1(_Scheduler):
     long_prefill_token_threshold: int = 0
     scheduler_reserve_full_isl: bool = True
     enable_chunked_prefill: bool = True
+    preemption_mode: str = preemption_field()
 
     def check(self, max_model_len: int, block_size: int) -> None:
         """Refuse what the engine refuses at its start.
@@ -146,10 +60,9 @@ class VllmV1(_Scheduler):
                 f"give {max_model_len} or more, or enable chunked prefill",
             )
 
-    def limits(self, pool: Pool) -> dict[str, int]:
+    def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
-        named = {name: int(value) for name, value in asdict(self).items() if name != "preemption_mode"}
-        return named | {"stays_running": 1, "swaps": self.preemption_mode == "swap"}
+        return super().limits(pool) | {"stays_running": 1}
 
     def check_stages(self, pipeline_parallel: int) -> None:
         """Any number of stages: max_num_seqs is that of all micro-batches together."""
@@ -160,10 +73,11 @@ class VllmV1(_Scheduler):
 
 
 @dataclass(frozen=True)
-class _Evicting(_Scheduler):
+class _Evicting(Scheduler):
     """What vllm_v0 and sarathi share: all blocks of a prompt at its admission, eviction of the latest arrival."""
 
     watermark_blocks_fraction: float = 0.01
+    preemption_mode: str = preemption_field()
 
     def check(self, max_model_len: int, block_size: int) -> None:
         """Refuse limits with which no engine would start; see the base."""
@@ -175,14 +89,15 @@ class _Evicting(_Scheduler):
     def _watermark_blocks(self, pool: Pool) -> int:
         return int(self.watermark_blocks_fraction * pool.num_blocks)
 
-    def limits(self, pool: Pool) -> dict[str, int]:
+    def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
         return {
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.most_tokens(pool),
             "watermark_blocks": self._watermark_blocks(pool),
-            "memory_rule": _WHOLE_PROMPT,
+            "memory_rule": WHOLE_PROMPT,
             "spare_blocks": 1,
+            "swaps": self.preemption_mode == SWAP,
         }
 
     def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
@@ -199,6 +114,7 @@ class VllmV0(_Evicting):
     Attributes:
         max_num_seqs: most requests running at a time.
         watermark_blocks_fraction: part of the KV blocks that an admission leaves free.
+        preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory.
         max_num_batched_tokens: most prompt tokens of one iteration, padded to its longest prompt.
     """
 
@@ -210,7 +126,7 @@ class VllmV0(_Evicting):
         """Most tokens of one iteration."""
         return max(self.max_num_batched_tokens, self.max_num_seqs)
 
-    def limits(self, pool: Pool) -> dict[str, int]:
+    def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
         return super().limits(pool) | {"max_num_batched_tokens": self.max_num_batched_tokens}
 
@@ -226,6 +142,7 @@ class Sarathi(_Evicting):
     Attributes:
         max_num_seqs: most requests running at a time.
         watermark_blocks_fraction: part of the KV blocks that an admission leaves free.
+        preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory.
         chunk_size: most tokens of one iteration; decodes count, but are never refused.
     """
 
@@ -237,19 +154,19 @@ class Sarathi(_Evicting):
         """Most tokens of one iteration."""
         return max(self.chunk_size, self.max_num_seqs)
 
-    def limits(self, pool: Pool) -> dict[str, int]:
+    def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
         return super().limits(pool) | {"max_num_batched_tokens": self.chunk_size}
 
 
 @dataclass(frozen=True)
-class _Reserving(_Scheduler):
+class _Reserving(Scheduler):
     """What orca and faster_transformer share: the blocks of a longest request, from admission to the end."""
 
-    def limits(self, pool: Pool) -> dict[str, int]:
+    def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
         reserved = pool.blocks(pool.max_model_len)
-        return {"max_num_seqs": self.max_num_seqs, "memory_rule": _FOR_LIFE, "reserved_blocks": reserved}
+        return {"max_num_seqs": self.max_num_seqs, "memory_rule": FOR_LIFE, "reserved_blocks": reserved}
 
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
@@ -284,7 +201,7 @@ class FasterTransformer(_Reserving):
 
 
 @dataclass(frozen=True)
-class LightLlm(_Scheduler):
+class LightLlm(Scheduler):
     """LightLLM: token-level memory (``block_size`` 1), admission by the peak of the memory to come.
 
     Attributes:
@@ -320,11 +237,13 @@ class LightLlm(_Scheduler):
         return (prompt > self.max_num_batched_tokens) | (prompt + 1 + left >= pool.num_blocks)
 
 
-SCHEDULERS: Mapping[str, type[_Scheduler]] = {
+SCHEDULERS: Mapping[str, type[Scheduler]] = {
     "faster_transformer": FasterTransformer,
     "lightllm": LightLlm,
     "orca": Orca,
     "sarathi": Sarathi,
+    "sglang": Sglang,
+    "trtllm": TrtLlm,
     "vllm_v0": VllmV0,
     "vllm_v1": VllmV1,
 }

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement, stage_links
 from fastsim.options import ROUTERS
 from fastsim.result import SimulationResult
-from fastsim.schedulers import SCHEDULERS, Pool
+from fastsim.schedulers import SCHEDULERS
 from fastsim.stage_tables import StageTables, join_tables
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import advance_stages, is_stalled, pass_time
-from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
 
 
 def run(state, tables, policies):
@@ -72,6 +72,8 @@ def has_work_before(replica, until_s):
 @jit()
 def arrive(requests, replica, i):
     """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
+    if replica.outstanding == 0:
+        replica.idled = 1
     if replica.in_flight > 0 and replica.num_stages > 1:
         pass_time(replica, requests[i].arrival_s)
     elif replica.outstanding == 0:

@@ -1,13 +1,14 @@
 """Linked lists through the request table: the waiting queue, the running list and the calendar of completions.
 
-All operations modify their arguments in place, and but for a waiting queue that is a heap they are O(1). ``replica`` is one REPLICA record, ``requests`` the REQUEST
-table, ``i`` the index of a request.
+All operations modify their arguments in place, and but for a waiting queue that is a heap they are O(1). ``replica`` is
+one REPLICA record, ``requests`` the REQUEST table, ``i`` the index of a request.
 """
 
 import numpy as np
 
+from fastsim.kernel.blocks import blocks_of
 from fastsim.kernel.jit import jit
-from fastsim.kernel.state import COMPLETED, FCFS, NONE
+from fastsim.kernel.state import COMPLETED, FCFS, NONE, SGLANG_CLIP
 
 
 @jit()
@@ -61,7 +62,7 @@ def drop_waiting_head(requests, replica):
 
 @jit()
 def insert_waiting(requests, replica, i):
-    """Put request i into the waiting queue by queue order: a skew heap with the head as its root, O(log n) amortised."""
+    """Put request i into the waiting queue by queue order: a skew heap, its root the head, O(log n) amortised."""
     requests[i].next = NONE
     requests[i].previous = NONE
     replica.waiting_head = meld(requests, replica.waiting_head, np.int64(i))
@@ -102,7 +103,7 @@ def append_running(requests, replica, i):
     else:
         requests[tail].next = i
     replica.running_tail = i
-    replica.num_running += 1
+    count_running(replica, requests[i], 1)
 
 
 @jit()
@@ -118,7 +119,19 @@ def remove_running(requests, replica, i):
         replica.running_tail = before
     else:
         requests[after].previous = before
-    replica.num_running -= 1
+    count_running(replica, requests[i], -1)
+
+
+@jit()
+def count_running(replica, request, change):
+    """Count (or with change = -1 discount) a request in the sums over the running list."""
+    whole = request.prompt_tokens + request.output_tokens
+    replica.num_running += change
+    replica.running_tokens += change * whole
+    if request.output_tokens > SGLANG_CLIP:
+        replica.num_long_outputs += change
+    if replica.guaranteed_no_evict:
+        replica.running_blocks += change * blocks_of(whole, replica)
 
 
 @jit()

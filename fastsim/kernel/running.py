@@ -130,7 +130,19 @@ def last_step(request):
 
 @jit()
 def preempt(requests, replica, integers, i):
-    """Preempt running request i: it gives its blocks back and returns to the waiting queue.
+    """Preempt running request i: it gives its blocks back and returns to the front of the waiting queue.
+
+    Returns:
+        The blocks that it needed for the batch being formed.
+    """
+    needed = stop_running(requests, replica, integers, i)
+    push_waiting_front(requests, replica, i)
+    return needed
+
+
+@jit()
+def stop_running(requests, replica, integers, i):
+    """Let running request i give its blocks back; whoever calls this puts it into the waiting queue.
 
     Returns:
         The blocks that it needed for the batch being formed.
@@ -153,7 +165,6 @@ def preempt(requests, replica, integers, i):
         needed = chunk_blocks(replica, request, unlist_prefill(replica, integers, i))
     replica.free_blocks += held
     remove_running(requests, replica, i)
-    push_waiting_front(requests, replica, i)
     request.phase = phase if replica.swaps else WAITING
     if replica.swaps:
         replica.swapped_blocks += blocks_of(request.computed, replica)

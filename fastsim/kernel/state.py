@@ -11,12 +11,15 @@ import numpy as np
 #: No request: the end of a linked list.
 NONE = -1
 
-#: Request phases. A request that waits keeps what it has computed if its KV was swapped out: a decode is SWAPPED then.
+#: Request phases. A request whose KV was swapped out keeps what it has computed; if it was a decode it is SWAPPED.
 ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, SWAPPED = range(6)
 
-#: Queue orders: by arrival with preempted requests in front, by class, by predicted length (docs/policies.md, section 6).
+#: Queue orders (docs/policies.md, section 6): by arrival with preempted requests in front, by class, by length.
 FCFS, PRIORITY, SJF = range(3)
 QUEUE_ORDERS = {"fcfs": FCFS, "priority": PRIORITY, "sjf": SJF}
+
+#: Longest rest of an output that sglang reckons with [tokens].
+SGLANG_CLIP = 4096
 
 #: When a request gets its KV blocks: as its tokens are written; those of all its known tokens when it is admitted, and
 #: then as written; a fixed number when it is admitted.
@@ -40,7 +43,7 @@ REQUEST = np.dtype(
         ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
-        ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages scheduled to be [tokens]
+        ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages in flight [tokens]
         ("generated", np.int32),  # of all but a decode: output tokens so far [tokens]
         ("next", np.int32),  # running list; waiting queue, or the left child in the heap that it is in other orders
         ("previous", np.int32),  # running list; the right child in that heap
@@ -63,7 +66,7 @@ REPLICA = np.dtype(
     [
         # What routers and the event loop read of every replica, within one cache line
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
-        ("iteration_s", np.float64),  # one stage: duration of the iteration in flight; else when the oldest of them ends
+        ("iteration_s", np.float64),  # duration of the iteration in flight; with stages: when the oldest ends
         ("in_flight", np.int64),  # iterations in flight, at most one for each stage
         ("num_blocks", np.int64),  # usable [blocks]
         ("free_blocks", np.int64),  # [blocks]
@@ -85,8 +88,10 @@ REPLICA = np.dtype(
         ("enable_chunked_prefill", np.int64),  # 1: a prompt may be cut
         ("watermark_blocks", np.int64),  # left free by an admission [blocks]
         ("max_waiting_iterations", np.int64),  # decode steps between two attempts to admit [steps]
+        ("chunked_prefill_size", np.int64),  # most prefill tokens of a batch, beyond which a prompt is cut [tokens]
+        ("guaranteed_no_evict", np.int64),  # 1: trtllm admits only what can run to its end
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
-        ("stays_running", np.int64),  # 1: requests in flight may be preempted, or have their next chunk in another batch
+        ("stays_running", np.int64),  # 1: who is in flight may be preempted, or have the next chunk in another batch
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
@@ -102,6 +107,9 @@ REPLICA = np.dtype(
         ("last_step_end_s", np.float64),  # end of the last decode step
         ("num_prefills", np.int64),  # running requests with a part of their prefill not in a batch yet [requests]
         ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]
+        ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
+        ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
+        ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
         ("num_benched", np.int64),  # decodes that stand apart until the next batch is formed [requests]
         ("waiting_head", np.int64),
         ("waiting_tail", np.int64),
@@ -113,6 +121,14 @@ REPLICA = np.dtype(
         ("chunk_tokens", np.int64),  # sum over chunks [tokens]
         ("preempted_now", np.int64),  # requests preempted while forming it
         ("preempted_unlogged", np.int64),  # the same, and while forming none since the batch before
+        # SGLang's new-token ratio: the part of the outputs still to come that is set aside in memory
+        ("ratio", np.float64),  # before the decode step ratio_step; later ones lower it
+        ("ratio_step", np.int64),
+        ("ratio_start", np.float64),
+        ("ratio_floor", np.float64),
+        ("ratio_decay", np.float64),  # taken off by each decode step
+        ("idled", np.int64),  # 1 if the replica had no request at a time since the batch policy was last asked
+        ("full_mark", np.int64),  # 1 + completed when nobody more could be admitted; another value: no longer so
         # Pipeline stages, see `fastsim.kernel.stages`
         ("num_stages", np.int64),
         ("first_stage", np.int64),  # its first STAGE record

@@ -11,11 +11,12 @@ from reference.tables import LogAxis
 
 from estimators import TableLayout
 from fastsim import kernel
+from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
 from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE
 from fastsim.options import ROUTERS
-from fastsim.schedulers import SCHEDULERS, Pool
+from fastsim.schedulers import SCHEDULERS
 
 Request = tuple[float, int, int]
 
@@ -87,6 +88,22 @@ def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, 
     return ReferenceTables.from_dict({"values": values.tolist(), "prefill_rule": rule, **sizes})
 
 
+def least_limits(
+    policy: str, max_num_seqs: int, block_size: int, longest: int, longest_uncut: int, watermark: float
+) -> tuple[int, int]:
+    """The smallest token budget and number of blocks with which a policy runs every request of up to longest tokens."""
+    blocks = -(-longest // block_size)
+    # An engine that does not cut prompts must take the longest in one iteration.
+    if policy == "vllm_v1":
+        return max(max_num_seqs, longest_uncut), blocks
+    if policy == "trtllm":
+        return max(max_num_seqs, longest_uncut, block_size), blocks
+    if policy == "sglang":
+        return 1, longest // block_size + 1
+    # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
+    return 1 if policy == "sarathi" else longest, int((blocks + 2) / (1 - watermark)) + 1
+
+
 @st.composite
 def cases(
     draw: st.DrawFn,
@@ -104,17 +121,15 @@ def cases(
     threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
     chunked_prefill = draw(st.sampled_from([True, True, True, False]))
-    # An engine that does not cut prompts must take the longest in one iteration.
-    least_budget = {"vllm_v1": max_num_seqs if chunked_prefill else max(max_num_seqs, longest), "sarathi": 1}
-    # The paper's policies need a block more than a longest request has, and what the watermark takes from all.
-    least_blocks = -(-longest // block_size)
-    least_blocks = least_blocks if policy == "vllm_v1" else int((least_blocks + 2) / (1 - watermark)) + 1
+    least_tokens, least_blocks = least_limits(
+        policy, max_num_seqs, block_size, longest, 0 if chunked_prefill else longest, watermark
+    )
     config = ReferenceConfig(
         batch_policy=policy,
         num_usable_blocks=least_blocks + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
         block_size=block_size,
         max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=least_budget.get(policy, longest) + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
+        max_num_batched_tokens=least_tokens + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
         max_model_len=longest,
         long_prefill_token_threshold=threshold,
         full_sequence_gate=draw(st.booleans()),
@@ -124,6 +139,7 @@ def cases(
         num_stages=num_stages,
         send_latency_s=(draw(st.sampled_from([0.0, 0.003])),) * (num_stages - 1) + (0.0,),
         send_s_per_token=(*rng.choice([0.0, 0.001], num_stages - 1).tolist(), 0.0),
+        capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
         router=draw(st.sampled_from(sorted(ROUTERS))),
         queue_order=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),

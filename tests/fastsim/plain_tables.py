@@ -6,6 +6,7 @@ import numpy as np
 
 from estimators import IterationTables, TableLayout
 from fastsim import SimulationConfig
+from fastsim.batch_policy import Pool
 
 
 def plain_tables(
@@ -28,12 +29,14 @@ def plain_tables(
     """
     limits = config.batch_policy
     assert config.num_kv_blocks is not None
+    pool = Pool(config.num_kv_blocks - limits.null_blocks, config.block_size, config.max_model_len)
+    most_tokens = limits.most_tokens(pool)
     sizes = {
-        "max_tokens": limits.max_num_batched_tokens,
+        "max_tokens": most_tokens,
         "max_sequences": limits.max_num_seqs,
-        "max_kv": min((config.num_kv_blocks - 1) * config.block_size, limits.max_num_seqs * config.max_model_len),
+        "max_kv": min(pool.num_blocks * pool.block_size, limits.max_num_seqs * config.max_model_len),
         "max_history": config.max_model_len,
-        "max_chunk": min(limits.max_num_batched_tokens, config.max_model_len),
+        "max_chunk": min(most_tokens, config.max_model_len),
     }
     layout = TableLayout(**(sizes | {"kv_bits": 0, "history_bits": 0, "chunk_bits": 0} | axes))
     values = np.zeros(layout.size)

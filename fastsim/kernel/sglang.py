@@ -1,0 +1,246 @@
+"""Batch policy of SGLang (docs/policies.md): batches of prompts first, decodes where nobody can be admitted.
+
+Memory is not reserved for outputs but set aside by a ratio of those still to come. The ratio falls with every decode
+step and jumps when a shortage shows that it was too low: then decodes lose their KV and wait again. Once nobody more
+could be admitted the replica is *full*, until somebody leaves: so long nothing is tried.
+
+A prompt that is cut is the only prefill under way between two calls, the *chunked* request.
+"""
+
+from typing import NamedTuple
+
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
+from fastsim.kernel.jit import jit
+from fastsim.kernel.queues import append_waiting
+from fastsim.kernel.running import admit, stop_running
+from fastsim.kernel.state import DECODE, NONE, PRIORITY, SGLANG_CLIP
+
+#: Tokens that each survivor of a shortage should find memory for.
+_TOKENS_PER_SURVIVOR = 20
+_NO_LIMIT = 1 << 60
+
+
+class Budget(NamedTuple):
+    """What is left for the prefill batch being formed.
+
+    Attributes:
+        memory: tokens of KV, less those set aside; float.
+        prompt: tokens of max_prefill_tokens.
+        chunk: tokens of chunked_prefill_size.
+    """
+
+    memory: float
+    prompt: int
+    chunk: int
+
+
+@jit()
+def schedule(requests, replica, integers):
+    """Form the next batch: prefills alone, while which the decodes stall, or else all decodes.
+
+    Returns:
+        The number of tokens in the batch.
+    """
+    if replica.idled:
+        replica.idled = 0
+        replica.full_mark = 0
+        set_ratio(replica, replica.ratio_start, replica.step)
+    tokens = try_prefills(requests, replica, integers)
+    if tokens == 0:
+        make_room(requests, replica, integers)
+        if replica.num_decodes == 0:
+            tokens = try_prefills(requests, replica, integers)
+    if tokens > 0:
+        replica.decodes_run = 0
+        replica.batch_may_change = 1
+        return tokens
+    # A try without success and without a chunked request has found the replica full.
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
+    return replica.num_decodes
+
+
+@jit()
+def set_ratio(replica, ratio, step):
+    """Set the ratio as it is before a decode step."""
+    replica.ratio = ratio
+    replica.ratio_step = step
+
+
+@jit()
+def settle_ratio(replica):
+    """Bring the ratio to the decode step being formed, by the subtractions of the steps since it was last read."""
+    ratio = replica.ratio
+    for _ in range(replica.step - replica.ratio_step):
+        if ratio == replica.ratio_floor:
+            break
+        ratio = max(replica.ratio_floor, ratio - replica.ratio_decay)
+    set_ratio(replica, ratio, replica.step)
+    return ratio
+
+
+@jit()
+def try_prefills(requests, replica, integers):
+    """Give the chunked request its next chunk and admit behind it, within the budgets; returns the tokens, 0 for none.
+
+    Between two calls the chunked request is the only prefill, so all running requests are decodes or in this batch.
+    """
+    full = replica.full_mark == 1 + replica.completed
+    if replica.num_prefills == 0 and (full or replica.waiting_head == NONE):
+        return 0
+    set_aside = settle_ratio(replica) * float(outputs_to_come(requests, replica, integers))
+    chunk = replica.chunked_prefill_size if replica.chunked_prefill_size > 0 else _NO_LIMIT
+    budget = Budget(float(replica.free_blocks * replica.block_size) - set_aside, replica.max_num_batched_tokens, chunk)
+    tokens = 0
+    if replica.num_prefills > 0:
+        tokens, budget = continue_chunked(requests, replica, integers, budget)
+        if tokens == 0 or spent(replica, budget):
+            return tokens
+    return tokens + admit_waiting(requests, replica, integers, budget, tokens == 0)
+
+
+@jit()
+def outputs_to_come(requests, replica, integers):
+    """Outputs that the decodes still lack, each clipped [tokens]."""
+    if replica.num_long_outputs == 0:
+        whole = replica.running_tokens
+        for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+            request = requests[integers[prefill]]
+            whole -= request.prompt_tokens + request.output_tokens
+        return whole - replica.decode_kv
+    outputs = 0
+    i = replica.running_head
+    while i != NONE:
+        request = requests[i]
+        if request.phase == DECODE:
+            generated = replica.step - request.origin - request.prompt_tokens
+            outputs += min(request.output_tokens - generated, SGLANG_CLIP)
+        i = request.next
+    return outputs
+
+
+@jit()
+def continue_chunked(requests, replica, integers, budget):
+    """Give the chunked request its next chunk; returns its tokens, 0 for none, and the budget left."""
+    request = requests[integers[replica.prefills]]
+    missing = request.prompt_tokens + request.generated - request.computed
+    tokens = min(min(missing, budget.chunk), int(budget.memory))
+    if tokens < missing:
+        tokens = max(0, tokens - tokens % replica.block_size)
+    integers[replica.prefills + 1] = tokens
+    replica.free_blocks -= chunk_blocks(replica, request, tokens)
+    outputs = request.output_tokens if tokens == missing else 0
+    return tokens, charge(replica, budget, tokens, outputs)
+
+
+@jit()
+def charge(replica, budget, tokens, outputs):
+    """The budget after a prefill of so many tokens, whose request has so many outputs (0 if it was cut)."""
+    padded = blocks_of(tokens, replica) * replica.block_size
+    memory = budget.memory - float(padded) - float(min(outputs, SGLANG_CLIP))
+    return Budget(memory, budget.prompt - padded, budget.chunk - padded)
+
+
+@jit()
+def spent(replica, budget):
+    """Whether nothing is left of a budget; the replica is full if that is memory."""
+    if budget.memory <= 0.0:
+        mark_full(replica)
+        return True
+    return budget.prompt <= 0 or budget.chunk <= 0
+
+
+@jit()
+def mark_full(replica):
+    """Try nothing before somebody leaves."""
+    replica.full_mark = 1 + replica.completed
+
+
+@jit()
+def admit_waiting(requests, replica, integers, budget, empty):
+    """Admit from the head of the waiting queue while the budgets last, never past the head; returns the tokens.
+
+    The first of an empty batch is admitted whatever max_prefill_tokens says.
+    """
+    admitted = 0
+    while replica.waiting_head != NONE:
+        head = requests[replica.waiting_head]
+        known = head.prompt_tokens + head.generated
+        outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
+        if replica.num_running >= replica.max_num_seqs or not float(known + outputs) < budget.memory:
+            mark_full(replica)
+            break
+        if known >= budget.prompt and not (empty and admitted == 0):
+            break
+        tokens = known
+        if known > budget.chunk:
+            tokens = budget.chunk - budget.chunk % replica.block_size
+        if tokens == 0:
+            break
+        outputs = head.output_tokens if tokens == known else 0
+        admit(requests, replica, integers, tokens)
+        admitted += tokens
+        budget = charge(replica, budget, tokens, outputs)
+        if spent(replica, budget):
+            break
+    return admitted
+
+
+@jit()
+def make_room(requests, replica, integers):
+    """Take the blocks of the next decode step, retracting decodes until there are enough; then the ratio is raised."""
+    needed = blocks_to_decode(replica, integers)
+    while needed > replica.free_blocks:
+        i = victim(requests, replica)
+        needed -= stop_running(requests, replica, integers, i)
+        append_waiting(requests, replica, i)
+    replica.free_blocks -= needed
+    if replica.preempted_now > 0:
+        replica.full_mark = 0
+        raise_ratio(requests, replica)
+
+
+@jit()
+def victim(requests, replica):
+    """The decode that is retracted next: of the least important class, fewest outputs, longest prompt, then latest."""
+    worst = NONE
+    i = replica.running_head
+    while i != NONE:
+        if requests[i].phase == DECODE and (worst == NONE or goes_before(requests, replica, i, worst)):
+            worst = i
+        i = requests[i].next
+    return worst
+
+
+@jit()
+def goes_before(requests, replica, i, j):
+    """Whether decode i is retracted before decode j."""
+    a, b = requests[i], requests[j]
+    if replica.queue_order == PRIORITY and a.order_key != b.order_key:
+        return a.order_key > b.order_key
+    # Outputs so far are step - origin - prompt.
+    fewer = (b.origin + b.prompt_tokens) - (a.origin + a.prompt_tokens)
+    if fewer != 0:
+        return fewer < 0
+    if a.prompt_tokens != b.prompt_tokens:
+        return a.prompt_tokens > b.prompt_tokens
+    return i > j
+
+
+@jit()
+def raise_ratio(requests, replica):
+    """Set the ratio to what the survivors of a shortage have generated of their outputs, and a little more."""
+    if replica.num_decodes == 0:
+        set_ratio(replica, replica.ratio_start, replica.step)
+        return
+    generated = 0
+    outputs = 0
+    i = replica.running_head
+    while i != NONE:
+        request = requests[i]
+        if request.phase == DECODE:
+            generated += replica.step - request.origin - request.prompt_tokens
+            outputs += request.output_tokens
+        i = request.next
+    ratio = float(generated + _TOKENS_PER_SURVIVOR * replica.num_decodes) / float(outputs + 1)
+    # The ratio does not fall with this very decode step.
+    set_ratio(replica, min(1.0, ratio), replica.step + 1)

@@ -1,0 +1,197 @@
+"""Batch policy of TensorRT-LLM (docs/policies.md): who may hold KV blocks, and who of these runs now.
+
+Under ``guaranteed_no_evict`` a request is admitted when all blocks that it will ever need are free and not promised to
+others: what the running ones still lack and what they hold are together what they will hold in the end, so
+``running_blocks`` alone says what is promised. Under ``max_utilization`` blocks are given as they are needed, and a
+shortage pauses the last started: as in `vllm_v1` that comes to pausing the last until the others' needs are met.
+"""
+
+import numpy as np
+
+from fastsim.kernel.bench import bench, unbench
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
+from fastsim.kernel.jit import jit
+from fastsim.kernel.queues import comes_before
+from fastsim.kernel.running import admit, preempt
+from fastsim.kernel.state import DECODE, NONE, PRIORITY
+
+
+@jit()
+def schedule(requests, replica, integers):
+    """Form the next batch: all decodes, then prefills within what they leave of max_num_batched_tokens.
+
+    Returns:
+        The number of tokens in the batch.
+    """
+    while True:
+        before = replica.preempted_now
+        tokens = attempt(requests, replica, integers)
+        # Under priority a pause may leave nobody for the batch, though some are benched.
+        if tokens > 0 or replica.preempted_now == before or replica.in_flight > 0:
+            break
+        unbench(requests, replica, integers)
+    # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
+    return tokens
+
+
+@jit()
+def attempt(requests, replica, integers):
+    """One call of the engine's scheduler; returns the tokens in the batch."""
+    before = replica.preempted_now
+    prefills = make_room(requests, replica, integers)
+    left = replica.max_num_batched_tokens - replica.num_decodes
+    left = continue_prefills(requests, replica, integers, left, prefills)
+    if replica.preempted_now == before:
+        left = admit_waiting(requests, replica, integers, left)
+    return replica.max_num_batched_tokens - left
+
+
+@jit()
+def make_room(requests, replica, integers):
+    """Take the blocks of the next decode step, pausing requests until there are enough.
+
+    Returns:
+        How many of the prefills under way, in order of start, may run.
+    """
+    prefills = np.int64(replica.num_prefills)
+    if replica.queue_order == PRIORITY:
+        prefills = pause_least_important(requests, replica, integers)
+    needed = blocks_to_decode(replica, integers)
+    while needed > replica.free_blocks:
+        needed -= preempt(requests, replica, integers, victim(requests, replica, integers))
+    replica.free_blocks -= needed
+    return min(prefills, replica.num_prefills)
+
+
+@jit()
+def victim(requests, replica, integers):
+    """Of those not in flight the last started, or under priority the last in queue order; there must be one."""
+    found = NONE
+    i = np.int64(replica.running_tail)
+    while i != NONE:
+        if is_idle(requests, replica, integers, i):
+            if replica.queue_order != PRIORITY:
+                return i
+            if found == NONE or comes_before(requests, found, i):
+                found = i
+        i = np.int64(requests[i].previous)
+    return found
+
+
+@jit()
+def is_idle(requests, replica, integers, i):
+    """Whether running request i is not in flight."""
+    if requests[i].phase == DECODE:
+        return requests[i].cohort == replica.slot
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        if integers[prefill] == i:
+            return True
+    return False
+
+
+@jit()
+def pause_least_important(requests, replica, integers):
+    """Pause the least important until every decode finds a block, or the next one to lack it is the least important.
+
+    Then it is paused too, and nobody who started after it runs.
+
+    Returns:
+        How many of the prefills under way, in order of start, may run.
+    """
+    while blocks_to_decode(replica, integers) > replica.free_blocks:
+        lacking = first_without_block(requests, replica)
+        behind = np.int64(requests[lacking].next)
+        paused = victim(requests, replica, integers)
+        preempt(requests, replica, integers, paused)
+        if paused == lacking:
+            return bench_from(requests, replica, integers, behind)
+    return np.int64(replica.num_prefills)
+
+
+@jit()
+def first_without_block(requests, replica):
+    """The first decode, in order of start, that lacks a block; there must be one."""
+    free = replica.free_blocks
+    i = np.int64(replica.running_head)
+    while True:
+        request = requests[i]
+        if request.phase == DECODE and request.cohort == replica.slot and decode_needs_block(replica, request):
+            if free == 0:
+                return i
+            free -= 1
+        i = np.int64(request.next)
+
+
+@jit()
+def bench_from(requests, replica, integers, i):
+    """Bench the decodes from request i on; returns how many of the prefills under way stand before it."""
+    prefills = np.int64(replica.num_prefills)
+    while i != NONE:
+        following = np.int64(requests[i].next)
+        if is_idle(requests, replica, integers, i):
+            if requests[i].phase == DECODE:
+                bench(requests, replica, integers, i)
+            else:
+                prefills -= 1
+        i = following
+    return prefills
+
+
+@jit()
+def continue_prefills(requests, replica, integers, left, num_prefills):
+    """Give the first num_prefills prefills under way their chunks, in order of start; returns the budget left."""
+    for k in range(replica.num_prefills):
+        prefill = replica.prefills + 2 * k
+        request = requests[integers[prefill]]
+        chunk = cut(replica, request, left) if k < num_prefills else np.int64(0)
+        integers[prefill + 1] = chunk
+        replica.free_blocks -= chunk_blocks(replica, request, chunk)
+        left -= chunk
+    return left
+
+
+@jit()
+def admit_waiting(requests, replica, integers, left):
+    """Admit from the head of the waiting queue while it fits, never past the head; returns the budget left."""
+    members = replica.num_decodes
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        members += integers[prefill + 1] > 0
+    while (
+        replica.waiting_head != NONE
+        and replica.num_running < replica.max_num_seqs
+        and members < replica.max_micro_batch
+    ):
+        head = requests[replica.waiting_head]
+        chunk = cut(replica, head, left)
+        if chunk == 0 or not has_capacity(replica, head):
+            break
+        admit(requests, replica, integers, chunk)
+        members += 1
+        left -= chunk
+    return left
+
+
+@jit()
+def has_capacity(replica, request):
+    """Whether a waiting request can have its blocks: those of its whole life, or those of all its known tokens."""
+    if replica.guaranteed_no_evict:
+        return replica.running_blocks + blocks_of(whole_tokens(request), replica) <= replica.num_blocks
+    return blocks_of(request.prompt_tokens + request.generated, replica) <= replica.free_blocks
+
+
+@jit()
+def whole_tokens(request):
+    """Prompt and output tokens of a request."""
+    return np.int64(request.prompt_tokens) + request.output_tokens
+
+
+@jit()
+def cut(replica, request, left):
+    """The next chunk of a prefill if the batch has so many tokens left: all it lacks, or some blocks, or 0."""
+    missing = request.prompt_tokens + request.generated - request.computed
+    if missing <= left:
+        return missing
+    if not replica.enable_chunked_prefill:
+        return np.int64(0)
+    return left - left % replica.block_size
