@@ -5,13 +5,12 @@ from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import complete, complete_due, join_decodes
 from fastsim.kernel.state import NONE
-from fastsim.kernel.tables import along_row, base_time, count_chunks, decode_row, decode_time, locate, prefill_time
+from fastsim.kernel.tables import along_row, base_time, decode_row, decode_time, locate, prefill_time
 
 
 @jit()
 def start(requests, replica, integers, tables):
     """Start the iteration that the batch policy has formed: its duration is known from here on."""
-    count_chunks(replica, requests, integers)
     prefill_s = prefill_time(tables, replica, requests, integers)
     decodes = replica.num_decodes * replica.decodes_run
     num_tokens = decodes + replica.chunk_tokens
@@ -37,6 +36,7 @@ def finish(requests, replica, integers):
     count(replica, seconds)
     replica.running_seconds += replica.num_chunks * seconds
     replica.prefill_tokens += replica.chunk_tokens
+    replica.attention_pairs += replica.chunk_pairs
     if replica.decodes_run:
         count_decodes(replica, seconds)
         count_gaps(requests, replica, integers, seconds)

@@ -7,7 +7,7 @@ from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
-from fastsim.kernel.stages import advance_stages, is_stalled, pass_time
+from fastsim.kernel.stages import advance_stages, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
 
 
@@ -143,17 +143,6 @@ def form_batch(requests, replica, integers, schedule):
         replica.preempted_unlogged += replica.preempted_now
     else:
         replica.free_blocks -= needed
-
-
-@jit()
-def is_empty(replica, integers):
-    """Whether the batch just formed has nobody in it."""
-    if replica.num_decodes * replica.decodes_run > 0:
-        return False
-    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        if integers[prefill + 1] > 0:
-            return False
-    return True
 
 
 @jit()

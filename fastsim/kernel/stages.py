@@ -20,7 +20,7 @@ from fastsim.kernel.cohorts import (
 from fastsim.kernel.jit import float_bits, jit
 from fastsim.kernel.landing import finish_oldest
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
-from fastsim.kernel.tables import base_time, count_chunks, decode_time, prefill_time
+from fastsim.kernel.tables import base_time, decode_time, prefill_time
 
 
 @jit()
@@ -59,6 +59,17 @@ def is_stalled(replica, cluster):
 
 
 @jit()
+def is_empty(replica, integers):
+    """Whether the batch just formed has nobody in it."""
+    if replica.num_decodes * replica.decodes_run > 0:
+        return False
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        if integers[prefill + 1] > 0:
+            return False
+    return True
+
+
+@jit()
 def form_all(state, tables, schedule, r):
     """Form batches while a stage has none and the policy finds one; returns DONE, BATCH_LOG_FULL or NO_PROGRESS."""
     requests, replicas, cluster_table, integers, batches, _ = state
@@ -71,7 +82,7 @@ def form_all(state, tables, schedule, r):
         if replica.num_decodes + replica.num_prefills + replica.num_benched == 0 and replica.waiting_head == NONE:
             break
         form_micro_batch(requests, replica, integers, schedule)
-        if replica.num_decodes * replica.decodes_run + replica.num_chunks == 0:
+        if is_empty(replica, integers):
             # Whoever asked for blocks may have been its own victim, and left others idle behind it.
             if replica.preempted_now > 0 and replica.in_flight == 0:
                 continue
@@ -103,7 +114,6 @@ def form_micro_batch(requests, replica, integers, schedule):
         replica.preempted_unlogged += replica.preempted_now
         may_change = replica.batch_may_change
         replica.asked = -1 if may_change else replica.completed + replica.preemptions + replica.changes
-    count_chunks(replica, requests, integers)
 
 
 @jit()
@@ -113,8 +123,10 @@ def launch(state, tables, r):
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes * replica.decodes_run
     first_row = cluster.num_batches
-    end_s = run_through(state, tables, r, decodes + replica.chunk_tokens, decodes + replica.num_chunks)
+    end_s = run_through(state, tables, r, decodes)
     for row in range(first_row, cluster.num_batches):
+        batches[row].num_tokens = decodes + replica.chunk_tokens
+        batches[row].num_sequences = decodes + replica.num_chunks
         batches[row].num_decodes = decodes
         batches[row].decode_kv = replica.decode_kv * replica.decodes_run
         batches[row].preempted = replica.preempted_unlogged
@@ -125,20 +137,21 @@ def launch(state, tables, r):
 
 
 @jit()
-def run_through(state, tables, r, num_tokens, num_sequences):
+def run_through(state, tables, r, decodes):
     """When each stage runs a batch; returns when the last is done with it [s]."""
     requests, replicas, cluster_table, integers, batches, stages = state
     replica = replicas[r]
-    decodes = num_sequences - replica.num_chunks
     begin_s = replica.clock_s
     model_s = 0.0
+    num_tokens = decodes
     for s in range(replica.num_stages):
         stage = stages[replica.first_stage + s]
         if s == 0 or stage.table_base != replica.table_base:
             replica.table_base = stage.table_base
             decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
             prefill_s = prefill_time(tables, replica, requests, integers)
-            model_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s
+            num_tokens = decodes + replica.chunk_tokens
+            model_s = base_time(tables, replica, num_tokens, decodes + replica.num_chunks) + decode_s + prefill_s
         duration_s = model_s
         if s < replica.num_stages - 1:
             duration_s += stage.send_latency_s + stage.send_s_per_token * num_tokens
@@ -150,22 +163,11 @@ def run_through(state, tables, r, num_tokens, num_sequences):
         stage.busy_s += duration_s
         replica.busy_s += duration_s
         if cluster_table[0].record_batches:
-            log_stage(replica, cluster_table[0], batches, r, s, start_s)
-            batches[cluster_table[0].num_batches - 1].end_s = begin_s
-            batches[cluster_table[0].num_batches - 1].num_tokens = num_tokens
-            batches[cluster_table[0].num_batches - 1].num_sequences = num_sequences
+            row = batches[cluster_table[0].num_batches]
+            row.replica, row.stage, row.start_s, row.end_s = r, s, start_s, begin_s
+            row.used_blocks = replica.num_blocks - replica.free_blocks
+            cluster_table[0].num_batches += 1
     return begin_s
-
-
-@jit()
-def log_stage(replica, cluster, batches, r, stage, start_s):
-    """Begin a row of the batch log."""
-    row = batches[cluster.num_batches]
-    row.replica = r
-    row.stage = stage
-    row.start_s = start_s
-    row.used_blocks = replica.num_blocks - replica.free_blocks
-    cluster.num_batches += 1
 
 
 @jit()
@@ -174,6 +176,7 @@ def count_batch(replica, decodes):
     replica.iteration += 1
     replica.prefill_tokens += replica.chunk_tokens
     replica.decode_tokens += decodes
+    replica.attention_pairs += replica.chunk_pairs
     if decodes > 0:
         replica.attention_pairs += replica.decode_kv
     replica.peak_blocks = max(replica.peak_blocks, replica.num_blocks - replica.free_blocks)

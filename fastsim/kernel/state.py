@@ -39,8 +39,8 @@ REQUEST = np.dtype(
         ("first_token_s", np.float64),  # NaN before
         ("completed_s", np.float64),  # NaN before
         ("last_token_s", np.float64),  # of all but a decode that runs in every iteration: when its last token came [s]
-        ("order_key", np.int64),  # queue order is (order_key, index)
         ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
+        ("session", np.int64),  # conversation; NONE outside one
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
         ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages in flight [tokens]
@@ -52,9 +52,9 @@ REQUEST = np.dtype(
         ("preemptions", np.int32),
         ("cached_tokens", np.int32),  # prompt tokens found in the prefix cache [tokens]
         ("replica", np.int32),
-        ("request_class", np.int32),  # a smaller one is more important
-        ("session", np.int64),  # conversation; NONE outside one
+        ("order_key", np.int32),  # queue order is (order_key, index)
         ("session_previous", np.int32),  # the request before it in its session, or NONE
+        ("request_class", np.int8),  # a smaller one is more important
         ("phase", np.int8),
         ("cohort", np.int8),  # of a decode, with stages: the cohort that it steps with
         ("token_in_flight", np.int8),  # 1 while a request that was preempted in flight waits for its token
@@ -119,6 +119,7 @@ REPLICA = np.dtype(
         ("decodes_run", np.int64),  # 1 if the decodes are in it, 0 if they stall
         ("num_chunks", np.int64),  # prefills with tokens in it [requests]
         ("chunk_tokens", np.int64),  # sum over chunks [tokens]
+        ("chunk_pairs", np.float64),  # (query, key) pairs of the chunks, causal [pairs]
         ("preempted_now", np.int64),  # requests preempted while forming it
         ("preempted_unlogged", np.int64),  # the same, and while forming none since the batch before
         # SGLang's new-token ratio: the part of the outputs still to come that is set aside in memory

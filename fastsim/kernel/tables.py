@@ -58,45 +58,38 @@ def chunk_time(tables, replica, history, chunk):
 
 
 @jit()
-def count_chunks(replica, requests, integers):
-    """Sum up the chunks of the batch being formed and their (query, key) pairs, and note the largest values."""
+def prefill_time(tables, replica, requests, integers):
+    """Attention time of all chunks of the batch being formed [s]; their tokens are not yet counted as computed.
+
+    Sums up the chunks' tokens and (query, key) pairs, and notes the largest values read.
+    """
+    total = 0.0
+    pairs = 0.0
+    histories = 0
+    squares = 0
     replica.num_chunks = 0
     replica.chunk_tokens = 0
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
         chunk = integers[prefill + 1]
         history = np.int64(requests[integers[prefill]].computed)
-        if chunk > 0:
-            replica.num_chunks += 1
-            replica.chunk_tokens += chunk
-            replica.attention_pairs += chunk * (history + 0.5 * (chunk + 1))
-            if replica.prefill_rule == RULE_SUM:
-                note_chunk(replica, history, chunk)
-
-
-@jit()
-def prefill_time(tables, replica, requests, integers):
-    """Attention time of all chunks of the batch being formed [s]; their tokens are not yet counted as computed."""
-    total = 0.0
-    histories = 0
-    squares = 0
-    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        chunk = integers[prefill + 1]
-        history = np.int64(requests[integers[prefill]].computed)
         if chunk == 0:
             continue
+        replica.num_chunks += 1
+        replica.chunk_tokens += chunk
+        pairs += chunk * (history + 0.5 * (chunk + 1))
         histories += history
         squares += chunk * chunk
         if replica.prefill_rule == RULE_SUM:
-            total += chunk_time(tables, replica, history, chunk)
+            total += read_chunk(tables, replica, history, chunk)
+    replica.chunk_pairs = pairs
     if replica.prefill_rule == RULE_EQUIVALENT_CHUNK and squares > 0:
-        chunk = np.int64(np.rint(math.sqrt(float(squares))))
-        note_chunk(replica, histories, chunk)
-        total = chunk_time(tables, replica, histories, chunk)
+        total = read_chunk(tables, replica, histories, np.int64(np.rint(math.sqrt(float(squares)))))
     return total
 
 
 @jit()
-def note_chunk(replica, history, chunk):
-    """Note the largest values at which prefill attention was read."""
+def read_chunk(tables, replica, history, chunk):
+    """`chunk_time`, noting the largest values read."""
     replica.peak_history = max(replica.peak_history, history)
     replica.peak_chunk = max(replica.peak_chunk, chunk)
+    return chunk_time(tables, replica, history, chunk)
