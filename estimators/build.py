@@ -64,20 +64,25 @@ def build_tables(
     prefill_rule: PrefillRule,
     cache: bool,
     estimators: Estimators | None,
+    pp: int,
+    stage: int,
 ) -> IterationTables:
     """Build tables or load them from the cache; the arguments are those of ``IterationTables.build``."""
     spec = model if isinstance(model, ModelSpec) else load_model(model)
     gpu = device if isinstance(device, DeviceSpec) else load_device(device)
     spec.check_tensor_parallel(tp, gpu.gpus_per_node)
     weight_dtype_bytes(dtype)
+    part = spec.pipeline_stage(pp, stage)
     if tp > gpu.gpus_per_node:
         wrong = f"is more than the {gpu.gpus_per_node} GPUs of a {gpu.name} node"
         raise EstimatorError("tp", tp, wrong, spec.tensor_parallel_mend(gpu.gpus_per_node))
     _check_size(layout, tp)
     known = estimators if estimators is not None else _load_estimators(gpu.name, dtype)
 
+    provenance = {"model": spec.name, "device": gpu.name, "tp": tp, "dtype": dtype, "stage": part._asdict()}
+
     def build() -> IterationTables:
-        return _build(spec, gpu, tp, dtype, layout, prefill_rule, known)
+        return _build(iteration_calls(spec, tp, dtype, pp, stage), gpu, layout, prefill_rule, known, provenance)
 
     if not cache:
         return build()
@@ -87,6 +92,8 @@ def build_tables(
         "device": asdict(gpu),
         "tp": tp,
         "dtype": dtype,
+        # Not which stage of how many: stages that hold the same take the same time, and share an entry.
+        "stage": part._asdict(),
         "layout": asdict(layout),
         "prefill_rule": prefill_rule,
     }
@@ -104,15 +111,13 @@ def _load_estimators(device: str, dtype: str) -> Estimators:
 
 
 def _build(
-    model: ModelSpec,
+    calls: tuple[OperatorCall, ...],
     device: DeviceSpec,
-    tp: int,
-    dtype: str,
     layout: TableLayout,
     prefill_rule: PrefillRule,
     estimators: Estimators,
+    provenance: Mapping[str, Any],
 ) -> IterationTables:
-    calls = iteration_calls(model, tp, dtype)
     token_s, sequence_s = _row_tables(calls, device, layout, estimators)
     decode_s, prefill_s = _decode_table(calls, layout, estimators), _prefill_table(calls, layout, estimators)
     # One kernel serves the decodes and the chunks of an iteration, so its launch is paid once per iteration, with the
@@ -122,19 +127,6 @@ def _build(
     token_s[1:] += launch
     decode_s[1:] -= launch
     prefill_s[:, 1:] -= launch
-    provenance = {
-        "source": "operator estimators",
-        "model": model.name,
-        "device": device.name,
-        "tp": tp,
-        "dtype": dtype,
-        "estimators": estimators.hash,
-        "version": table_cache.FORMAT_VERSION,
-        "profiled": profiled_axes(calls, estimators.profiled),
-        "outside_profiles": outside_profiles(calls, estimators.profiled),
-        "history_is": "modelled",
-        "attention_launch_s": float(launch),
-    }
     return IterationTables.from_arrays(
         token_s=token_s,
         sequence_s=sequence_s,
@@ -147,7 +139,16 @@ def _build(
         history_bits=layout.history_bits,
         chunk_bits=layout.chunk_bits,
         prefill_rule=prefill_rule,
-        provenance=provenance,
+        provenance={
+            "source": "operator estimators",
+            **provenance,
+            "estimators": estimators.hash,
+            "version": table_cache.FORMAT_VERSION,
+            "profiled": profiled_axes(calls, estimators.profiled),
+            "outside_profiles": outside_profiles(calls, estimators.profiled),
+            "history_is": "modelled",
+            "attention_launch_s": float(launch),
+        },
     )
 
 

@@ -1,7 +1,7 @@
 """What a GPU can do: memory, peak rates, links, power and price.
 
-Every figure is the vendor's own or what the vendor's driver prints, but for two that are marked as assumptions: the
-price, and the bandwidth of the second-level cache. None is fitted.
+Every figure is the vendor's own or what the vendor's driver prints, but for those that are marked as assumptions: the
+price, the bandwidth of the second-level cache, and the latencies of the links. None is fitted.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class DeviceSpec:
         pcie_bandwidth: GPU to host, one direction, bytes per second.
         power_watts: thermal design power of one GPU.
         price_per_hour: US dollars per GPU and hour. An assumption: override it with what you pay.
+        nvlink_latency_s: a short message from one GPU to another inside a node, seconds. An assumption.
+        inter_node_latency_s: a short message from one GPU to another of another node, seconds. An assumption.
     """
 
     name: str
@@ -47,6 +49,8 @@ class DeviceSpec:
     pcie_bandwidth: float
     power_watts: float
     price_per_hour: float
+    nvlink_latency_s: float = 8e-6
+    inter_node_latency_s: float = 20e-6
 
 
 # Sources, for every entry:
@@ -56,6 +60,9 @@ class DeviceSpec:
 #   num_sms, l2_bytes: NVIDIA's architecture white paper (A100: GA100, H100 and H200: GH100 in the SXM form).
 #   l2_bandwidth: ASSUMPTION, the level that independent micro-benchmarks of these chips report, good to about 20 %.
 #   inter_node: one network card per GPU as in the NVIDIA DGX reference node (A100: 200 Gbit/s, Hopper: 400 Gbit/s).
+#   latencies: ASSUMPTION, near what NCCL's send and receive of 16 to 100 kB took between two GPUs in the profiles that
+#     Vidur published (https://github.com/microsoft/vidur): H100 DGX nodes 7 to 9 us over NVLink and 18 to 21 us over
+#     the network (the defaults), A100 nodes 8 to 16 us and 16 to 65 us. Networks differ more than GPUs do.
 #   pcie: 16 lanes at 16 (gen 4) or 32 (gen 5) GT/s, before protocol overhead.
 #   price: ASSUMPTION, a round figure near the on-demand list prices of GPU clouds per GPU of an eight-GPU node, 2025.
 _DEVICES: dict[str, DeviceSpec] = {
@@ -75,6 +82,8 @@ _DEVICES: dict[str, DeviceSpec] = {
             pcie_bandwidth=32e9,  # gen 4 x16
             power_watts=400.0,  # data sheet
             price_per_hour=2.0,  # assumption
+            nvlink_latency_s=10e-6,  # assumption
+            inter_node_latency_s=25e-6,  # assumption
         ),
         DeviceSpec(
             name="h100_sxm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from estimators.errors import EstimatorError
 
@@ -25,6 +26,20 @@ def weight_dtype_bytes(dtype: str) -> int:
     if dtype not in _WEIGHT_DTYPES:
         raise EstimatorError("dtype", dtype, "is not a known type of weights", f"choose {' or '.join(_WEIGHT_DTYPES)}")
     return DTYPE_BYTES[dtype]
+
+
+class Stage(NamedTuple):
+    """What of a model one pipeline stage holds.
+
+    Attributes:
+        layers: number of its layers.
+        first: it holds the embedding table.
+        last: it holds the final norm and the LM head, and samples.
+    """
+
+    layers: int
+    first: bool
+    last: bool
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,25 @@ class ModelSpec:
         sizes = [str(tp) for tp in self.tensor_parallel_sizes() if tp <= node_gpus]
         return f"choose {'one of ' if len(sizes) > 1 else ''}{', '.join(sizes)} for {self.name}"
 
+    def pipeline_stage(self, pp: int = 1, stage: int = 0) -> Stage:
+        """What the pipeline stage ``stage`` of ``pp`` holds.
+
+        Layers that are left over go to the stages before the last one, from the back, one each: the last has the LM
+        head, and with few left over the first, which has the embedding, gets none either. This is vLLM's rule
+        (``get_pp_indices`` in ``vllm/distributed/utils.py``).
+
+        Raises:
+            EstimatorError: when there are more stages than layers or no such stage.
+        """
+        if not _is_integer(pp, 1, self.num_layers):
+            wrong = f"is no number of stages for the {self.num_layers} layers of {self.name}"
+            raise EstimatorError("pp", pp, wrong, f"choose 1 to {self.num_layers}")
+        if not _is_integer(stage, 0, pp - 1):
+            raise EstimatorError("stage", stage, f"is not one of {pp} pipeline stages", f"choose 0 to {pp - 1}")
+        each, left_over = divmod(self.num_layers, pp)
+        extra = pp - 1 - left_over <= stage < pp - 1
+        return Stage(each + extra, first=stage == 0, last=stage == pp - 1)
+
     def q_heads_per_gpu(self, tp: int) -> int:
         """Query heads on each of ``tp`` GPUs."""
         self.check_tensor_parallel(tp)
@@ -114,26 +148,39 @@ class ModelSpec:
     @property
     def num_parameters(self) -> int:
         """Parameters of the whole model, embeddings included, vocabulary not padded."""
-        return self.num_layers * self._layer_parameters(1) + self._outer_parameters(self.vocab_size)
+        return self._parameters(1, self.vocab_size, self.pipeline_stage())
 
-    def weight_bytes(self, tp: int = 1, dtype: str = "bf16") -> int:
-        """Bytes of weights on one of ``tp`` GPUs.
+    def weight_bytes(self, tp: int = 1, dtype: str = "bf16", pp: int = 1, stage: int = 0) -> int:
+        """Bytes of weights on one of the ``tp`` GPUs of a pipeline stage.
+
+        With tied embeddings a last stage that is not the first holds a copy of the table.
 
         Raises:
-            EstimatorError: when ``tp`` does not fit the model or ``dtype`` is not ``"bf16"`` or ``"fp16"``.
+            EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``dtype`` is not ``"bf16"`` or ``"fp16"``.
         """
-        parameters = self.num_layers * self._layer_parameters(tp) + self._outer_parameters(self.vocabulary_per_gpu(tp))
+        self.check_tensor_parallel(tp)
+        parameters = self._parameters(tp, self.vocabulary_per_gpu(tp), self.pipeline_stage(pp, stage))
         return parameters * weight_dtype_bytes(dtype)
 
-    def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "bf16") -> int:
-        """Bytes that the keys and values of one token take on one of ``tp`` GPUs, all layers.
+    def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "bf16", pp: int = 1, stage: int = 0) -> int:
+        """Bytes that the keys and values of one token take on one of the ``tp`` GPUs of a pipeline stage.
 
         Raises:
-            EstimatorError: when ``tp`` does not fit the model or ``kv_dtype`` is not known.
+            EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``kv_dtype`` is not known.
         """
         if kv_dtype not in DTYPE_BYTES:
             raise EstimatorError("kv_dtype", kv_dtype, "is not known", f"choose one of {', '.join(DTYPE_BYTES)}")
-        return 2 * self.num_layers * self.kv_heads_per_gpu(tp) * self.head_dim * DTYPE_BYTES[kv_dtype]
+        layers = self.pipeline_stage(pp, stage).layers
+        return 2 * layers * self.kv_heads_per_gpu(tp) * self.head_dim * DTYPE_BYTES[kv_dtype]
+
+    @property
+    def tensors_between_layers(self) -> int:
+        """Tensors of ``hidden_size`` per token that one layer hands to the next, and one pipeline stage to the next.
+
+        vLLM adds the residual within the norm that follows, so hidden state and residual travel side by side; where
+        attention and MLP share a norm there is one sum.
+        """
+        return 1 if self.parallel_attention_mlp else 2
 
     @property
     def linear_flops_per_token(self) -> int:
@@ -171,10 +218,20 @@ class ModelSpec:
         norms = (1 if self.parallel_attention_mlp else 2) * self._norm_parameters
         return sum(matrices) + biases + norms + 2 * self.head_dim * self.qk_norm
 
-    def _outer_parameters(self, vocabulary: int) -> int:
-        tables = 1 if self.tied_embeddings else 2
-        return tables * vocabulary * self.hidden_size + vocabulary * self.lm_head_bias + self._norm_parameters
+    def _parameters(self, tp: int, vocabulary: int, stage: Stage) -> int:
+        """Parameters of a stage on one of ``tp`` GPUs, whose part of the embedding table has ``vocabulary`` rows."""
+        parameters = stage.layers * self._layer_parameters(tp)
+        if stage.first:
+            parameters += vocabulary * self.hidden_size
+        if stage.last:
+            head = 0 if self.tied_embeddings and stage.first else vocabulary * self.hidden_size
+            parameters += head + vocabulary * self.lm_head_bias + self._norm_parameters
+        return parameters
 
     @property
     def _norm_parameters(self) -> int:
         return self.hidden_size * (2 if self.norm_bias else 1)
+
+
+def _is_integer(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from estimators.devices import DeviceSpec
-from estimators.model_spec import ModelSpec, weight_dtype_bytes
+from estimators.model_spec import ModelSpec, Stage, weight_dtype_bytes
 
 Axis = Literal["tokens", "sequences", "decode", "prefill"]
 
@@ -92,19 +92,29 @@ def bandwidth_seconds(num_bytes: ArrayLike, device: DeviceSpec, kernels: int = 1
     return np.asarray(fixed + moved * (cached / device.l2_bandwidth + from_memory), dtype=np.float64)
 
 
-def iteration_calls(model: ModelSpec, tp: int = 1, dtype: str = "bf16") -> tuple[OperatorCall, ...]:
-    """List the operators of one iteration over all layers of ``model`` on one of ``tp`` GPUs.
+def iteration_calls(
+    model: ModelSpec, tp: int = 1, dtype: str = "bf16", pp: int = 1, stage: int = 0
+) -> tuple[OperatorCall, ...]:
+    """List the operators of one iteration over the layers of a pipeline stage on one of its ``tp`` GPUs.
+
+    Args:
+        model: what runs.
+        tp: GPUs that share each layer.
+        dtype: of weights and activations.
+        pp: number of pipeline stages.
+        stage: which of them.
 
     Raises:
-        EstimatorError: when ``tp`` does not fit the model or ``dtype`` is not a type of weights.
+        EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``dtype`` is not a type of weights.
     """
-    size = weight_dtype_bytes(dtype)
-    return (*_outer_calls(model, tp, size), *_attention_calls(model, tp, size), *_mlp_calls(model, tp, size))
+    size, part = weight_dtype_bytes(dtype), model.pipeline_stage(pp, stage)
+    layers = (*_attention_calls(model, tp, size, part.layers), *_mlp_calls(model, tp, size, part.layers))
+    return (*_outer_calls(model, tp, size, part), *layers)
 
 
-def _attention_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+def _attention_calls(model: ModelSpec, tp: int, size: int, layers: int) -> list[OperatorCall]:
     """Calls of the attention half of every layer; ``size`` is bytes per element."""
-    layers, hidden = model.num_layers, model.hidden_size
+    hidden = model.hidden_size
     q_heads, kv_heads, head_dim = model.q_heads_per_gpu(tp), model.kv_heads_per_gpu(tp), model.head_dim
     heads = {"q_heads": q_heads, "kv_heads": kv_heads, "head_dim": head_dim}
     # Norm over the sum with the residual: reads both, writes both.
@@ -122,9 +132,9 @@ def _attention_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]
     return calls
 
 
-def _mlp_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+def _mlp_calls(model: ModelSpec, tp: int, size: int, layers: int) -> list[OperatorCall]:
     """Calls of the MLP half of every layer; ``size`` is bytes per element."""
-    layers, hidden, inner = model.num_layers, model.hidden_size, model.intermediate_size // tp
+    hidden, inner = model.hidden_size, model.intermediate_size // tp
     calls = []
     if model.parallel_attention_mlp:  # Attention and MLP share the input norm; residual, both outputs in, sum out.
         calls.append(_moves("residual_add", "tokens", 4 * hidden * size, layers))
@@ -139,17 +149,42 @@ def _mlp_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
     return calls
 
 
-def _outer_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+def _outer_calls(model: ModelSpec, tp: int, size: int, stage: Stage) -> list[OperatorCall]:
     """Calls outside the layers; ``size`` is bytes per element."""
-    hidden, vocabulary = model.hidden_size, model.vocabulary_per_gpu(tp)
-    calls = [_moves("embedding", "tokens", 2 * hidden * size, 1), _moves("final_norm", "tokens", 4 * hidden * size, 1)]
-    parts = -(-vocabulary // _WIDEST_PRODUCT)
-    calls.append(_gemm("lm_head", "sequences", -(-vocabulary // parts), hidden, parts))
+    return [
+        *(_first_calls(model, tp, size) if stage.first else _input_calls(model, tp)),
+        *(_last_calls(model, tp, size) if stage.last else ()),
+    ]
+
+
+def _first_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+    """Calls of the first stage before its layers; ``size`` is bytes per element."""
+    hidden = model.hidden_size
+    calls = [_moves("embedding", "tokens", 2 * hidden * size, 1)]
     if tp > 1:
         # The table is split by rows: each GPU looks up its own and the sum is the embedding.
         calls.append(_all_reduce("embedding_all_reduce", "tokens", tp, hidden, 1))
+    return calls
+
+
+def _input_calls(model: ModelSpec, tp: int) -> list[OperatorCall]:
+    """Calls of a later stage before its layers.
+
+    Each GPU of the stage before has sent a part of every tensor to its counterpart here, and these share the parts.
+    """
+    if tp == 1:
+        return []
+    return [_all_reduce("input_gather", "tokens", tp, model.hidden_size, _GATHER_SHARE * model.tensors_between_layers)]
+
+
+def _last_calls(model: ModelSpec, tp: int, size: int) -> list[OperatorCall]:
+    """Calls of the last stage after its layers; ``size`` is bytes per element."""
+    hidden, vocabulary, logits = model.hidden_size, model.vocabulary_per_gpu(tp), model.vocab_size
+    parts = -(-vocabulary // _WIDEST_PRODUCT)
+    calls = [_moves("final_norm", "tokens", 4 * hidden * size, 1)]
+    calls.append(_gemm("lm_head", "sequences", -(-vocabulary // parts), hidden, parts))
+    if tp > 1:
         calls.append(_all_reduce("logits_gather", "sequences", tp, vocabulary * tp, _GATHER_SHARE))
-    logits = model.vocab_size
     calls.append(_moves("logits_cast", "sequences", (size + _LOGIT_BYTES) * logits, 1, kernels=_SAMPLING_KERNELS))
     calls.append(_moves("sample", "sequences", _LOGIT_BYTES * logits, 1, kernels=_SAMPLING_KERNELS))
     return calls

@@ -38,7 +38,7 @@ __all__ = ["IterationTables", "PrefillRule", "TableLayout"]
 
 @dataclass(frozen=True, eq=False)
 class IterationTables:
-    """The tables of one model on one device, as one flat array.
+    """The tables of one model, or of one pipeline stage of it, on one device, as one flat array.
 
     Attributes:
         values: seconds, float64, shape (layout.size,), C-contiguous, possibly read-only or memory-mapped. In this
@@ -148,8 +148,10 @@ class IterationTables:
         prefill_rule: PrefillRule = "sum",
         cache: bool = True,
         estimators: Estimators | None = None,
+        pp: int = 1,
+        stage: int = 0,
     ) -> IterationTables:
-        """Tabulate a model on a device, or load the tables from the cache.
+        """Tabulate a pipeline stage of a model on a device, or load the tables from the cache.
 
         The limits default to those of fastsim's default configuration.
 
@@ -167,6 +169,8 @@ class IterationTables:
             prefill_rule: ``"sum"`` or ``"equivalent_chunk"``.
             cache: look under ``$XDG_CACHE_HOME/fastsim/tables`` first and keep the tables there.
             estimators: who knows the time of operators; the shipped ones for ``device`` and ``dtype`` when None.
+            pp: number of pipeline stages; sending from one to the next is left to the caller.
+            stage: which of them, 0 to ``pp - 1``.
 
         Raises:
             EstimatorError: naming the argument that is wrong.
@@ -175,7 +179,7 @@ class IterationTables:
 
         check_prefill_rule(prefill_rule)
         layout = TableLayout.covering(max_tokens, max_sequences, max_kv, max_model_len, prefill_rule)
-        return build_tables(model, device, tp, dtype, layout, prefill_rule, cache, estimators)
+        return build_tables(model, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``PATH.npy`` (the flat array) and ``PATH.json`` (what it is), each atomically."""

@@ -3,13 +3,19 @@
 Nothing here imports numba or numpy: masks are computed on the arrays handed in.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from fastsim.errors import ConfigError
 
 #: Values of the kernel's field ``memory_rule``, see fastsim.kernel.state.
 AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE = range(3)
+SWAP = "swap"
+
+
+def preemption_field() -> Any:
+    """What becomes of the KV of a preempted request: computed again, or copied to host memory and back."""
+    return field(default="recompute", metadata={"choices": ("recompute", SWAP)})
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,25 @@ class Scheduler:
                 mend = f"give {least} or more"
                 raise ConfigError(f"scheduler.{spec.name}", value, "is too small", mend)
 
+    def check_stages(self, pipeline_parallel: int) -> None:
+        """Refuse pipeline stages over which the policy cannot spread its micro-batches.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        if self.max_num_seqs < pipeline_parallel:
+            raise ConfigError(
+                "scheduler.max_num_seqs",
+                self.max_num_seqs,
+                f"is less than pipeline_parallel = {pipeline_parallel}, so a micro-batch could hold no request",
+                f"give {pipeline_parallel} or more, or fewer stages",
+            )
+
     def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
-        return {name: int(value) for name, value in asdict(self).items()}
+        named = asdict(self)
+        swaps = named.pop("preemption_mode", "") == SWAP
+        return {name: int(value) for name, value in named.items()} | {"swaps": swaps}
 
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""

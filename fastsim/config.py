@@ -12,7 +12,6 @@ from fastsim.schedulers import SCHEDULERS
 _CHOICES: dict[str, Mapping[str, type]] = {"scheduler": SCHEDULERS, "router": ROUTERS}
 #: Fields that have one legal value until their part of the simulator is there.
 _ONLY_ONE = {
-    "pipeline_parallel": "pipeline stages",
     "data_parallel": "data-parallel engines inside a replica",
     "expert_parallel": "expert parallelism",
 }
@@ -26,7 +25,7 @@ class SimulationConfig:
         model: built-in model name, or path of a Hugging Face ``config.json``.
         device: GPU name.
         tensor_parallel: GPUs that share each layer.
-        pipeline_parallel: pipeline stages of a replica; only 1 for now.
+        pipeline_parallel: pipeline stages of a replica, each on GPUs of its own.
         data_parallel: engines of a replica; only 1 for now.
         expert_parallel: GPUs that share the experts; only 1 for now.
         replicas: copies of the model.
@@ -96,6 +95,7 @@ class SimulationConfig:
             options = {name: value for name, value in as_table(chosen).items() if value != defaults[name]}
             object.__setattr__(self, f"{kind}_options", options)
         self.batch_policy.check(self.max_model_len, self.block_size)
+        self.batch_policy.check_stages(self.pipeline_parallel)
 
     def __hash__(self) -> int:
         return hash(self.to_toml())

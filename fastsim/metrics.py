@@ -97,28 +97,62 @@ def summarize_latencies(
     return result
 
 
-def describe_replica(replica: Any, makespan_s: float) -> dict[str, float | int]:
+def describe_replica(replica: Any, stages: np.ndarray, makespan_s: float) -> dict[str, Any]:
     """What one replica did.
 
     Args:
         replica: one REPLICA record.
+        stages: STAGE records of its pipeline stages.
         makespan_s: duration of the run [s].
     """
-    busy = float(replica["busy_s"])
+    busy, active = float(replica["busy_s"]), float(replica["active_s"])
     blocks = int(replica["num_blocks"])
-    # The clock is a rounded sum of durations, and so is their own sum: together they may pass 1 by a rounding error.
-    utilization = min(1.0, busy / makespan_s) if makespan_s > 0 else 0.0
     return {
         "requests": int(replica["completed"]),
         "iterations": int(replica["iteration"]),
         "busy_s": busy,
-        "utilization": utilization,
-        "batch_size_mean": float(replica["running_seconds"]) / busy if busy > 0 else 0.0,
+        "active_s": active,
+        "utilization": _share(busy, len(stages) * makespan_s),
+        "stages": [{"utilization": _share(float(stage["busy_s"]), makespan_s)} for stage in stages],
+        "bubble_fraction": bubble_fraction(busy, len(stages) * active),
+        "batch_size_mean": float(replica["running_seconds"]) / active if active > 0 else 0.0,
         "batch_tokens_max": int(replica["peak_batch_tokens"]),
         "kv_blocks": blocks,
-        "kv_use_mean": float(replica["block_seconds"]) / busy / blocks if busy > 0 else 0.0,
+        "kv_use_mean": float(replica["block_seconds"]) / active / blocks if active > 0 else 0.0,
         "kv_use_max": int(replica["peak_blocks"]) / blocks,
         "preemptions": int(replica["preemptions"]),
         "prefill_tokens": int(replica["prefill_tokens"]),
         "decode_tokens": int(replica["decode_tokens"]),
     }
+
+
+def describe_pipeline(replicas: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the pipeline stages of all replicas did together.
+
+    Args:
+        replicas: what `describe_replica` says of each.
+
+    Returns:
+        ``stage_utilization``, by stage the mean over replicas, and ``bubble_fraction``.
+    """
+    utilization = [[stage["utilization"] for stage in replica["stages"]] for replica in replicas]
+    busy, active = (sum(replica[name] for replica in replicas) for name in ("busy_s", "active_s"))
+    return {
+        "stage_utilization": np.mean(utilization, axis=0).tolist(),
+        "bubble_fraction": bubble_fraction(busy, len(utilization[0]) * active),
+    }
+
+
+def bubble_fraction(busy_s: float, stage_active_s: float) -> float:
+    """Part of the stages' time in which they wait while a micro-batch is in flight on another; 0 of no time.
+
+    Args:
+        busy_s: time in which stages work, summed over stages [s].
+        stage_active_s: time with a micro-batch in flight, times the number of stages [s].
+    """
+    return 1.0 - _share(busy_s, stage_active_s) if stage_active_s > 0 else 0.0
+
+
+def _share(part_s: float, whole_s: float) -> float:
+    # The clock is a rounded sum of durations, and so is their own sum: together they may pass 1 by a rounding error.
+    return min(1.0, part_s / whole_s) if whole_s > 0 else 0.0

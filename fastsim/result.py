@@ -15,13 +15,14 @@ import numpy as np
 from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
-from fastsim.metrics import KEEP_LIMIT, describe_replica, latencies, summarize_latencies
+from fastsim.metrics import KEEP_LIMIT, describe_pipeline, describe_replica, latencies, summarize_latencies
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from estimators import DeviceSpec, IterationTables, ModelSpec
+    from estimators import DeviceSpec, ModelSpec
     from fastsim.kernel.state import State
+    from fastsim.stage_tables import StageTables
     from traces import Workload
 
 _REQUEST_COLUMNS = (
@@ -141,7 +142,7 @@ def keeps_requests(config: SimulationConfig, num_requests: int) -> bool:
 def summarize(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables",
+    tables: "StageTables",
     model: "ModelSpec",
     device: "DeviceSpec",
     state: "State",
@@ -161,14 +162,15 @@ def summarize(
         + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
     )
     gpu_hours = gpus * makespan_s / 3600
-    per_replica = [describe_replica(replica, makespan_s) for replica in replicas]
-    busy = np.array([replica["busy_s"] for replica in per_replica])
-    weights = busy / busy.sum() if busy.sum() > 0 else np.zeros(len(busy))
+    stages = state.stages.reshape(config.replicas, config.pipeline_parallel)
+    per_replica = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
+    active = np.array([replica["active_s"] for replica in per_replica])
+    weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
     return {
         "config": config.to_dict(),
         "versions": _versions(),
         "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
-        "estimates": dict(tables.provenance),
+        "estimates": tables.provenance,
         "replicas": per_replica,
         "simulation": {
             "requests": n,
@@ -188,6 +190,9 @@ def summarize(
             "kv_use_mean": float(weights @ [replica["kv_use_mean"] for replica in per_replica]),
             "kv_use_max": max(replica["kv_use_max"] for replica in per_replica),
             "utilization": float(np.mean([replica["utilization"] for replica in per_replica])),
+        }
+        | describe_pipeline(per_replica)
+        | {
             "mfu": _per(flops, gpus * makespan_s * device.peak_flops[config.dtype]),
             "gpu_hours": gpu_hours,
             "cost_usd": gpu_hours * device.price_per_hour,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from fastsim.batch_policy import FOR_LIFE, WHOLE_PROMPT, Pool, Scheduler
+from fastsim.batch_policy import FOR_LIFE, SWAP, WHOLE_PROMPT, Pool, Scheduler, preemption_field
 from fastsim.engines import Sglang, TrtLlm
 from fastsim.errors import ConfigError
 
@@ -22,6 +22,7 @@ class VllmV1(Scheduler):
         long_prefill_token_threshold: longest prefill chunk, 0 for no limit.
         scheduler_reserve_full_isl: admit a request only if all its known tokens fit into free blocks (vLLM >= 0.19).
         enable_chunked_prefill: cut a prompt that exceeds what is left of max_num_batched_tokens.
+        preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory (not in vLLM V1).
     """
 
     kernel: ClassVar[str] = "vllm_v1:schedule"
@@ -31,6 +32,7 @@ class VllmV1(Scheduler):
     long_prefill_token_threshold: int = 0
     scheduler_reserve_full_isl: bool = True
     enable_chunked_prefill: bool = True
+    preemption_mode: str = preemption_field()
 
     def check(self, max_model_len: int, block_size: int) -> None:
         """Refuse what the engine refuses at its start.
@@ -62,6 +64,9 @@ class VllmV1(Scheduler):
         """Fields of the kernel's REPLICA record, with their values."""
         return super().limits(pool) | {"stays_running": 1}
 
+    def check_stages(self, pipeline_parallel: int) -> None:
+        """Any number of stages: max_num_seqs is that of all micro-batches together."""
+
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""
         return self.max_num_batched_tokens
@@ -72,6 +77,7 @@ class _Evicting(Scheduler):
     """What vllm_v0 and sarathi share: all blocks of a prompt at its admission, eviction of the latest arrival."""
 
     watermark_blocks_fraction: float = 0.01
+    preemption_mode: str = preemption_field()
 
     def check(self, max_model_len: int, block_size: int) -> None:
         """Refuse limits with which no engine would start; see the base."""
@@ -91,6 +97,7 @@ class _Evicting(Scheduler):
             "watermark_blocks": self._watermark_blocks(pool),
             "memory_rule": WHOLE_PROMPT,
             "spare_blocks": 1,
+            "swaps": self.preemption_mode == SWAP,
         }
 
     def never_fits(self, prompt: Any, output: Any, pool: Pool) -> Any:
@@ -107,6 +114,7 @@ class VllmV0(_Evicting):
     Attributes:
         max_num_seqs: most requests running at a time.
         watermark_blocks_fraction: part of the KV blocks that an admission leaves free.
+        preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory.
         max_num_batched_tokens: most prompt tokens of one iteration, padded to its longest prompt.
     """
 
@@ -134,6 +142,7 @@ class Sarathi(_Evicting):
     Attributes:
         max_num_seqs: most requests running at a time.
         watermark_blocks_fraction: part of the KV blocks that an admission leaves free.
+        preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory.
         chunk_size: most tokens of one iteration; decodes count, but are never refused.
     """
 
@@ -211,6 +220,12 @@ class LightLlm(Scheduler):
         super().check(max_model_len, block_size)
         if block_size != 1:
             raise ConfigError("block_size", block_size, "does not go with scheduler lightllm", "give 1")
+
+    def check_stages(self, pipeline_parallel: int) -> None:
+        """Refuse more than one stage: the policy's rule is for one."""
+        if pipeline_parallel != 1:
+            mend = "give 1, or choose another scheduler"
+            raise ConfigError("pipeline_parallel", pipeline_parallel, "does not go with scheduler lightllm", mend)
 
     def most_tokens(self, pool: Pool) -> int:
         """Most tokens of one iteration."""

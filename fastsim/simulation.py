@@ -13,9 +13,11 @@ from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.errors import ConfigError
+from fastsim.links import check_placement, stage_links
 from fastsim.options import ROUTERS
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
+from fastsim.stage_tables import StageTables, join_tables
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
@@ -36,7 +38,7 @@ class ContextLengthWarning(UserWarning):
 def simulate(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables | None" = None,
+    tables: "IterationTables | Sequence[IterationTables] | None" = None,
     *,
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
@@ -46,7 +48,8 @@ def simulate(
     Args:
         config: what serves.
         workload: what arrives.
-        tables: how long iterations take; looked up, or built and cached, when not given.
+        tables: how long iterations take, for every pipeline stage or one for each; looked up, or built and cached, when
+            not given.
         batch_policy: a function of your own in place of the scheduler's, whose limits and memory rule it keeps.
         router: a function of your own in place of the router.
 
@@ -54,28 +57,26 @@ def simulate(
         The result; the same arguments give the same result, whatever else runs.
 
     Raises:
-        ConfigError: the model does not fit, a request can never run, the tables are too small, or a function of your
-            own does not work.
+        ConfigError: the model does not fit, a request can never run, the tables are too small or do not belong to the
+            stages, or a function of your own does not work.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
-    if tables is None:
-        tables = tables_for(config)
-    check_tables(config, tables, pool)
+    joined = join_tables(config, tables_for(config) if tables is None else tables, pool)
     own = {
         kind: as_slot(kind, function)
         for kind, function in (("batch_policy", batch_policy), ("router", router))
         if function is not None
     }
-    return _run(config, workload, tables, model, device, pool, own)
+    return _run(config, workload, joined, model, device, pool, own)
 
 
 def simulate_many(
     configs: Sequence[SimulationConfig],
     workloads: "Workload | Sequence[Workload]",
     threads: int | None = None,
-    tables: "Sequence[IterationTables] | None" = None,
+    tables: "Sequence[IterationTables | Sequence[IterationTables]] | None" = None,
 ) -> list[SimulationResult]:
     """Simulate several configurations side by side, on threads; results do not depend on their number.
 
@@ -83,7 +84,7 @@ def simulate_many(
         configs: what serves, n of them.
         workloads: what arrives, n of them, or one for all.
         threads: how many at a time; None for one per core.
-        tables: how long iterations take, n of them; each is looked up, or built and cached, when not given.
+        tables: how long iterations take, n times what `simulate` takes; looked up, or built and cached, when not given.
 
     Returns:
         n results, in order.
@@ -107,12 +108,13 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
     """The model, the device and the KV memory of a configuration: what can be refused before anything is computed.
 
     Raises:
-        ConfigError: the model does not fit.
+        ConfigError: the model does not fit, or its stages do not fit into nodes.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
 
     model, device = load_model(config.model), load_device(config.device)
+    check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 
 
@@ -146,7 +148,7 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
     what = f"is shorter than {_request(workload, longest)}"
     if length > pool.max_model_len:
         raise ConfigError("max_model_len", pool.max_model_len, what, f"give {length} or more")
-    more_memory = "more GPU memory (gpu_memory_utilization, tensor_parallel)"
+    more_memory = "more GPU memory (gpu_memory_utilization, tensor_parallel, pipeline_parallel)"
     # The last output token is never written.
     if length - 1 > pool.num_blocks * pool.block_size:
         kept = config.batch_policy.null_blocks
@@ -170,8 +172,11 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig) -> "IterationTables":
+def tables_for(config: SimulationConfig) -> "IterationTables | tuple[IterationTables, ...]":
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
+
+    Returns:
+        Those of the model, or with several pipeline stages a tuple of those of each.
 
     Raises:
         ConfigError: the model does not fit.
@@ -180,16 +185,26 @@ def tables_for(config: SimulationConfig) -> "IterationTables":
     from estimators import IterationTables
 
     model, device, pool = load_machine(config)
-    return IterationTables.build(
-        model=model,
-        device=device,
-        tp=config.tensor_parallel,
-        dtype=config.dtype,
-        max_tokens=config.batch_policy.most_tokens(pool),
-        max_sequences=config.batch_policy.max_num_seqs,
-        max_kv=pool.num_blocks * pool.block_size,
-        max_model_len=config.max_model_len,
-    )
+    pp = config.pipeline_parallel
+    alike: dict[Any, IterationTables] = {}
+    stages = []
+    for stage in range(pp):
+        part = model.pipeline_stage(pp, stage)
+        if part not in alike:
+            alike[part] = IterationTables.build(
+                model=model,
+                device=device,
+                tp=config.tensor_parallel,
+                dtype=config.dtype,
+                max_tokens=config.batch_policy.most_tokens(pool),
+                max_sequences=config.batch_policy.max_num_seqs,
+                max_kv=pool.num_blocks * pool.block_size,
+                max_model_len=config.max_model_len,
+                pp=pp,
+                stage=stage,
+            )
+        stages.append(alike[part])
+    return stages[0] if pp == 1 else tuple(stages)
 
 
 def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
@@ -203,36 +218,10 @@ def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
     return kernel.run, policies(scheduler.kernel, router.kernel)
 
 
-def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool) -> None:
-    """Refuse tables that a run could read beyond their end.
-
-    Raises:
-        ConfigError: naming the axis that is too short.
-    """
-    policy, layout = config.batch_policy, tables.layout
-    equivalent = tables.prefill_rule == "equivalent_chunk"
-    tokens, kv = policy.most_tokens(pool), pool.num_blocks * pool.block_size
-    needed = {
-        "max_tokens": tokens,
-        "max_sequences": policy.max_num_seqs,
-        "max_kv": min(kv, policy.max_num_seqs * pool.max_model_len),
-        "max_chunk": tokens if equivalent else min(tokens, pool.max_model_len),
-        "max_history": kv if equivalent else pool.max_model_len,
-    }
-    for axis, least in needed.items():
-        if getattr(layout, axis) < least:
-            raise ConfigError(
-                f"tables.{axis}",
-                getattr(layout, axis),
-                f"is less than the {least} that this configuration can reach",
-                "build larger tables or lower the limits of the scheduler",
-            )
-
-
 def _run(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables",
+    tables: StageTables,
     model: "ModelSpec",
     device: "DeviceSpec",
     pool: Pool,
@@ -247,8 +236,8 @@ def _run(
     started = time.perf_counter()
     state = new_state(
         workload,
-        tables.layout,
-        tables.prefill_rule,
+        tables.stages[0].layout,
+        tables.stages[0].prefill_rule,
         limits=config.batch_policy.limits(pool),
         num_replicas=config.replicas,
         num_blocks=pool.num_blocks,
@@ -256,6 +245,7 @@ def _run(
         seed=config.seed,
         router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
+        **_stage_fields(config, tables, model, device),
     )
     while (status := run(state, tables.values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state)
@@ -277,15 +267,32 @@ def _run(
     return SimulationResult(config, summary, state)
 
 
+def _stage_fields(
+    config: SimulationConfig, tables: StageTables, model: "ModelSpec", device: "DeviceSpec"
+) -> dict[str, Sequence[float]]:
+    """What the kernel is told of each pipeline stage; nothing of a single one."""
+    if config.pipeline_parallel == 1:
+        return {}
+    links = stage_links(config, model, device)
+    return {
+        "stage_bases": tables.bases,
+        # The last stage sends nothing.
+        "send_latency_s": (*(link.latency_s for link in links), 0.0),
+        "send_s_per_token": (*(link.s_per_token for link in links), 0.0),
+    }
+
+
 def warn_about(
-    config: SimulationConfig, workload: "Workload", model: "ModelSpec", tables: "IterationTables", state: "State"
+    config: SimulationConfig, workload: "Workload", model: "ModelSpec", tables: StageTables, state: "State"
 ) -> None:
     """Warn about what a run rests on: times outside the profiles, a context that the model was not made for."""
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    beyond = [*tables.provenance.get("outside_profiles", ()), *_reads_outside(tables, state, longest)]
+    stages = [table.provenance for table in tables.stages]
+    beyond = [name for provenance in stages for name in provenance.get("outside_profiles", ())]
+    beyond += [axis for provenance in stages for axis in _reads_outside(provenance, state, longest)]
     if beyond:
         warnings.warn(
-            f"some times are extrapolated, from outside the measured range: {'; '.join(beyond)}",
+            f"some times are extrapolated, from outside the measured range: {'; '.join(dict.fromkeys(beyond))}",
             ProfiledRangeWarning,
             stacklevel=4,
         )
@@ -298,7 +305,7 @@ def warn_about(
         )
 
 
-def _reads_outside(tables: "IterationTables", state: "State", longest: int) -> list[str]:
+def _reads_outside(provenance: Mapping[str, Any], state: "State", longest: int) -> list[str]:
     """What the run read of each axis beyond what was measured."""
     replicas = state.replicas
     reached = {
@@ -310,7 +317,7 @@ def _reads_outside(tables: "IterationTables", state: "State", longest: int) -> l
         "history": ("tokens before a chunk", int(replicas["peak_history"].max())),
         "chunk": ("tokens in a chunk", int(replicas["peak_chunk"].max())),
     }
-    profiled: dict[str, Any] = tables.provenance.get("profiled", {})
+    profiled: dict[str, Any] = provenance.get("profiled", {})
     return [
         f"{peak} {what}, measured up to {profiled[axis][1]:.0f}"
         for axis, (what, peak) in reached.items()

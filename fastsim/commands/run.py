@@ -225,7 +225,7 @@ def _generate(
     )
 
 
-def _prepare_machine(config: SimulationConfig, workload: "Workload") -> "IterationTables":
+def _prepare_machine(config: SimulationConfig, workload: "Workload") -> "IterationTables | tuple[IterationTables, ...]":
     """Tables and compiled kernel: what takes long the first time, each with its progress line."""
     from fastsim.simulation import check_requests, compile_kernel, load_machine, tables_for
 

@@ -33,6 +33,7 @@ def render(summary: Mapping[str, Any]) -> str:
         f"{metrics['throughput_tokens_per_s']:,.0f} tokens/s in all",
         f"batch             {metrics['batch_size_mean']:.1f} requests on average, "
         f"{simulation['iterations']:,} iterations, busy {metrics['utilization']:.0%} of the time",
+        *_pipeline(metrics),
         f"KV cache          {metrics['kv_use_mean']:.1%} used on average, {metrics['kv_use_max']:.1%} at most, "
         f"of {summary['replicas'][0]['kv_blocks']:,} blocks per replica; {metrics['preemptions']:,} preemptions",
         f"hardware          MFU {metrics['mfu']:.1%} idle time included, {metrics['gpu_hours']:.2f} GPU hours, "
@@ -41,6 +42,17 @@ def render(summary: Mapping[str, Any]) -> str:
         f"simulated in {_time(simulation['wall_s'])}: {simulation['requests_per_s']:,.0f} requests/s",
     ]
     return "\n".join(lines)
+
+
+def _pipeline(metrics: Mapping[str, Any]) -> list[str]:
+    """A line about the stages, where there are several."""
+    if len(metrics["stage_utilization"]) == 1:
+        return []
+    stages = ", ".join(f"{part:.0%}" for part in metrics["stage_utilization"])
+    return [
+        f"pipeline          stages busy {stages} of the time; "
+        f"bubbles {metrics['bubble_fraction']:.1%} of the time in which a batch is in flight"
+    ]
 
 
 def _replicas(config: Mapping[str, Any]) -> str:

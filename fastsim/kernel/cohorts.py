@@ -1,4 +1,4 @@
-"""Cohorts: decodes that step together. One stage has a single cohort; with pipeline stages each batch in flight has one.
+"""Cohorts: decodes that step together. One stage has one cohort; with pipeline stages each batch in flight has its own.
 
 The functions of the other modules always work on the cohort at hand, whose numbers are in the replica's record. The
 cohorts in flight are kept in *slots* of the integer pool, one for each stage and one for the cohort at hand: first its

@@ -3,7 +3,7 @@
 import math
 
 from fastsim.kernel.bench import unite
-from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, load_cohort, slot_place, switch_cohort
+from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, slot_place, switch_cohort
 from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
 from fastsim.kernel.jit import bits_float, jit
 from fastsim.kernel.queues import comes_before, pop_waiting
@@ -30,10 +30,7 @@ def finish_oldest(requests, replica, integers):
         return
     idle = replica.slot
     was_idle = replica.num_decodes > 0
-    if was_idle:
-        switch_cohort(replica, integers, slot)
-    else:
-        load_cohort(replica, integers, slot)
+    switch_cohort(replica, integers, slot)
     finish_decodes(requests, replica, integers)
     finish_noted_chunks(requests, replica, integers, place)
     free_slot(replica, integers, unite(requests, replica, integers, idle) if was_idle else idle)

@@ -8,7 +8,7 @@ from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import advance_stages, is_stalled, pass_time
-from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
 
 
 def run(state, tables, policies):
@@ -24,7 +24,7 @@ def run(state, tables, policies):
     Returns:
         DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
     """
-    requests, replicas, cluster_table, _, _, _ = state
+    requests, replicas, cluster_table, _, _, stages = state
     schedule, route = policies
     cluster = cluster_table[0]
     while cluster.next_request < requests.size:
@@ -51,6 +51,9 @@ def run(state, tables, policies):
         status = advance(state, tables, schedule, r, math.inf)
         if status != DONE:
             return status
+        if replicas[r].num_stages == 1:
+            replicas[r].active_s = replicas[r].busy_s
+            stages[r].busy_s = replicas[r].busy_s
     return DONE
 
 
@@ -115,7 +118,9 @@ def advance(state, tables, schedule, r, until_s):
         if cluster.record_batches and cluster.num_batches == batches.size:
             return BATCH_LOG_FULL
         form_batch(requests, replica, integers, schedule)
-        if replica.num_decodes + replica.num_prefills == 0:
+        if is_empty(replica, integers):
+            if replica.preempted_now > 0:
+                continue
             return NO_PROGRESS
         if replica.num_prefills == 0 and replica.swapped_blocks == 0 and not cluster.record_batches:
             leap(requests, replica, integers, tables, until_s)
@@ -135,8 +140,20 @@ def form_batch(requests, replica, integers, schedule):
     if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
         replica.decodes_run = 1
         schedule(requests, replica, integers)
+        replica.preempted_unlogged += replica.preempted_now
     else:
         replica.free_blocks -= needed
+
+
+@jit()
+def is_empty(replica, integers):
+    """Whether the batch just formed has nobody in it."""
+    if replica.num_decodes * replica.decodes_run > 0:
+        return False
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        if integers[prefill + 1] > 0:
+            return False
+    return True
 
 
 @jit()
@@ -152,5 +169,6 @@ def log_batch(replica, r, cluster, batches):
     row.num_decodes = decodes
     row.used_blocks = replica.num_blocks - replica.free_blocks
     row.decode_kv = replica.decode_kv * replica.decodes_run
-    row.preempted = replica.preempted_now
+    row.preempted = replica.preempted_unlogged
+    replica.preempted_unlogged = 0
     cluster.num_batches += 1

@@ -102,7 +102,7 @@ def new_stages(
     replicas["table_base"] = bases[0]
     stages = records(STAGE, len(bases) * len(replicas))
     for name, values in (
-        ("base", bases),
+        ("table_base", bases),
         ("send_latency_s", send_latency_s),
         ("send_s_per_token", send_s_per_token),
     ):

@@ -1,7 +1,7 @@
 """Linked lists through the request table: the waiting queue, the running list and the calendar of completions.
 
-All operations modify their arguments in place, and but for a waiting queue that is a heap they are O(1). ``replica`` is one REPLICA record, ``requests`` the REQUEST
-table, ``i`` the index of a request.
+All operations modify their arguments in place, and but for a waiting queue that is a heap they are O(1). ``replica`` is
+one REPLICA record, ``requests`` the REQUEST table, ``i`` the index of a request.
 """
 
 import numpy as np
@@ -62,7 +62,7 @@ def drop_waiting_head(requests, replica):
 
 @jit()
 def insert_waiting(requests, replica, i):
-    """Put request i into the waiting queue by queue order: a skew heap with the head as its root, O(log n) amortised."""
+    """Put request i into the waiting queue by queue order: a skew heap, its root the head, O(log n) amortised."""
     requests[i].next = NONE
     requests[i].previous = NONE
     replica.waiting_head = meld(requests, replica.waiting_head, np.int64(i))

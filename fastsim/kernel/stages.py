@@ -72,6 +72,9 @@ def form_all(state, tables, schedule, r):
             break
         form_micro_batch(requests, replica, integers, schedule)
         if replica.num_decodes * replica.decodes_run + replica.num_chunks == 0:
+            # Whoever asked for blocks may have been its own victim, and left others idle behind it.
+            if replica.preempted_now > 0 and replica.in_flight == 0:
+                continue
             break
         launch(state, tables, r)
     replica.try_to_form = 0
@@ -131,8 +134,8 @@ def run_through(state, tables, r, num_tokens, num_sequences):
     model_s = 0.0
     for s in range(replica.num_stages):
         stage = stages[replica.first_stage + s]
-        if s == 0 or stage.base != replica.table_base:
-            replica.table_base = stage.base
+        if s == 0 or stage.table_base != replica.table_base:
+            replica.table_base = stage.table_base
             decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
             prefill_s = prefill_time(tables, replica, requests, integers)
             model_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s

@@ -11,10 +11,10 @@ import numpy as np
 #: No request: the end of a linked list.
 NONE = -1
 
-#: Request phases. A request that waits keeps what it has computed if its KV was swapped out: a decode is SWAPPED then.
+#: Request phases. A request whose KV was swapped out keeps what it has computed; if it was a decode it is SWAPPED.
 ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, SWAPPED = range(6)
 
-#: Queue orders: by arrival with preempted requests in front, by class, by predicted length (docs/policies.md, section 6).
+#: Queue orders (docs/policies.md, section 6): by arrival with preempted requests in front, by class, by length.
 FCFS, PRIORITY, SJF = range(3)
 QUEUE_ORDERS = {"fcfs": FCFS, "priority": PRIORITY, "sjf": SJF}
 
@@ -43,7 +43,7 @@ REQUEST = np.dtype(
         ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
-        ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages scheduled to be [tokens]
+        ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages in flight [tokens]
         ("generated", np.int32),  # of all but a decode: output tokens so far [tokens]
         ("next", np.int32),  # running list; waiting queue, or the left child in the heap that it is in other orders
         ("previous", np.int32),  # running list; the right child in that heap
@@ -66,7 +66,7 @@ REPLICA = np.dtype(
     [
         # What routers and the event loop read of every replica, within one cache line
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
-        ("iteration_s", np.float64),  # one stage: duration of the iteration in flight; else when the oldest of them ends
+        ("iteration_s", np.float64),  # duration of the iteration in flight; with stages: when the oldest ends
         ("in_flight", np.int64),  # iterations in flight, at most one for each stage
         ("num_blocks", np.int64),  # usable [blocks]
         ("free_blocks", np.int64),  # [blocks]
@@ -91,7 +91,7 @@ REPLICA = np.dtype(
         ("chunked_prefill_size", np.int64),  # most prefill tokens of a batch, beyond which a prompt is cut [tokens]
         ("guaranteed_no_evict", np.int64),  # 1: trtllm admits only what can run to its end
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
-        ("stays_running", np.int64),  # 1: requests in flight may be preempted, or have their next chunk in another batch
+        ("stays_running", np.int64),  # 1: who is in flight may be preempted, or have the next chunk in another batch
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
@@ -192,7 +192,7 @@ REPLICA = np.dtype(
 
 STAGE = np.dtype(
     [
-        ("base", np.int64),  # where its tables begin
+        ("table_base", np.int64),  # where its tables begin
         ("send_latency_s", np.float64),  # to the next stage; 0 for the last
         ("send_s_per_token", np.float64),
         ("free_s", np.float64),  # when it is done with all batches formed so far

@@ -75,7 +75,7 @@ def count_chunks(replica, requests, integers):
 
 @jit()
 def prefill_time(tables, replica, requests, integers):
-    """Attention time of all chunks of the batch being formed [s]; the chunks' tokens are not yet counted as computed."""
+    """Attention time of all chunks of the batch being formed [s]; their tokens are not yet counted as computed."""
     total = 0.0
     histories = 0
     squares = 0

@@ -19,10 +19,9 @@ def schedule(requests, replica, integers):
         replica.batch_may_change = 1
         return tokens
     make_room(requests, replica, integers)
-    if replica.swaps and replica.preempted_now == 0:
-        resume_swapped(requests, replica, integers)
-    # Whoever was evicted may return with the next batch.
-    replica.batch_may_change = replica.preempted_now > 0
+    resumed = replica.swaps and replica.preempted_now == 0 and resume_swapped(requests, replica, integers)
+    # Whoever was evicted may return with the next batch, and prompts behind the swapped may be admitted.
+    replica.batch_may_change = replica.preempted_now > 0 or resumed
     return replica.num_decodes
 
 
@@ -48,7 +47,8 @@ def admit_prompts(requests, replica, integers):
 
 @jit()
 def resume_swapped(requests, replica, integers):
-    """Let decodes that were swapped out decode again, while the head of the waiting queue is one and fits."""
+    """Let decodes that were swapped out decode again while the head of the queue is one and fits; says if any did."""
+    running = replica.num_running
     while (
         replica.waiting_head != NONE
         and is_swapped(requests[replica.waiting_head])
@@ -57,3 +57,4 @@ def resume_swapped(requests, replica, integers):
         and head_finds_blocks(requests, replica)
     ):
         resume(requests, replica, integers)
+    return replica.num_running > running

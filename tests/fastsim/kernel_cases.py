@@ -20,6 +20,11 @@ from fastsim.schedulers import SCHEDULERS
 
 Request = tuple[float, int, int]
 
+#: Batch policies that have no pipeline stages.
+ONE_STAGE = ("lightllm",)
+#: Those that may swap.
+SWAPPING = ("vllm_v1", "vllm_v0", "sarathi")
+
 #: Of the routers that draw; larger than 32 bits on purpose.
 SEED = 12_345_678_901
 
@@ -30,7 +35,12 @@ class Case:
 
     requests: list[Request]
     config: ReferenceConfig
-    tables: ReferenceTables
+    stage_tables: list[ReferenceTables]
+
+    @property
+    def tables(self) -> ReferenceTables | list[ReferenceTables]:
+        """What the reference takes: one for all stages, or one for each."""
+        return self.stage_tables if len(self.stage_tables) > 1 else self.stage_tables[0]
 
 
 def draw_replica(seed: int, counter: int, num_replicas: int) -> int:
@@ -95,11 +105,17 @@ def least_limits(
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = tuple(SCHEDULERS)) -> Case:
+def cases(
+    draw: st.DrawFn,
+    max_requests: int = 40,
+    policies: tuple[str, ...] = tuple(SCHEDULERS),
+    stages: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
+) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     policy = draw(st.sampled_from(policies))
-    max_num_seqs = draw(st.integers(1, 12))
+    num_stages = 1 if policy in ONE_STAGE else draw(st.sampled_from(stages))
+    max_num_seqs = draw(st.integers(num_stages, 12))
     block_size = 1 if policy == "lightllm" else draw(st.sampled_from([1, 2, 3, 4, 16]))
     longest = draw(st.sampled_from([4, 12, 40, 100]))
     threshold = draw(st.sampled_from([0, 0, 0, 1, 2, 5, 20]))
@@ -120,13 +136,25 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
         chunked_prefill=chunked_prefill,
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
+        num_stages=num_stages,
+        send_latency_s=(draw(st.sampled_from([0.0, 0.003])),) * (num_stages - 1) + (0.0,),
+        send_s_per_token=(*rng.choice([0.0, 0.001], num_stages - 1).tolist(), 0.0),
         capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
-        router=draw(st.sampled_from(sorted(set(ROUTERS) - {"session_affinity"}))),
+        router=draw(st.sampled_from(sorted(ROUTERS))),
+        queue_order=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),
+        preemption_mode=draw(st.sampled_from(["recompute", "swap"])) if policy in SWAPPING else "recompute",
+        swap_s_per_block=draw(st.sampled_from([0.0, 0.004])),
     )
     n = draw(st.integers(1, max_requests))
     draws = {"random": range(0, 2 * n, 2), "power_of_two": range(2 * n)}.get(config.router, ())
     config = replace(config, router_choices=tuple(draw_replica(SEED, i, config.replicas) for i in draws))
+    sessions = rng.integers(-1, 4, n) if config.router == "session_affinity" else np.full(n, -1)
+    config = replace(config, sessions=tuple(sessions.tolist()))
+    if config.queue_order != "fcfs":
+        # Few classes, or many predictions.
+        keys = rng.integers(0, {"priority": draw(st.integers(1, 3)), "sjf": 30}[config.queue_order], n)
+        config = replace(config, order_keys=tuple(keys.tolist()))
     mean_gap = draw(st.sampled_from([0.0, 0.01, 0.1, 1.0, 30.0]))
     coarse = draw(st.booleans())
     arrivals = rng.exponential(mean_gap, n).cumsum() if mean_gap else np.zeros(n)
@@ -142,7 +170,11 @@ def cases(draw: st.DrawFn, max_requests: int = 40, policies: tuple[str, ...] = t
     output = np.clip(np.round(total * share), 1, total - 1)
     requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
     rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
-    return Case(requests, config, random_tables(rng, config, rule, coarse))
+    tables = random_tables(rng, config, rule, coarse)
+    # Stages differ, but for some that share their tables.
+    scaled = {factor: replace(tables, values=[value * factor for value in tables.values]) for factor in (0.5, 2.0)}
+    each = [scaled.get(draw(st.sampled_from([1.0, 1.0, 0.5, 2.0])), tables) for _ in range(num_stages)]
+    return Case(requests, config, each)
 
 
 def scheduler_of(config: ReferenceConfig):
@@ -151,6 +183,7 @@ def scheduler_of(config: ReferenceConfig):
         "chunk_size": config.max_num_batched_tokens,
         "scheduler_reserve_full_isl": config.full_sequence_gate,
         "enable_chunked_prefill": config.chunked_prefill,
+        "preemption_mode": config.preemption_mode,
     }
     choice = SCHEDULERS[config.batch_policy]
     return choice(**{spec.name: names.get(spec.name, getattr(config, spec.name, None)) for spec in fields(choice)})
@@ -163,7 +196,7 @@ def pool_of(config: ReferenceConfig) -> Pool:
 
 def prepare_kernel(case: Case, record_batches: bool = False):
     """The kernel's state before a case, and its tables."""
-    config, tables = case.config, case.tables
+    config, tables = case.config, case.stage_tables[0]
     arrival_s, prompt, output = (np.array(column) for column in zip(*case.requests, strict=True))
     n = len(arrival_s)
     workload = SimpleNamespace(
@@ -171,7 +204,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         prompt_tokens=prompt,
         output_tokens=output,
         request_class=np.zeros(n, np.int32),
-        session=np.full(n, -1),
+        session=np.array(config.sessions),
     )
     layout = TableLayout(
         tables.max_tokens,
@@ -183,8 +216,11 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         tables.history_bits,
         tables.chunk_bits,
     )
-    values = np.array(tables.values)
-    assert len(values) == layout.size
+    # Equal tables stand once.
+    distinct = list({id(stage): stage for stage in case.stage_tables}.values())
+    values = np.concatenate([stage.values for stage in distinct])
+    assert len(values) == layout.size * len(distinct)
+    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in case.stage_tables]
     state = new_state(
         workload,
         layout,
@@ -196,6 +232,12 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         seed=SEED,
         router_reads_replicas=ROUTERS[config.router].reads_replicas,
         batch_log_rows=4 if record_batches else 0,
+        queue_order=config.queue_order,
+        order_keys=np.array(config.order_keys) if config.order_keys else None,
+        swap_s_per_block=config.swap_s_per_block,
+        stage_bases=bases,
+        send_latency_s=config.send_latency_s,
+        send_s_per_token=config.send_s_per_token,
     )
     return state, values
 

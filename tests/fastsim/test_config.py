@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsim import ConfigError, SimulationConfig
+from fastsim.schedulers import SCHEDULERS
 
 
 def test_defaults_are_legal_and_documented():
@@ -29,6 +30,7 @@ def configs(draw: st.DrawFn) -> SimulationConfig:
         model=draw(st.text()),
         device=draw(st.text()),
         tensor_parallel=draw(st.integers(1, 64)),
+        pipeline_parallel=draw(st.integers(1, 64)),
         replicas=draw(st.integers(1, 10**4)),
         max_model_len=max_model_len,
         kv_dtype=draw(st.sampled_from(["auto", "bf16"])),
@@ -107,7 +109,17 @@ BAD = [
         ["-5", "too small"],
     ),
     ({"scheduler_options": ["max_num_seqs"]}, "scheduler_options", ["dict"]),
-    ({"pipeline_parallel": 2}, "pipeline_parallel", ["2", "give 1"]),
+    ({"pipeline_parallel": 0}, "pipeline_parallel", ["0", "give 1 or more"]),
+    (
+        {"pipeline_parallel": 2, "scheduler": "lightllm", "block_size": 1},
+        "pipeline_parallel",
+        ["2", "lightllm", "give 1"],
+    ),
+    (
+        {"pipeline_parallel": 4, "scheduler": "sarathi", "scheduler_options": {"max_num_seqs": 3}},
+        "scheduler.max_num_seqs",
+        ["3", "pipeline_parallel = 4", "give 4 or more"],
+    ),
     ({"data_parallel": 2}, "data_parallel", ["2", "give 1"]),
     ({"expert_parallel": 2}, "expert_parallel", ["2", "give 1"]),
     ({"tensor_parallel": 0}, "tensor_parallel", ["0", "give 1 or more"]),
@@ -230,3 +242,14 @@ def test_every_batch_policy_refuses_what_it_cannot_run(scheduler: str, fields: d
     with pytest.raises(ConfigError) as caught:
         SimulationConfig(scheduler=scheduler, scheduler_options=fields)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("scheduler", sorted(set(SCHEDULERS) - {"lightllm"}))
+def test_a_micro_batch_has_room_for_a_request(scheduler: str):
+    few = {"max_num_seqs": 3}
+    assert SimulationConfig(pipeline_parallel=3, scheduler=scheduler, scheduler_options=few).pipeline_parallel == 3
+    if scheduler == "vllm_v1":  # its limit is that of all micro-batches together
+        assert SimulationConfig(pipeline_parallel=4, scheduler=scheduler, scheduler_options=few)
+    else:
+        with pytest.raises(ConfigError):
+            SimulationConfig(pipeline_parallel=4, scheduler=scheduler, scheduler_options=few)

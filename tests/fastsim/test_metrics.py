@@ -1,4 +1,4 @@
-"""Quantiles, the histogram behind the sketched ones, and the memory planner."""
+"""Quantiles, and the histogram behind the sketched ones."""
 
 import numpy as np
 import polars as pl
@@ -7,11 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_cases import bucket_of
 
-from estimators import DeviceSpec, load_device, load_model
-from fastsim import ConfigError, SimulationConfig
 from fastsim.kernel.histogram import NUM_BUCKETS, bucket, bucket_counts, bucket_values
 from fastsim.kernel.state import REQUEST, records
-from fastsim.memory import plan_memory
 from fastsim.metrics import QUANTILES, exact, latencies, sketched
 
 durations = st.floats(0, 1e6)
@@ -110,67 +107,3 @@ def test_latencies_follow_their_definitions():
         "e2e_s": [5.0, 1.0],
         "e2e_normalized_s": [1.0, 1.0],
     }
-
-
-def card(memory_bytes: float) -> DeviceSpec:
-    """A GPU of which only the memory matters."""
-    return DeviceSpec(
-        name="card",
-        memory_bytes=int(memory_bytes),
-        peak_flops={"bf16": 165e12},
-        memory_bandwidth=1e12,
-        l2_bytes=72 << 20,
-        l2_bandwidth=5e12,
-        num_sms=128,
-        nvlink_bandwidth=32e9,
-        gpus_per_node=8,
-        inter_node_bandwidth=12.5e9,
-        pcie_bandwidth=32e9,
-        power_watts=450.0,
-        price_per_hour=0.5,
-    )
-
-
-def test_plan_of_the_one_server_whose_blocks_are_known():
-    # vLLM on a 24 GiB card, Llama-3.1-8B in bf16, 2048 tokens, 256 requests: 2588 blocks.
-    plan = plan_memory(SimulationConfig(), load_model("Llama-3.1-8B"), card(25.25e9))
-    assert plan.block_bytes == 2 << 20
-    assert plan.weight_bytes == pytest.approx(16.06e9, rel=0.001)
-    assert plan.num_blocks == pytest.approx(2588, rel=0.05)
-
-
-def test_plan_adds_up():
-    config, device = SimulationConfig(gpu_memory_utilization=0.8), load_device("h100_sxm")
-    plan = plan_memory(config, load_model(config.model), device)
-    used = plan.weight_bytes + plan.reserve_bytes + plan.num_blocks * plan.block_bytes
-    assert used <= 0.8 * device.memory_bytes < used + plan.block_bytes
-    assert plan.reserve_bytes > 0
-
-
-def test_tensor_parallel_splits_weights_and_blocks():
-    model, device = load_model("Llama-3.1-8B"), load_device("h100_sxm")
-    one, four = (plan_memory(SimulationConfig(tensor_parallel=tp), model, device) for tp in (1, 4))
-    assert four.block_bytes == one.block_bytes / 4
-    assert four.weight_bytes == pytest.approx(one.weight_bytes / 4, rel=0.001)
-    assert four.num_blocks > 4 * one.num_blocks
-
-
-def test_larger_batches_leave_fewer_blocks():
-    model, device = load_model("Llama-3.1-8B"), load_device("h100_sxm")
-
-    def blocks(**options: int) -> int:
-        return plan_memory(SimulationConfig(scheduler_options=options), model, device).num_blocks
-
-    assert blocks(max_num_batched_tokens=16384) < blocks() < blocks(max_num_seqs=16)
-
-
-def test_a_model_that_does_not_fit_says_what_is_missing_and_what_would_do():
-    model, config = load_model("Llama-3.1-8B"), SimulationConfig()
-    plan = plan_memory(config, model, card(25.25e9))
-    # The null block and one more are the least: 3 GiB less than those need.
-    least = (plan.weight_bytes + plan.reserve_bytes + 2 * plan.block_bytes) / 0.9
-    assert plan_memory(config, model, card(least + 1)).num_blocks == 2
-    with pytest.raises(ConfigError, match=r"3\.0 GiB are missing .*; give tensor_parallel = 2\.$"):
-        plan_memory(config, model, card(least - 3 * (1 << 30) / 0.9))
-    with pytest.raises(ConfigError, match=r"; take a larger GPU or a smaller model\.$"):
-        plan_memory(config, model, card(1 << 30))

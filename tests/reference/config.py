@@ -40,6 +40,9 @@ class ReferenceConfig:
         preemption_mode: "recompute" drops the KV of a preempted request, "swap" copies it to host memory and back.
         swap_s_per_block: Seconds each stage needs to copy one block, in swap mode.
         capacity_scheduler_policy: trtllm's "guaranteed_no_evict" or "max_utilization".
+        max_prefill_tokens: Tokens at which a prefill batch of sglang admits nobody more (I).
+        chunked_prefill_size: Most tokens of a prefill batch of sglang (C); 0: no limit, no chunks.
+        schedule_conservativeness: Scales sglang's first guess of the share of outputs still to come.
         parity: "vidur" reproduces Vidur with all its oddities; None corrects them.
         time_limit_s: Under parity, the simulated time after which the first event is the last; 0: none.
     """
@@ -67,6 +70,9 @@ class ReferenceConfig:
     preemption_mode: str = "recompute"
     swap_s_per_block: float = 0.0
     capacity_scheduler_policy: str = "guaranteed_no_evict"
+    max_prefill_tokens: int = 16384
+    chunked_prefill_size: int = 8192
+    schedule_conservativeness: float = 1.0
     parity: str | None = None
     time_limit_s: float = 0.0
 
@@ -152,6 +158,15 @@ class ReferenceConfig:
             raise ValueError(f"swap_s_per_block is {self.swap_s_per_block}, it must not be < 0")
         for field in ("send_latency_s", "send_s_per_token"):
             self._check_send(field, getattr(self, field))
+        if self.max_prefill_tokens < 1:
+            raise ValueError(f"max_prefill_tokens is {self.max_prefill_tokens}, it must be at least 1")
+        if not self.schedule_conservativeness > 0.0:
+            raise ValueError(f"schedule_conservativeness is {self.schedule_conservativeness}, it must be > 0")
+        if self.batch_policy == "sglang" and 0 != self.chunked_prefill_size < self.block_size:
+            raise ValueError(
+                f"chunked_prefill_size is {self.chunked_prefill_size}, "
+                f"it must be 0 or at least block_size ({self.block_size})"
+            )
         if self.capacity_scheduler_policy not in ("guaranteed_no_evict", "max_utilization"):
             raise ValueError(
                 f"capacity_scheduler_policy is {self.capacity_scheduler_policy!r}, "

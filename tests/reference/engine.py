@@ -32,6 +32,8 @@ class Policy(Protocol):
 
     def add(self, request: Request) -> None: ...
 
+    def begin_round(self) -> None: ...
+
     def schedule(self) -> Batch: ...
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]: ...
@@ -151,6 +153,7 @@ class SynchronousEngine:
     def _start_all(self) -> None:
         """Form micro-batches while a slot is free and the policy finds one."""
         self._try_to_start = False
+        self._policy.begin_round()
         while len(self._in_flight) < len(self._tables) and self._policy.has_unfinished:
             batch = self._policy.schedule()
             self._preempted += batch.preempted
@@ -160,6 +163,7 @@ class SynchronousEngine:
                     return
                 if not batch.preempted:
                     raise AssertionError(f"replica {self.replica} has requests but an empty batch at {self._clock_s} s")
+                self._policy.begin_round()
                 continue
             self._count_iteration()
             self._start(batch)

@@ -21,6 +21,7 @@ from reference.routing import (
     SessionAffinity,
 )
 from reference.sarathi import Sarathi
+from reference.sglang import SgLang
 from reference.tables import ReferenceTables
 from reference.trtllm import TrtLlm
 from reference.vidur_policy import VidurPolicy
@@ -39,7 +40,7 @@ __all__ = [
     "simulate",
 ]
 
-BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1]] = {
+BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1] | type[SgLang]] = {
     "vllm_v1": VllmV1,
     "vllm_v0": VllmV0,
     "sarathi": Sarathi,
@@ -47,6 +48,7 @@ BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1]] = {
     "faster_transformer": FasterTransformer,
     "lightllm": LightLlm,
     "trtllm": TrtLlm,
+    "sglang": SgLang,
 }
 ROUTERS: dict[str, type[Router]] = {
     "round_robin": RoundRobin,

@@ -67,6 +67,9 @@ class VidurPolicy:
         request.prefill_tokens = request.prompt_tokens
         self.waiting.append(request)
 
+    def begin_round(self) -> None:
+        """Nothing to note before the attempts at one time."""
+
     def schedule(self) -> Batch:
         """Form the next micro-batch; without members if there is none."""
         raise NotImplementedError

@@ -66,6 +66,9 @@ class VllmV1:
         """Append an arrived request to the queue."""
         self.waiting.append(request)
 
+    def begin_round(self) -> None:
+        """Nothing to note before the attempts at one time."""
+
     def schedule(self) -> Batch:
         """Form the next batch; computed_tokens of its members already count it afterwards."""
         batch = Batch()

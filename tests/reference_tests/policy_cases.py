@@ -62,6 +62,7 @@ def cases(
     least_budget = {
         "vllm_v1": max_num_seqs if chunked else max(max_num_seqs, longest),
         "sarathi": 1,
+        "sglang": 1,
         "trtllm": max(max_num_seqs, block_size if chunked else longest),
     }.get(policy, longest)
     watermark = draw(st.sampled_from([0.0, 0.0, 0.01, 0.2]))
@@ -80,6 +81,9 @@ def cases(
         full_sequence_gate=draw(st.booleans()),
         chunked_prefill=chunked,
         capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
+        max_prefill_tokens=draw(st.sampled_from([1, 5, 12, 100])),
+        chunked_prefill_size=draw(st.sampled_from([0, 0, 1, 3, 10])) * block_size,
+        schedule_conservativeness=draw(st.sampled_from([0.01, 0.3, 1.0, 2.0])),
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.integers(0, 3)),
         num_stages=num_stages,

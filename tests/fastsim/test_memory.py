@@ -1,0 +1,146 @@
+"""The memory planner."""
+
+import re
+
+import pytest
+
+from estimators import DeviceSpec, load_device, load_model
+from fastsim import ConfigError, SimulationConfig
+from fastsim.memory import MemoryPlan, plan_memory
+
+
+def card(memory_bytes: float) -> DeviceSpec:
+    """A GPU of which only the memory matters."""
+    return DeviceSpec(
+        name="card",
+        memory_bytes=int(memory_bytes),
+        peak_flops={"bf16": 165e12},
+        memory_bandwidth=1e12,
+        l2_bytes=72 << 20,
+        l2_bandwidth=5e12,
+        num_sms=128,
+        nvlink_bandwidth=32e9,
+        gpus_per_node=8,
+        inter_node_bandwidth=12.5e9,
+        pcie_bandwidth=32e9,
+        power_watts=450.0,
+        price_per_hour=0.5,
+    )
+
+
+def test_plan_of_the_one_server_whose_blocks_are_known():
+    # vLLM on a 24 GiB card, Llama-3.1-8B in bf16, 2048 tokens, 256 requests: 2588 blocks.
+    plan = plan_memory(SimulationConfig(), load_model("Llama-3.1-8B"), card(25.25e9))
+    (stage,) = plan.stages
+    assert stage.block_bytes == 2 << 20
+    assert stage.weight_bytes == pytest.approx(16.06e9, rel=0.001)
+    assert plan.num_blocks == pytest.approx(2588, rel=0.05)
+
+
+def test_plan_adds_up():
+    config, device = SimulationConfig(gpu_memory_utilization=0.8), load_device("h100_sxm")
+    plan = plan_memory(config, load_model(config.model), device)
+    (stage,) = plan.stages
+    used = stage.weight_bytes + stage.reserve_bytes + plan.num_blocks * stage.block_bytes
+    assert used <= 0.8 * device.memory_bytes < used + stage.block_bytes
+    assert stage.reserve_bytes > 0
+
+
+def test_tensor_parallel_splits_weights_and_blocks():
+    model, device = load_model("Llama-3.1-8B"), load_device("h100_sxm")
+    one, four = (plan_memory(SimulationConfig(tensor_parallel=tp), model, device) for tp in (1, 4))
+    assert four.stages[0].block_bytes == one.stages[0].block_bytes / 4
+    assert four.stages[0].weight_bytes == pytest.approx(one.stages[0].weight_bytes / 4, rel=0.001)
+    assert four.num_blocks > 4 * one.num_blocks
+
+
+def test_larger_batches_leave_fewer_blocks():
+    model, device = load_model("Llama-3.1-8B"), load_device("h100_sxm")
+
+    def blocks(**options: int) -> int:
+        return plan_memory(SimulationConfig(scheduler_options=options), model, device).num_blocks
+
+    assert blocks(max_num_batched_tokens=16384) < blocks() < blocks(max_num_seqs=16)
+
+
+def stage_plans(pp: int, device: DeviceSpec, **fields: object) -> MemoryPlan:
+    config = SimulationConfig(model="Llama-3.1-70B", pipeline_parallel=pp, **fields)
+    return plan_memory(config, load_model(config.model), device)
+
+
+def test_a_plan_has_the_weights_and_blocks_of_each_stage():
+    model, plan = load_model("Llama-3.1-70B"), stage_plans(3, load_device("h200_sxm"))
+    assert sum(stage.weight_bytes for stage in plan.stages) == model.weight_bytes()
+    # 27, 27 and 26 of 80 layers.
+    assert [stage.block_bytes for stage in plan.stages] == [16 * 4096 * layers for layers in (27, 27, 26)]
+    assert (
+        plan.num_blocks == min(stage.num_blocks for stage in plan.stages) == plan.stages[plan.tightest_stage].num_blocks
+    )
+
+
+def test_only_the_last_stage_reserves_memory_for_sampling():
+    few, many = (stage_plans(3, load_device("h200_sxm"), scheduler_options={"max_num_seqs": n}) for n in (256, 1256))
+    grown = [more.reserve_bytes - less.reserve_bytes for more, less in zip(many.stages, few.stages, strict=True)]
+    assert grown == [0, 0, 1000 * 128256 * 10]
+
+
+def test_stages_keep_one_micro_batch_of_activations_each():
+    two, four = (stage_plans(pp, load_device("h200_sxm")).stages[-1] for pp in (2, 4))
+    assert two.reserve_bytes == four.reserve_bytes
+
+
+@pytest.mark.parametrize(("pp", "tightest"), [(2, 1), (3, 0), (4, 3)])
+def test_the_tightest_stage_decides(pp: int, tightest: int):
+    # Of equal numbers of layers the last stage has the head and the logits too; 27, 27 and 26 leave it the most.
+    assert stage_plans(pp, load_device("h200_sxm")).tightest_stage == tightest
+
+
+def test_the_null_block_and_one_more_are_the_least_of_every_stage():
+    model, config = load_model("Llama-3.1-8B"), SimulationConfig(pipeline_parallel=2)
+    last = plan_memory(config, model, load_device("h100_sxm")).stages[1]
+    least = (last.weight_bytes + last.reserve_bytes + 2 * last.block_bytes) / 0.9
+    assert plan_memory(config, model, card(least + 2)).num_blocks == 2
+    sentence = (
+        r"with tensor_parallel = 1 and pipeline_parallel = 2: the weights of stage 1 \(of 0 to 1\) take 7\.5 GiB .*"
+        r" 2\.0 GiB are missing .*; give tensor_parallel = 2 or pipeline_parallel = 3\.$"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        plan_memory(config, model, card(least - 2 * (1 << 30) / 0.9))
+
+
+def test_a_model_that_does_not_fit_says_what_is_missing_and_what_would_do():
+    model, config = load_model("Llama-3.1-8B"), SimulationConfig()
+    (stage,) = plan_memory(config, model, card(25.25e9)).stages
+    # The null block and one more are the least: 3 GiB less than those need.
+    least = (stage.weight_bytes + stage.reserve_bytes + 2 * stage.block_bytes) / 0.9
+    assert plan_memory(config, model, card(least + 1)).num_blocks == 2
+    with pytest.raises(
+        ConfigError, match=r"3\.0 GiB are missing .*; give tensor_parallel = 2 or pipeline_parallel = 2\.$"
+    ):
+        plan_memory(config, model, card(least - 3 * (1 << 30) / 0.9))
+    with pytest.raises(ConfigError, match=r"; take a larger GPU or a smaller model\.$"):
+        plan_memory(config, model, card(1 << 30))
+
+
+@pytest.mark.parametrize("memory_gib", [9, 4, 3, 2, 1])
+def test_the_split_that_is_proposed_fits(memory_gib: float):
+    model, config, device = load_model("Llama-3.1-8B"), SimulationConfig(), card(memory_gib * (1 << 30))
+    with pytest.raises(ConfigError) as caught:
+        plan_memory(config, model, device)
+    splits = [dict(re.findall(r"(\w+) = (\d+)", part)) for part in caught.value.mend.split(" or ")]
+    splits = [{name: int(value) for name, value in split.items()} for split in splits if split]
+    assert bool(splits) == (memory_gib > 1)
+    for split in splits:
+        assert plan_memory(config.with_fields(**split), model, device).num_blocks >= 2
+        fewer = split | {name: value - 1 for name, value in split.items() if name == "pipeline_parallel"}
+        if fewer != split:
+            with pytest.raises(ConfigError):
+                plan_memory(config.with_fields(**fewer), model, device)
+
+
+def test_no_split_is_proposed_that_the_scheduler_refuses():
+    config = SimulationConfig(scheduler="lightllm", block_size=1, max_model_len=1024)
+    with pytest.raises(ConfigError) as caught:
+        plan_memory(config, load_model("Llama-3.1-8B"), card(9 * (1 << 30)))
+    assert "pipeline_parallel" not in caught.value.mend
+    assert caught.value.mend.startswith("give tensor_parallel = ")
