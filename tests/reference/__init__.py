@@ -14,7 +14,7 @@ distributed, and what matters of them stands in docs/policies.md. One noun per f
     vidur_policy.py  VidurPolicy, what the batch policies of VIDUR.md share
     evicting_policy.py, vllm_v0.py, sarathi.py, orca.py, faster_transformer.py, lightllm.py
     trtllm.py        TrtLlm, which shares with them what a micro-batch is
-    sglang.py        SgLang
+    sglang.py        SgLang; sglang_state.py: its micro-batch slots and budget
     engine.py        SynchronousEngine, the clock of one replica and its pipeline stages
     routing.py       the routers
     results.py       what a run returns

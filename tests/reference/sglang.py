@@ -1,47 +1,14 @@
 """The batch policy of SGLang (VLLM.md part 9), synchronous and without the radix cache; pages are our blocks."""
 
-from dataclasses import dataclass, field
-
 from reference.batch import Batch, BatchMember
 from reference.blocks import BlockPool
 from reference.config import ReferenceConfig
 from reference.requests import Request
+from reference.sglang_state import Budget, Slot
 from reference.waiting import WaitingQueue
 
 MOST_EXPECTED_OUTPUTS = 4096
 RETRACT_TOKENS = 20
-
-
-@dataclass(eq=False)
-class Slot:
-    """Who takes turns in one micro-batch slot; with one stage there is one.
-
-    Attributes:
-        running: Requests that decode, in the order in which their prefill ended.
-        chunked: The request whose prefill is under way.
-        full: Whether new prefills wait until somebody leaves running; of no effect on a slot with nobody running.
-        batch: Its micro-batch in flight.
-    """
-
-    running: list[Request] = field(default_factory=list)
-    chunked: Request | None = None
-    full: bool = False
-    batch: Batch | None = None
-
-
-@dataclass
-class Budget:
-    """What is left for a prefill batch, in tokens.
-
-    Attributes:
-        memory: rem, free KV less what running requests are expected to need.
-        inputs: What is left of max_prefill_tokens.
-        chunk: What is left of chunked_prefill_size; None: no limit.
-    """
-
-    memory: float
-    inputs: int
-    chunk: int | None
 
 
 class SgLang:
@@ -214,16 +181,11 @@ class SgLang:
         request.blocks += self.pool.take(self.pool.blocks_for(stored) - len(request.blocks))
         self._append(batch, request, tokens)
         charge = self.pool.blocks_for(tokens) * self.pool.block_size
-        budget.memory -= charge
-        budget.inputs -= charge
-        if budget.chunk is not None:
-            budget.chunk -= charge
-        if stored == request.prefill_tokens:
-            budget.memory -= min(request.output_tokens, MOST_EXPECTED_OUTPUTS)
+        outputs = min(request.output_tokens, MOST_EXPECTED_OUTPUTS) if stored == request.prefill_tokens else 0
+        budget.charge(charge, outputs)
         if budget.memory <= 0:
             slot.full = True
-            return False
-        return budget.inputs > 0 and (budget.chunk is None or budget.chunk > 0)
+        return not budget.is_spent
 
     def _decode(self, slot: Slot, batch: Batch) -> None:
         """Let all of running decode, after retracting those for whom there is no block."""

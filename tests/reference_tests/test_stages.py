@@ -102,6 +102,7 @@ def test_log_of_vllm_v1_replays(case: Case) -> None:
             for name in batch.preempted if config.preemption_mode == "recompute" else []:
                 computed[name] = 0
             for name, tokens in batch.members:
+                assert name not in {landed for _, landed in landing}
                 known = requests[name][1] + len(token_times[name])
                 if computed[name] == 0:
                     target[name] = known
