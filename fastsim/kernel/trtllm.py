@@ -8,7 +8,7 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 
 import numpy as np
 
-from fastsim.kernel.bench import bench, unbench
+from fastsim.kernel.bench import bench
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
@@ -23,27 +23,13 @@ def schedule(requests, replica, integers):
     Returns:
         The number of tokens in the batch.
     """
-    while True:
-        before = replica.preempted_now
-        tokens = attempt(requests, replica, integers)
-        # Under priority a pause may leave nobody for the batch, though some are benched.
-        if tokens > 0 or replica.preempted_now == before or replica.in_flight > 0:
-            break
-        unbench(requests, replica, integers)
-    # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
-    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
-    return tokens
-
-
-@jit()
-def attempt(requests, replica, integers):
-    """One call of the engine's scheduler; returns the tokens in the batch."""
-    before = replica.preempted_now
     prefills = make_room(requests, replica, integers)
     left = replica.max_num_batched_tokens - replica.num_decodes
     left = continue_prefills(requests, replica, integers, left, prefills)
-    if replica.preempted_now == before:
+    if replica.preempted_now == 0:
         left = admit_waiting(requests, replica, integers, left)
+    # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
     return replica.max_num_batched_tokens - left
 
 
