@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
-from fastsim.schedulers import Pool
 
 if TYPE_CHECKING:
     from estimators import IterationTables

@@ -8,7 +8,7 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 
 import numpy as np
 
-from fastsim.kernel.bench import bench, unbench
+from fastsim.kernel.bench import bench
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
@@ -23,27 +23,13 @@ def schedule(requests, replica, integers):
     Returns:
         The number of tokens in the batch.
     """
-    while True:
-        before = replica.preempted_now
-        tokens = attempt(requests, replica, integers)
-        # Under priority a pause may leave nobody for the batch, though some are benched.
-        if tokens > 0 or replica.preempted_now == before or replica.in_flight > 0:
-            break
-        unbench(requests, replica, integers)
-    # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
-    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
-    return tokens
-
-
-@jit()
-def attempt(requests, replica, integers):
-    """One call of the engine's scheduler; returns the tokens in the batch."""
-    before = replica.preempted_now
     prefills = make_room(requests, replica, integers)
     left = replica.max_num_batched_tokens - replica.num_decodes
     left = continue_prefills(requests, replica, integers, left, prefills)
-    if replica.preempted_now == before:
+    if replica.preempted_now == 0:
         left = admit_waiting(requests, replica, integers, left)
+    # What kept the head waiting keeps it so until something completes: blocks and budget do not come back before.
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
     return replica.max_num_batched_tokens - left
 
 
@@ -51,32 +37,79 @@ def attempt(requests, replica, integers):
 def make_room(requests, replica, integers):
     """Take the blocks of the next decode step, pausing requests until there are enough.
 
+    Decodes that are not in the batch are benched.
+
     Returns:
         How many of the prefills under way, in order of start, may run.
     """
     prefills = np.int64(replica.num_prefills)
-    if replica.queue_order == PRIORITY:
-        prefills = pause_least_important(requests, replica, integers)
     needed = blocks_to_decode(replica, integers)
+    idle = replica.num_decodes + replica.num_prefills
+    if replica.num_stages > 1 or replica.queue_order == PRIORITY:
+        sort_prefills(requests, replica, integers)
+        if needed > replica.free_blocks or idle > replica.max_micro_batch:
+            prefills = walk(requests, replica, integers)
+            needed = blocks_to_decode(replica, integers)
     while needed > replica.free_blocks:
-        needed -= preempt(requests, replica, integers, victim(requests, replica, integers))
+        needed -= preempt(requests, replica, integers, replica.running_tail)
     replica.free_blocks -= needed
     return min(prefills, replica.num_prefills)
 
 
 @jit()
-def victim(requests, replica, integers):
-    """Of those not in flight the last started, or under priority the last in queue order; there must be one."""
-    found = NONE
-    i = np.int64(replica.running_tail)
+def sort_prefills(requests, replica, integers):
+    """Bring the listed prefills into order of start, in which several stages do not leave them."""
+    k = 0
+    i = np.int64(replica.running_head)
+    while k + 1 < replica.num_prefills:
+        for prefill in range(replica.prefills + 2 * k, replica.prefills + 2 * replica.num_prefills, 2):
+            if integers[prefill] == i:
+                integers[prefill] = integers[replica.prefills + 2 * k]
+                integers[replica.prefills + 2 * k] = i
+                k += 1
+                break
+        i = np.int64(requests[i].next)
+
+
+@jit()
+def walk(requests, replica, integers):
+    """Give the idle requests their places in order of start, pausing until each decode that has one finds a block.
+
+    If one that lacks a block is paused itself, nobody who started after it runs.
+
+    Returns:
+        How many of the prefills under way, in order of start, may run.
+    """
+    while True:
+        lacking, behind = first_without_block(requests, replica, integers)
+        if lacking == NONE:
+            return bench_from(requests, replica, integers, behind)
+        paused = victim(requests, replica, integers)
+        preempt(requests, replica, integers, paused)
+        if paused == lacking:
+            return bench_from(requests, replica, integers, behind)
+
+
+@jit()
+def first_without_block(requests, replica, integers):
+    """The first idle decode that has a place in the batch but lacks a block, and who stands behind it.
+
+    If there is none (NONE), the other is the first for whom the batch has no place.
+    """
+    free = replica.free_blocks
+    places = replica.max_micro_batch
+    i = np.int64(replica.running_head)
     while i != NONE:
         if is_idle(requests, replica, integers, i):
-            if replica.queue_order != PRIORITY:
-                return i
-            if found == NONE or comes_before(requests, found, i):
-                found = i
-        i = np.int64(requests[i].previous)
-    return found
+            if places == 0:
+                return np.int64(NONE), i
+            places -= 1
+            if requests[i].phase == DECODE and decode_needs_block(replica, requests[i]):
+                if free == 0:
+                    return i, np.int64(requests[i].next)
+                free -= 1
+        i = np.int64(requests[i].next)
+    return np.int64(NONE), np.int64(NONE)
 
 
 @jit()
@@ -91,41 +124,23 @@ def is_idle(requests, replica, integers, i):
 
 
 @jit()
-def pause_least_important(requests, replica, integers):
-    """Pause the least important until every decode finds a block, or the next one to lack it is the least important.
-
-    Then it is paused too, and nobody who started after it runs.
-
-    Returns:
-        How many of the prefills under way, in order of start, may run.
-    """
-    while blocks_to_decode(replica, integers) > replica.free_blocks:
-        lacking = first_without_block(requests, replica)
-        behind = np.int64(requests[lacking].next)
-        paused = victim(requests, replica, integers)
-        preempt(requests, replica, integers, paused)
-        if paused == lacking:
-            return bench_from(requests, replica, integers, behind)
-    return np.int64(replica.num_prefills)
-
-
-@jit()
-def first_without_block(requests, replica):
-    """The first decode, in order of start, that lacks a block; there must be one."""
-    free = replica.free_blocks
-    i = np.int64(replica.running_head)
-    while True:
-        request = requests[i]
-        if request.phase == DECODE and request.cohort == replica.slot and decode_needs_block(replica, request):
-            if free == 0:
+def victim(requests, replica, integers):
+    """Of the idle requests the last started, or under priority the last in queue order; there must be one."""
+    found = np.int64(NONE)
+    i = np.int64(replica.running_tail)
+    while i != NONE:
+        if is_idle(requests, replica, integers, i):
+            if replica.queue_order != PRIORITY:
                 return i
-            free -= 1
-        i = np.int64(request.next)
+            if found == NONE or comes_before(requests, found, i):
+                found = i
+        i = np.int64(requests[i].previous)
+    return found
 
 
 @jit()
 def bench_from(requests, replica, integers, i):
-    """Bench the decodes from request i on; returns how many of the prefills under way stand before it."""
+    """Bench the idle decodes from request i on; returns how many of the listed prefills stand before it."""
     prefills = np.int64(replica.num_prefills)
     while i != NONE:
         following = np.int64(requests[i].next)

@@ -21,7 +21,7 @@ from fastsim.schedulers import SCHEDULERS
 Request = tuple[float, int, int]
 
 #: Batch policies that have no pipeline stages.
-ONE_STAGE = ("lightllm",)
+ONE_STAGE = ("lightllm", "sglang")
 #: Those that may swap.
 SWAPPING = ("vllm_v1", "vllm_v0", "sarathi")
 
@@ -136,6 +136,9 @@ def cases(
         chunked_prefill=chunked_prefill,
         watermark_blocks_fraction=watermark,
         max_waiting_iterations=draw(st.sampled_from([0, 1, 3, 10])),
+        max_prefill_tokens=draw(st.sampled_from([1, 5, 20, 100, 1000])),
+        chunked_prefill_size=draw(st.sampled_from([0, 0, block_size, block_size + 1, 3 * block_size + 1, 60])),
+        schedule_conservativeness=draw(st.sampled_from([0.01, 0.1, 0.3, 1.0, 1.0, 2.0])),
         num_stages=num_stages,
         send_latency_s=(draw(st.sampled_from([0.0, 0.003])),) * (num_stages - 1) + (0.0,),
         send_s_per_token=(*rng.choice([0.0, 0.001], num_stages - 1).tolist(), 0.0),

@@ -4,7 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernel_cases import Case, random_tables, run_kernel
 from plain_tables import plain_tables
+from reference.simulate import ReferenceConfig
+from reference.simulate import simulate as reference_simulate
 from simulate_calls import some_workload
 
 import fastsim
@@ -68,6 +71,33 @@ def test_sglang_puts_a_retracted_request_behind_all_others():
     assert requests["preemptions"].to_list() == [0, 1, 0]
     assert requests["scheduled_s"][2] == requests["completed_s"][0]
     assert requests["completed_s"][1] > requests["completed_s"][2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sglang_clips_the_outputs_that_it_expects_as_the_reference_does(seed: int):
+    # Outputs below, at and above the clip of 4096, too long for the generated cases.
+    rng = np.random.default_rng(seed)
+    config = ReferenceConfig(
+        batch_policy="sglang",
+        num_usable_blocks=560 + 400 * (seed % 2),
+        max_num_seqs=6,
+        max_model_len=8500,
+        max_prefill_tokens=3000,
+        chunked_prefill_size=500,
+        schedule_conservativeness=[0.3, 1.0][seed // 2],
+        send_latency_s=(0.0,),
+        send_s_per_token=(0.0,),
+        sessions=(-1,) * 6,
+    )
+    outputs = rng.choice([3000, 4095, 4096, 4097, 5000, 7000], 6)
+    arrivals, prompts = rng.uniform(0, 1000, 6).cumsum(), rng.integers(1, 1500, 6)
+    requests = [(float(a), int(p), int(o)) for a, p, o in zip(arrivals, prompts, outputs, strict=True)]
+    case = Case(requests, config, [random_tables(rng, config, "sum", False)])
+    state, expected = run_kernel(case), reference_simulate(requests, case.tables, config)
+    assert state.requests["scheduled_s"].tolist() == [request.scheduled_s for request in expected.requests]
+    assert state.requests["completed_s"].tolist() == [request.completed_s for request in expected.requests]
+    assert state.requests["preemptions"].tolist() == [request.preemptions for request in expected.requests]
+    assert state.replicas["num_long_outputs"][0] == 0
 
 
 def test_trtllm_never_evicts_where_it_guarantees():
