@@ -45,6 +45,7 @@ class Sglang(Scheduler):
         return {
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_prefill_tokens,
+            "sums_running": True,
             "chunked_prefill_size": self.chunked_prefill_size,
             "ratio_start": start,
             "ratio_floor": floor,
@@ -115,6 +116,7 @@ class TrtLlm(Scheduler):
             "max_num_batched_tokens": self.max_num_batched_tokens,
             "enable_chunked_prefill": self.enable_chunked_prefill,
             "guaranteed_no_evict": guaranteed,
+            "sums_running": guaranteed,
             "memory_rule": AS_WRITTEN if guaranteed else WHOLE_PROMPT,
         }
 

@@ -125,8 +125,15 @@ def remove_running(requests, replica, i):
 @jit()
 def count_running(replica, request, change):
     """Count (or with change = -1 discount) a request in the sums over the running list."""
-    whole = request.prompt_tokens + request.output_tokens
     replica.num_running += change
+    if replica.sums_running:
+        sum_running(replica, request, change)
+
+
+@jit()
+def sum_running(replica, request, change):
+    """Add (or with change = -1 subtract) what the admission tests of some policies sum up over the running list."""
+    whole = request.prompt_tokens + request.output_tokens
     replica.running_tokens += change * whole
     if request.output_tokens > SGLANG_CLIP:
         replica.num_long_outputs += change

@@ -107,6 +107,7 @@ REPLICA = np.dtype(
         ("last_step_end_s", np.float64),  # end of the last decode step
         ("num_prefills", np.int64),  # running requests with a part of their prefill not in a batch yet [requests]
         ("decode_kv", np.int64),  # sum of the decodes' contexts [tokens]
+        ("sums_running", np.int64),  # 1: the next three are kept
         ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
         ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
         ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
