@@ -7,7 +7,7 @@ from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
-from fastsim.kernel.stages import advance_stages, is_empty, is_stalled, pass_time
+from fastsim.kernel.stages import advance_stages, arrive_at_stages, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
 
 
@@ -72,17 +72,14 @@ def has_work_before(replica, until_s):
 @jit()
 def arrive(requests, replica, i):
     """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
-    if replica.outstanding == 0:
-        replica.idled = 1
-    if replica.in_flight > 0 and replica.num_stages > 1:
-        pass_time(replica, requests[i].arrival_s)
-    elif replica.outstanding == 0:
-        replica.clock_s = max(replica.clock_s, requests[i].arrival_s)
-    if replica.in_flight == 0 or not replica.stays_running:
-        replica.try_to_form = 1
     request = requests[i]
     request.phase = WAITING
     request.scheduled_s = request.first_token_s = request.completed_s = math.nan
+    if replica.outstanding == 0:
+        replica.clock_s = max(replica.clock_s, request.arrival_s)
+        replica.idled = 1
+    if replica.num_stages > 1:
+        arrive_at_stages(replica, request.arrival_s)
     head = replica.waiting_head
     append_waiting(requests, replica, i)
     if replica.waiting_head != head:
@@ -113,7 +110,7 @@ def advance(state, tables, schedule, r, until_s):
             finish(requests, replica, integers)
         if replica.clock_s >= until_s or replica.outstanding == 0:
             return DONE
-        if is_stalled(replica, cluster):
+        if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
             return NO_PROGRESS
         if cluster.record_batches and cluster.num_batches == batches.size:
             return BATCH_LOG_FULL

@@ -53,9 +53,19 @@ def pass_time(replica, until_s):
 
 
 @jit()
+def arrive_at_stages(replica, arrival_s):
+    """Bring the clock to an arrival; a batch may be formed then, unless the engine waits for the oldest in flight."""
+    if replica.in_flight > 0:
+        pass_time(replica, arrival_s)
+    if replica.in_flight == 0 or not replica.stays_running:
+        replica.try_to_form = 1
+
+
+@jit()
 def is_stalled(replica, cluster):
-    """Whether so many iterations have passed since a request completed that none ever will."""
-    return replica.iteration - replica.progress_iteration > replica.outstanding * cluster.max_stall
+    """Whether so many iterations have passed since a request completed that none ever will; notes when to ask again."""
+    replica.stall_iteration = replica.progress_iteration + replica.outstanding * cluster.max_stall
+    return replica.iteration > replica.stall_iteration
 
 
 @jit()
@@ -75,7 +85,7 @@ def form_all(state, tables, schedule, r):
     requests, replicas, cluster_table, integers, batches, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     while replica.in_flight < replica.num_stages and replica.outstanding > 0:
-        if is_stalled(replica, cluster):
+        if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
             return NO_PROGRESS
         if cluster.record_batches and cluster.num_batches + replica.num_stages > batches.size:
             return BATCH_LOG_FULL

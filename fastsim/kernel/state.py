@@ -79,6 +79,7 @@ REPLICA = np.dtype(
         ("ask_step", np.int64),  # decode step before which it must be asked in any case
         ("attempt_step", np.int64),  # decode step before which it last tried to admit
         ("progress_iteration", np.int64),  # iteration that last completed a request
+        ("stall_iteration", np.int64),  # up to which nobody asks whether that was too long ago
         # Limits of the batch policy
         ("max_num_seqs", np.int64),  # [requests]
         ("max_micro_batch", np.int64),  # of one iteration [requests]
