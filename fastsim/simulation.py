@@ -57,6 +57,12 @@ def simulate(
             own does not work.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    if config.parity is not None:
+        from fastsim.vidur.simulate import simulate_parity
+
+        if batch_policy is not None or router is not None:
+            raise ConfigError("parity", config.parity, "takes no functions of your own", "leave them out, or parity")
+        return simulate_parity(config, workload, tables)
     model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
     if tables is None:

@@ -1,0 +1,297 @@
+"""Vidur's events: one heap by (time, order of creation); a handler makes its follow-up events in Vidur's order.
+
+Arrivals are made before everything else, so they win every tie: they are read off the sorted requests, unheaped.
+"""
+
+from fastsim.kernel.histogram import bucket
+from fastsim.kernel.jit import jit
+from fastsim.kernel.vidur.evicting import schedule_sarathi, schedule_vllm
+from fastsim.kernel.vidur.heap import drop_first, make
+from fastsim.kernel.vidur.lightllm import schedule_lightllm
+from fastsim.kernel.vidur.lists import append, pop_first
+from fastsim.kernel.vidur.members import advance, clear, finished, return_members
+from fastsim.kernel.vidur.reserving import admit_whole_prompts, end_group, next_group, schedule_orca
+from fastsim.kernel.vidur.state import (
+    BATCH_END,
+    BEYOND_TABLE,
+    CUT_OFF,
+    DONE,
+    FASTER_TRANSFORMER,
+    FREE,
+    GLOBAL_SCHEDULE,
+    LIGHTLLM,
+    LOG_FULL,
+    LOR,
+    NO_FREE_TOKENS,
+    NO_PROGRESS,
+    NONE,
+    ORCA,
+    QUEUES,
+    REPLICA_SCHEDULE,
+    ROUND_ROBIN,
+    SARATHI,
+    STAGE_ARRIVAL,
+    STAGE_END,
+    STAGE_SCHEDULE,
+    VLLM,
+    WAITING,
+)
+from fastsim.kernel.vidur.times import mean_kv, root_chunk, time_stage
+
+
+def run(state, tables):
+    """Handle events until none is left, or until one beyond the time limit was handled.
+
+    The state is modified in place and holds the whole progress: after LOG_FULL, call again with a longer log.
+
+    Args:
+        state: `fastsim.kernel.vidur.state.State`.
+        tables: `fastsim.kernel.vidur.state.Tables`.
+
+    Returns:
+        DONE, CUT_OFF, LOG_FULL, BEYOND_TABLE, NO_FREE_TOKENS or NO_PROGRESS.
+    """
+    requests, cluster = state.work.requests, state.cluster[0]
+    while cluster.next_request < requests.size or cluster.num_pending > 0:
+        if cluster.record_batches and cluster.num_stage_runs == state.log.size:
+            return LOG_FULL
+        if cluster.next_request < requests.size and (
+            cluster.num_pending == 0 or requests[cluster.next_request].arrival_s <= state.events[0].time_s
+        ):
+            cluster.now_s = requests[cluster.next_request].arrival_s
+            cluster.next_request += 1
+            make(state.events, cluster, cluster.now_s, GLOBAL_SCHEDULE, 0, 0, 0)
+            status = DONE
+        else:
+            status = handle_first(state, tables)
+        if status != DONE:
+            return status
+        if cluster.now_s > cluster.time_limit_s:
+            return CUT_OFF
+    return DONE
+
+
+@jit()
+def handle_first(state, tables):
+    """Handle the next event of the heap; returns a status."""
+    event, cluster = state.events[0], state.cluster[0]
+    kind, r, stage, b = event.kind, event.replica, event.stage, event.batch
+    cluster.now_s = event.time_s
+    drop_first(state.events, cluster)
+    if kind == GLOBAL_SCHEDULE:
+        route(state)
+    elif kind == REPLICA_SCHEDULE:
+        return schedule_replica(state, r)
+    elif kind == STAGE_ARRIVAL:
+        append(state.work.batches, state.work.lists, state.replicas[r].lists + QUEUES + stage, b)
+        make(state.events, cluster, cluster.now_s, STAGE_SCHEDULE, r, stage, b)
+    elif kind == STAGE_SCHEDULE:
+        return start_stage(state, tables, r, stage)
+    elif kind == STAGE_END:
+        end_stage(state, r, stage, b)
+    else:
+        end_batch(state, r, b)
+    return DONE
+
+
+@jit()
+def route(state):
+    """Give every request of the global queue a replica, then let each replica that got one form batches."""
+    work, cluster, replicas = state.work, state.cluster[0], state.replicas
+    first = cluster.num_routed
+    while cluster.num_routed < cluster.next_request:
+        i = cluster.num_routed
+        r = work.requests[i].replica
+        if cluster.router == ROUND_ROBIN:
+            r = i % replicas.size
+        elif cluster.router == LOR:
+            r = shortest_queue(work.lists, replicas)
+        work.requests[i].replica = r
+        append(work.requests, work.lists, replicas[r].lists + WAITING, i)
+        cluster.num_routed += 1
+    for r in range(replicas.size):
+        for i in range(first, cluster.num_routed):
+            if work.requests[i].replica == r:
+                make(state.events, cluster, cluster.now_s, REPLICA_SCHEDULE, r, 0, 0)
+                break
+
+
+@jit()
+def shortest_queue(lists, replicas):
+    """The replica with the fewest waiting requests, the lowest of equals; who runs does not count (oddity 4)."""
+    best = 0
+    for r in range(1, replicas.size):
+        if lists[replicas[r].lists + WAITING].length < lists[replicas[best].lists + WAITING].length:
+            best = r
+    return best
+
+
+@jit()
+def schedule_replica(state, r):
+    """Form micro-batches while there are slots, and announce them; returns a status."""
+    work, cluster, replica = state.work, state.cluster[0], state.replicas[r]
+    while replica.num_in_flight < cluster.num_stages:
+        b, status = form_batch(work, cluster.policy, replica)
+        if status != DONE:
+            return status
+        if b == NONE:
+            break
+        if replica.iteration - replica.completed_iteration > cluster.max_iterations:
+            return NO_PROGRESS
+        batch = work.batches[b]
+        batch.number = cluster.num_batches
+        batch.formed_s = cluster.now_s
+        cluster.num_batches += 1
+        replica.num_in_flight += 1
+        replica.peak_blocks = max(replica.peak_blocks, replica.num_blocks - replica.free_blocks)
+        replica.peak_batch_tokens = max(replica.peak_batch_tokens, batch.num_tokens)
+        i = work.lists[batch.members].head
+        while i != NONE:
+            request = work.requests[i]
+            if not request.scheduled:
+                request.scheduled = 1
+                request.scheduled_s = cluster.now_s
+            i = request.next
+        make(state.events, cluster, cluster.now_s, STAGE_ARRIVAL, r, 0, b)
+    return DONE
+
+
+@jit()
+def form_batch(work, policy, replica):
+    """Ask the batch policy for a micro-batch.
+
+    Returns:
+        Its index, NONE if there is nobody to run, and a status.
+    """
+    if policy == FASTER_TRANSFORMER:
+        group = next_group(work, replica)
+        if group != NONE:
+            return group, DONE
+    b = work.lists[replica.lists + FREE].head
+    batch = work.batches[b]
+    clear(batch)
+    if policy == VLLM:
+        schedule_vllm(work, replica, batch)
+    elif policy == SARATHI:
+        schedule_sarathi(work, replica, batch)
+    elif policy == ORCA:
+        schedule_orca(work, replica, batch)
+    elif policy == LIGHTLLM:
+        if not schedule_lightllm(work, replica, batch):
+            return NONE, NO_FREE_TOKENS
+    else:
+        admit_whole_prompts(work, replica, batch)
+    if work.lists[batch.members].length == 0:
+        return NONE, DONE
+    pop_first(work.batches, work.lists, replica.lists + FREE)
+    return b, DONE
+
+
+@jit()
+def start_stage(state, tables, r, stage):
+    """Start the next micro-batch of an idle stage; returns a status."""
+    work, cluster, replica = state.work, state.cluster[0], state.replicas[r]
+    server = state.stages[r * cluster.num_stages + stage]
+    queue = replica.lists + QUEUES + stage
+    if server.busy or work.lists[queue].length == 0:
+        return DONE
+    b = pop_first(work.batches, work.lists, queue)
+    batch = work.batches[b]
+    server.busy = 1
+    if not time_stage(work, cluster, replica, batch, tables, stage):
+        cluster.failed_batch, cluster.failed_stage = b, stage
+        return BEYOND_TABLE
+    i = work.lists[batch.members].head
+    while i != NONE:
+        request = work.requests[i]
+        if request.last_stage_end_s != 0.0:
+            request.preempted_s += cluster.now_s - request.last_stage_end_s
+        i = request.next
+    if cluster.record_batches:
+        log_stage(state, r, stage, b)
+    make(state.events, cluster, cluster.now_s + batch.total_s, STAGE_END, r, stage, b)
+    return DONE
+
+
+@jit()
+def log_stage(state, r, stage, b):
+    """Write the stage run just started into the log."""
+    cluster, replica, batch = state.cluster[0], state.replicas[r], state.work.batches[b]
+    row = state.log[cluster.num_stage_runs]
+    row.batch = batch.number
+    row.replica = r
+    row.stage = stage
+    row.formed_s = batch.formed_s
+    row.start_s = cluster.now_s
+    row.end_s = cluster.now_s + batch.total_s
+    row.total_s = batch.total_s
+    row.model_s = batch.model_s
+    row.num_sequences = state.work.lists[batch.members].length
+    row.num_tokens = batch.num_tokens
+    row.num_chunks = batch.num_chunks
+    row.num_decodes = batch.num_decodes
+    row.decode_kv = mean_kv(batch, replica.kv_granularity)
+    row.prefill_kv = batch.prefill_kv
+    row.prefill_chunk = root_chunk(batch)
+    row.used_blocks = replica.num_blocks - replica.free_blocks
+    cluster.num_stage_runs += 1
+
+
+@jit()
+def end_stage(state, r, stage, b):
+    """End a stage run: the stage takes its next one first, then the micro-batch goes on."""
+    work, cluster, replica = state.work, state.cluster[0], state.replicas[r]
+    batch = work.batches[b]
+    state.stages[r * cluster.num_stages + stage].busy = 0
+    i = work.lists[batch.members].head
+    while i != NONE:
+        request = work.requests[i]
+        request.execution_s += batch.total_s
+        request.model_execution_s += batch.model_s
+        request.last_stage_end_s = cluster.now_s
+        i = request.next
+    replica.busy_s += batch.total_s
+    replica.running_seconds += work.lists[batch.members].length * batch.total_s
+    replica.block_seconds += (replica.num_blocks - replica.free_blocks) * batch.total_s
+    make(state.events, cluster, cluster.now_s, STAGE_SCHEDULE, r, stage, b)
+    if stage == cluster.num_stages - 1:
+        make(state.events, cluster, cluster.now_s, BATCH_END, r, stage, b)
+    else:
+        make(state.events, cluster, cluster.now_s, STAGE_ARRIVAL, r, stage + 1, b)
+
+
+@jit()
+def end_batch(state, r, b):
+    """Advance the members of a micro-batch that left the last stage, and form the next one."""
+    work, cluster, replica = state.work, state.cluster[0], state.replicas[r]
+    batch = work.batches[b]
+    replica.iteration += 1
+    replica.decode_tokens += batch.num_decodes
+    replica.prefill_tokens += batch.num_tokens - batch.num_decodes
+    replica.attention_pairs += batch.attention_pairs
+    i = work.lists[batch.members].head
+    while i != NONE:
+        request = work.requests[i]
+        if advance(request, cluster.now_s):
+            count_token(replica, request, state.tbt, cluster.now_s)
+        i = request.next
+    replica.num_in_flight -= 1
+    if cluster.policy != FASTER_TRANSFORMER:
+        return_members(work, replica, batch)
+        append(work.batches, work.lists, replica.lists + FREE, b)
+    elif end_group(work, replica, b):
+        append(work.batches, work.lists, replica.lists + FREE, b)
+    make(state.events, cluster, cluster.now_s, REPLICA_SCHEDULE, r, 0, 0)
+
+
+@jit()
+def count_token(replica, request, tbt, now_s):
+    """Note an output token of a request: the gap since its last one, and whether it was the last."""
+    if request.last_token_s > 0.0:
+        gap_s = now_s - request.last_token_s
+        tbt[bucket(gap_s)] += 1
+        replica.tbt_sum_s += gap_s
+    request.last_token_s = now_s
+    if finished(request):
+        replica.completed += 1
+        replica.completed_iteration = replica.iteration
