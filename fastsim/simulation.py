@@ -18,6 +18,7 @@ from fastsim.schedulers import SCHEDULERS, Pool
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
+    from estimators.vidur_tables import OperatorTables
     from fastsim.kernel.state import State
     from traces import Workload
 
@@ -35,7 +36,7 @@ class ContextLengthWarning(UserWarning):
 def simulate(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables | None" = None,
+    tables: "IterationTables | OperatorTables | None" = None,
     *,
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
@@ -45,7 +46,8 @@ def simulate(
     Args:
         config: what serves.
         workload: what arrives.
-        tables: how long iterations take; looked up, or built and cached, when not given.
+        tables: how long iterations take; looked up, or built and cached, when not given. Under ``parity="vidur"`` they
+            are OperatorTables, by operator.
         batch_policy: a function of your own in place of the scheduler's, whose limits and memory rule it keeps.
         router: a function of your own in place of the router.
 
@@ -127,6 +129,11 @@ def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
     Raises:
         ConfigError: the model does not fit, or no block is left.
     """
+    if config.parity is not None:
+        from fastsim.vidur.memory import nominal_memory_gib, plan_vidur_memory
+
+        blocks = plan_vidur_memory(config, model, nominal_memory_gib(device)).num_blocks
+        return Pool(blocks, config.block_size, config.max_model_len)
     kept = config.batch_policy.null_blocks
     num_blocks = config.num_kv_blocks
     if num_blocks is None:
@@ -145,6 +152,8 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
         ConfigError: a request is longer than max_model_len or than all usable KV blocks, or the batch policy could
             never admit it.
     """
+    if config.parity is not None:
+        return  # Vidur refuses nothing: its run ends with requests left over
     prompt, output = workload.prompt_tokens, workload.output_tokens
     longest = int(np.argmax(prompt + output))
     length = int(prompt[longest] + output[longest])
@@ -175,13 +184,19 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig) -> "IterationTables":
+def tables_for(config: SimulationConfig) -> Any:
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
+
+    They are IterationTables, under parity OperatorTables.
 
     Raises:
         ConfigError: the model does not fit.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    if config.parity is not None:
+        from fastsim.vidur.simulate import parity_tables
+
+        return parity_tables(config)
     from estimators import IterationTables
 
     model, device, pool = load_machine(config)
@@ -199,6 +214,10 @@ def tables_for(config: SimulationConfig) -> "IterationTables":
 
 def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
     """The event loop and the function slots of a configuration, compiled now or loaded from the cache."""
+    if config.parity is not None:
+        from fastsim.vidur.simulate import compile_parity_kernel
+
+        return compile_parity_kernel(), (None, None)
     from fastsim import kernel
     from fastsim.kernel.slots import policies, table_functions
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from traces.arrivals import ARRIVALS, Static
 from traces.choices import choose
 from traces.errors import TraceError, real_number, shown, whole_number
 from traces.lengths import LENGTHS, LengthDistribution, Lengths
-from traces.trace_columns import TraceArrivals, scaled
+from traces.resizing import cut_prompts
+from traces.trace_columns import TraceArrivals
 from traces.workload import Workload
 
 # Rows drawn at a time: the temporary arrays of a block stay in the processor's cache, which is 3 times as fast.
@@ -73,7 +73,7 @@ def generate(
     arrival_stream, length_stream = _streams(seed)
     prompt_tokens, output_tokens = _draw(distribution, n, length_stream)
     if max_total_tokens is not None:
-        prompt_tokens, output_tokens, num_cut = _cut(prompt_tokens, output_tokens, max_total_tokens)
+        prompt_tokens, output_tokens, num_cut = cut_prompts(prompt_tokens, output_tokens, max_total_tokens)
         if num_cut:
             notes += (f"{num_cut} of {n} requests were cut to max_total_tokens {max_total_tokens}",)
     arrival_s = process.sample(n, arrival_stream)
@@ -91,42 +91,6 @@ def generate(
         "numpy": np.__version__,
     }
     return Workload(arrival_s, prompt_tokens, output_tokens, provenance, notes)
-
-
-def resized(
-    workload: Workload,
-    *,
-    prompt_scale: float = 1.0,
-    output_scale: float = 1.0,
-    time_scale: float = 1.0,
-    max_total_tokens: int | None = None,
-) -> Workload:
-    """The same requests with other lengths and on another time axis.
-
-    Args:
-        workload: the requests.
-        prompt_scale: what prompts are multiplied with; the result is cut to an integer, at least 1.
-        output_scale: the same for outputs.
-        time_scale: what arrival times are multiplied with.
-        max_total_tokens: as for `generate`.
-
-    Raises:
-        TraceError: a factor out of range.
-    """
-    factors = {"prompt_scale": prompt_scale, "output_scale": output_scale, "time_scale": time_scale}
-    for name, value in factors.items():
-        factors[name] = real_number(name, value, 1e-9, 1e9)
-    prompt, output = scaled(
-        workload.prompt_tokens, workload.output_tokens, factors["prompt_scale"], factors["output_scale"]
-    )
-    notes = workload.notes
-    if max_total_tokens is not None:
-        max_total_tokens = whole_number("max_total_tokens", max_total_tokens, 2)
-        prompt, output, num_cut = _cut(prompt, output, max_total_tokens)
-        if num_cut:
-            notes += (f"{num_cut} of {len(workload)} requests were cut to max_total_tokens {max_total_tokens}",)
-    provenance = {**workload.provenance, "resized": {**factors, "max_total_tokens": max_total_tokens}}
-    return Workload(workload.arrival_s * factors["time_scale"], prompt, output, provenance, notes)
 
 
 def requests_before(
@@ -183,12 +147,3 @@ def _draw(distribution: LengthDistribution, n: int, rng: np.random.Generator) ->
         block = slice(start, min(start + _BLOCK, n))
         prompt_tokens[block], output_tokens[block] = distribution.sample(block.stop - start, rng)
     return prompt_tokens, output_tokens
-
-
-def _cut(
-    prompt_tokens: NDArray[np.int64], output_tokens: NDArray[np.int64], max_total_tokens: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Lengths, each of shape (n,), with prompt + output <= max_total_tokens, and how many requests were longer."""
-    num_cut = int(np.count_nonzero(prompt_tokens + output_tokens > max_total_tokens))
-    output_tokens = np.minimum(output_tokens, max_total_tokens - 1)
-    return np.minimum(prompt_tokens, max_total_tokens - output_tokens), output_tokens, num_cut

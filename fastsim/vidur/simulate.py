@@ -1,7 +1,6 @@
 """A run under ``parity="vidur"``: Vidur's rules on Vidur's own kind of tables."""
 
 import time
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,18 +52,37 @@ def simulate_parity(
     """
     from estimators import load_device, load_model
 
+    if tables is None:
+        tables = parity_tables(config)
+    started = time.perf_counter()
+    state = run_parity(config, workload, tables, choices)
+    wall_s = time.perf_counter() - started
     model, device = load_model(config.model), load_device(config.device)
+    summary = summarize_parity(config, workload, tables, model, device, state)
+    summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(workload) / wall_s}
+    return ParityResult(config, summary, state, workload)
+
+
+def run_parity(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "OperatorTables",
+    choices: Sequence[int] | None = None,
+) -> states.State:
+    """Run Vidur's event loop; the arguments and errors are those of `simulate_parity`.
+
+    Returns:
+        The records of Vidur's loop after the run.
+    """
+    from estimators import load_device, load_model
+
+    model, options = load_model(config.model), config.parity_choice
+    model.check_tensor_parallel(config.tensor_parallel)
     if config.pipeline_parallel > model.num_layers:
         mend = f"give at most {model.num_layers}"
         raise ConfigError("pipeline_parallel", config.pipeline_parallel, "stages leave some without a layer", mend)
-    model.check_tensor_parallel(config.tensor_parallel)
-    memory = plan_vidur_memory(config, model, nominal_memory_gib(device))
-    if tables is None:
-        tables = parity_tables(config)
-    options = config.parity_choice
+    memory = plan_vidur_memory(config, model, nominal_memory_gib(load_device(config.device)))
     composed = compose(tables, config, model, options, len(workload))
-    run = compile_parity_kernel()
-    started = time.perf_counter()
     state = new_state(
         config,
         workload,
@@ -73,15 +91,11 @@ def simulate_parity(
         num_layers=model.num_layers,
         prefill_factor=prefill_factor(model, options),
     )
+    run = compile_parity_kernel()
     while (status := run(state, composed)) == states.LOG_FULL:
         state = with_longer_log(state)
     _check_end(config, model, tables, state, status)
-    wall_s = time.perf_counter() - started
-    summary = summarize_parity(config, workload, tables, model, device, state)
-    summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(workload) / wall_s}
-    for sentence in tables.provenance.get("outside_profiles", ()):
-        warnings.warn(f"some times are extrapolated: {sentence}", stacklevel=3)
-    return ParityResult(config, summary, state, workload)
+    return state
 
 
 def parity_tables(config: SimulationConfig) -> "OperatorTables":
