@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from estimators.build import Estimators
+from estimators.coverage import outside_profiles
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, log_index, log_points
@@ -103,6 +104,7 @@ def build_operator_tables(
             "tp": tp,
             "dtype": dtype,
             "estimators": estimators.hash,
+            "outside_profiles": outside_profiles(tuple(calls.values()), estimators.profiled),
         },
     )
 

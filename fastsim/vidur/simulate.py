@@ -1,6 +1,7 @@
 """A run under ``parity="vidur"``: Vidur's rules on Vidur's own kind of tables."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,11 @@ def simulate_parity(
     model, device = load_model(config.model), load_device(config.device)
     summary = summarize_parity(config, workload, tables, model, device, state)
     summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(workload) / wall_s}
+    if beyond := tables.provenance.get("outside_profiles"):
+        from fastsim.simulation import ProfiledRangeWarning
+
+        what = f"some times are extrapolated, from outside the measured range: {'; '.join(beyond)}"
+        warnings.warn(what, ProfiledRangeWarning, stacklevel=3)
     return ParityResult(config, summary, state, workload)
 
 
