@@ -144,7 +144,7 @@ def main() -> int:
             rows.append({"run": name, "column": "error", "max_abs_error_s": None, "error": str(error)})
     emit(rows, options.json)
     bad = sorted({row["run"] for row in rows if not (row["max_abs_error_s"] or 0.0) <= TOLERANCE_S or "error" in row})
-    note(f"{len(runs)} runs, {len(bad)} of them off by more than {TOLERANCE_S:g} s" + (f": {', '.join(bad)}" if bad else ""))
+    note(f"{len(runs)} runs, {len(bad)} of them off by more than {TOLERANCE_S:g} s {', '.join(bad)}")
     return 1 if bad else 0
 
 

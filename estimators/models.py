@@ -68,7 +68,8 @@ def model_names() -> tuple[str, ...]:
 def load_model(name_or_path: str | os.PathLike[str]) -> ModelSpec:
     """Return the model of a built-in name, or of a Hugging Face ``config.json`` (or the directory that holds one).
 
-    The ``config.json`` of a run of the simulator Vidur is taken, too. A name may be given in any case, and without what stands before its last slash. Names win over paths.
+    The ``config.json`` of a run of the simulator Vidur is taken, too. A name may be given in any case, and without what
+    stands before its last slash. Names win over paths.
 
     Raises:
         EstimatorError: when there is neither such a model nor such a file, or the file describes a model that cannot be

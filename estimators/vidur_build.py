@@ -84,7 +84,7 @@ def build_operator_tables(
     for operator, names in _CALLS.items():
         chosen = [calls[name] for name in names if name in calls]
         if not chosen and operator in TOKEN_OPERATORS and operator not in _OPTIONAL:
-            raise EstimatorError("model", spec.name, f"has no {operator}, which all of Vidur's have", "take a dense one")
+            raise EstimatorError("model", spec.name, f"has no {operator}, as all of Vidur's have", "take a dense one")
         if chosen or operator in TOKEN_OPERATORS:
             token_ms[operator] = 1e3 * _token_seconds(chosen, max_tokens, gpu, estimators)
     if pp > 1:

@@ -43,7 +43,7 @@ def model_from_vidur(config: Mapping[str, Any], source: str = "model_config") ->
     def error(key: str, wrong: str) -> EstimatorError:
         return EstimatorError(f"{source}: {key}", config.get(key), wrong, "correct the file")
 
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for key, name in _NUMBERS.items():
         value = config.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -129,7 +129,7 @@ class OperatorTables:
         tables = {"decode": self.decode_ms, "prefill": self.prefill_ms, **self.token_ms, **self.cpu_ms}
         for name in sorted(tables):
             digest.update(f"{name} {tables[name].shape}\n".encode())
-            digest.update(np.ascontiguousarray(tables[name]))
+            digest.update(np.ascontiguousarray(tables[name]).data)
         return digest.hexdigest()
 
 

@@ -97,8 +97,10 @@ class SimulationConfig:
             raise ConfigError("engine", self.engine, "is not known", f"choose one of {', '.join(sorted(ENGINES))}")
         for kind, choices in self._choices().items():
             if getattr(self, kind) is None:
-                if self._options(kind):
-                    raise ConfigError(f"{kind}_options", dict(self._options(kind)), "belong to no choice", f"give {kind}")
+                if options := dict(self._options(kind)):
+                    raise ConfigError(
+                        f"{kind}_options", dict(self._options(kind)), "belong to no choice", f"give {kind}"
+                    )
                 continue
             # Only what differs from the defaults is kept: equal configurations are equal however they are written.
             chosen = choose(kind, choices, getattr(self, kind), self._options(kind))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from estimators import DeviceSpec, IterationTables, ModelSpec
+    from estimators.vidur_tables import OperatorTables
     from fastsim.kernel.state import State
     from traces import Workload
 
@@ -141,7 +142,7 @@ def keeps_requests(config: SimulationConfig, num_requests: int) -> bool:
 def summarize(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables",
+    tables: "IterationTables | OperatorTables",
     model: "ModelSpec",
     device: "DeviceSpec",
     state: "State",

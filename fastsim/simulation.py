@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from estimators.vidur_tables import OperatorTables
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.errors import ConfigError
@@ -18,7 +19,6 @@ from fastsim.schedulers import SCHEDULERS, Pool
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
-    from estimators.vidur_tables import OperatorTables
     from fastsim.kernel.state import State
     from traces import Workload
 
@@ -69,6 +69,8 @@ def simulate(
     check_requests(config, workload, pool)
     if tables is None:
         tables = tables_for(config)
+    if isinstance(tables, OperatorTables):
+        raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
     check_tables(config, tables, pool)
     own = {
         kind: as_slot(kind, function)

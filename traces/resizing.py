@@ -36,9 +36,7 @@ class Resizing:
 
     def apply(self, workload: Workload) -> Workload:
         """The changed requests; a note says how many were cut."""
-        prompt, output = scaled(
-            workload.prompt_tokens, workload.output_tokens, self.prompt_scale, self.output_scale
-        )
+        prompt, output = scaled(workload.prompt_tokens, workload.output_tokens, self.prompt_scale, self.output_scale)
         notes = workload.notes
         if self.max_total_tokens:
             prompt, output, num_cut = cut_prompts(prompt, output, self.max_total_tokens)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.errors import MAX_TOKENS, real_number, whole_number
+from traces.errors import real_number, whole_number
 
 _MOST_RANKS: Final = 10_000_000
 

@@ -16,7 +16,6 @@ from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES
 
 if TYPE_CHECKING:
-    from estimators import IterationTables
     from traces import Workload
 
 #: Flags of the form --group.field; the first three are fields of SimulationConfig, the others of the workload.
@@ -96,14 +95,10 @@ def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     rest, options = split_options(words, GROUPS)
     parser = Parser(RunCommand, "run", "Simulate one configuration under one workload.", _epilog())
-    path, vidur = _early_value(rest, "--config"), _early_value(rest, "--vidur-config")
-    if path is not None and vidur is not None:
-        raise ConfigError("vidur-config", vidur, "is given beside --config", "give one of them")
-    if path is not None or vidur is not None:
-        defaults, file_options = _read_config(path) if path is not None else read_vidur(vidur, words)
-        parser.set_defaults(**defaults)
+    defaults, file_options = _read_files(rest, words)
+    parser.set_defaults(**defaults)
     command: RunCommand = parser.parse_args(rest)
-    if path is not None or vidur is not None:
+    if file_options:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
         options = {group: (file_options[group] if group in kept else {}) | options[group] for group in GROUPS}
@@ -139,6 +134,16 @@ def main(words: Sequence[str]) -> int:
         if command.out is not None:
             print(f"\nwritten to {command.out}")
     return 0
+
+
+def _read_files(rest: Sequence[str], words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Defaults for the flags, and the fields of the choices, from --config or --vidur-config; empty without either."""
+    path, vidur = _early_value(rest, "--config"), _early_value(rest, "--vidur-config")
+    if path is not None and vidur is not None:
+        raise ConfigError("vidur-config", vidur, "is given beside --config", "give one of them")
+    if path is not None:
+        return _read_config(path)
+    return read_vidur(vidur, words) if vidur is not None else ({}, {})
 
 
 def _early_value(words: Sequence[str], name: str) -> str | None:
@@ -244,7 +249,7 @@ def _generate(
     )
 
 
-def _prepare_machine(config: SimulationConfig, workload: "Workload") -> "IterationTables":
+def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
     """Tables and compiled kernel: what takes long the first time, each with its progress line."""
     from fastsim.simulation import check_requests, compile_kernel, load_machine, tables_for
 

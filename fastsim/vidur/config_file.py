@@ -48,6 +48,17 @@ PREDICTOR = (
     "prediction_max_batch_size",
     "prediction_max_tokens_per_request",
 )
+#: What makes a built-in model the file's. The vocabulary is rounded differently, and not simulated by Vidur.
+_SAME = (
+    "hidden_size",
+    "num_layers",
+    "num_q_heads",
+    "num_kv_heads",
+    "head_dim",
+    "intermediate_size",
+    "gated_mlp",
+    "parallel_attention_mlp",
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,8 @@ class VidurFile:
         """
         name = str(table.get("name")).lower()
         if name not in known:
-            raise ConfigError(f"vidur-config: {what}", table.get("name"), "is not one of Vidur's", f"give {', '.join(known)}")
+            mend = f"give {', '.join(known)}"
+            raise ConfigError(f"vidur-config: {what}", table.get("name"), "is not one of Vidur's", mend)
         return name
 
     def settings(self, parity: bool) -> VidurSettings:
@@ -184,10 +196,7 @@ class VidurFile:
         if described is None:
             return name
         theirs, ours = model_from_vidur(described), load_model(name)
-        same = ("hidden_size", "num_layers", "num_q_heads", "num_kv_heads", "head_dim", "intermediate_size", "gated_mlp")
-        # The vocabulary is rounded differently, and embeddings and LM head are no part of Vidur.
-        equal = all(getattr(theirs, key) == getattr(ours, key) for key in (*same, "parallel_attention_mlp"))
-        return name if equal else str(self.path)
+        return name if all(getattr(theirs, key) == getattr(ours, key) for key in _SAME) else str(self.path)
 
     def _scheduler(self, replica: Mapping[str, Any], parity: bool) -> dict[str, Any]:
         """Batch policy and KV blocks."""

@@ -40,9 +40,7 @@ class ParityResult(SimulationResult):
 
     vidur: State = field(repr=False)
 
-    def __init__(
-        self, config: SimulationConfig, summary: dict[str, Any], vidur: State, workload: "Workload"
-    ) -> None:
+    def __init__(self, config: SimulationConfig, summary: dict[str, Any], vidur: State, workload: "Workload") -> None:
         """Keep Vidur's state beside its translation into ours."""
         super().__init__(config, summary, translate(vidur, workload))
         object.__setattr__(self, "vidur", vidur)
@@ -62,7 +60,8 @@ class ParityResult(SimulationResult):
         import polars.selectors as cs
 
         more = {name: np.ascontiguousarray(self.vidur.work.requests[key]) for name, key in _VIDUR_COLUMNS.items()}
-        return frame.with_columns(cs.float().fill_nan(None), **{name: pl.Series(values) for name, values in more.items()})
+        columns = {name: pl.Series(values) for name, values in more.items()}
+        return frame.with_columns(cs.float().fill_nan(None), **columns)
 
     @functools.cached_property
     def batches(self) -> "pl.DataFrame | None":
@@ -89,8 +88,7 @@ def translate(vidur: State, workload: "Workload") -> ours.State:
     requests["first_token_s"] = np.where(completed | (theirs["first_token_s"] > 0), theirs["first_token_s"], np.nan)
     requests["completed_s"] = np.where(completed, theirs["completed_s"], np.nan)
     replicas = records(ours.REPLICA, len(vidur.replicas))
-    assert vidur.replicas.dtype.names is not None
-    for name in set(vidur.replicas.dtype.names) & set(replicas.dtype.names):
+    for name in set(vidur.replicas.dtype.names or ()) & set(replicas.dtype.names or ()):
         replicas[name] = vidur.replicas[name]
     # The stages of a replica together are one busy server.
     for name in ("busy_s", "block_seconds", "running_seconds"):

@@ -18,7 +18,7 @@ from fastsim.vidur.results import ParityResult, summarize_parity
 from fastsim.vidur.times import compose, missing_entry, prefill_factor
 
 if TYPE_CHECKING:
-    from estimators import ModelSpec
+    from estimators import IterationTables, ModelSpec
     from estimators.vidur_tables import OperatorTables
     from traces import Workload
 
@@ -31,7 +31,7 @@ def compile_parity_kernel() -> Any:
 def simulate_parity(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "OperatorTables | None" = None,
+    tables: "OperatorTables | IterationTables | None" = None,
     choices: Sequence[int] | None = None,
 ) -> ParityResult:
     """Simulate one configuration by Vidur's rules.
@@ -52,9 +52,13 @@ def simulate_parity(
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
+    from estimators.vidur_tables import OperatorTables
 
     if tables is None:
         tables = parity_tables(config)
+    if not isinstance(tables, OperatorTables):
+        mend = "give estimators.vidur_tables.OperatorTables"
+        raise ConfigError("tables", None, "are of whole iterations, Vidur's are by operator", mend)
     started = time.perf_counter()
     state = run_parity(config, workload, tables, choices)
     wall_s = time.perf_counter() - started
@@ -154,7 +158,8 @@ def _check_end(
         raise missing_entry(tables, config, model, state)
     if status == states.NO_FREE_TOKENS:
         mend = "give more KV blocks or lower max_num_seqs"
-        raise ConfigError("scheduler", config.scheduler, "has fewer free tokens than decodes, of which Vidur dies", mend)
+        wrong = "has fewer free tokens than decodes, of which Vidur dies"
+        raise ConfigError("scheduler", config.scheduler, wrong, mend)
     if status == states.NO_PROGRESS:
         mend = "give more KV blocks"
         raise ConfigError("scheduler", config.scheduler, "restarts requests for ever under Vidur's rules", mend)

@@ -105,7 +105,8 @@ def _lengths(
     """The length generator: flags, their options, and what is missing."""
     name = file.choice(table, "length_generator_config", dict.fromkeys(LENGTHS))
     ratio = table.get("prefill_to_decode_ratio", 20.0)
-    totals = {"total_min": max(2, table.get("min_tokens", 1024)), "total_max": file.max_tokens, "prompt_to_output": ratio}
+    least = max(2, table.get("min_tokens", 1024))
+    totals = {"total_min": least, "total_max": file.max_tokens, "prompt_to_output": ratio}
     if name == "fixed":
         options = {"prompt": table.get("prefill_tokens", 2048), "output": table.get("decode_tokens", 512)}
         return {"lengths": "fixed"}, {"lengths": options}, {}
@@ -126,7 +127,7 @@ def _lengths(
 
 
 def _find(file: "VidurFile", given: Any, flag: str) -> tuple[str, dict[str, ConfigError]]:
-    """A file that Vidur names relative to its own checkout: where it is, or the error to raise if nobody replaces it."""
+    """A file that Vidur names relative to its checkout: where it is, or the error to raise if nobody replaces it."""
     path = str(given)
     for candidate in (Path(path), file.path.parent / path, file.path.parent / Path(path).name):
         for place in (candidate, candidate.with_name(candidate.name + ".gz")):

@@ -1,10 +1,13 @@
 """Parity: the compiled loop repeats the plain-Python reference, and the real Vidur, to the last bit."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import event, given, settings
 from parity_cases import GRANULARITY, ParityCase, operators, parity_cases, product_config, product_tables
+from plain_tables import plain_tables
 from reference.config import ReferenceConfig
 from reference.vidur import simulate_vidur
 from reference.vidur_results import VidurResult
@@ -63,8 +66,7 @@ def run(case: ParityCase) -> tuple[VidurResult | None, State | None]:
         theirs = None
     try:
         ours = run_parity(case.config, workload(requests), case.tables, choices)
-    except ConfigError as error:
-        assert "Vidur dies" in str(error)
+    except ConfigError:
         ours = None
     return theirs, ours
 
@@ -83,10 +85,10 @@ def test_the_kernel_repeats_the_reference_to_the_last_bit(case: ParityCase):
     for ours_name, theirs_name in FIELDS.items():
         expected = [getattr(request, theirs_name) or 0 for request in requests]
         assert ours.work.requests[ours_name].tolist() == expected, ours_name
-    assert [
-        replica if scheduled else None
-        for replica, scheduled in zip(ours.work.requests["replica"].tolist(), ours.work.requests["scheduled"], strict=True)
-    ] == [None if request.scheduled_s is None else request.replica for request in requests]
+    scheduled = ours.work.requests["scheduled"] == 1
+    assert np.where(scheduled, ours.work.requests["replica"], -1).tolist() == [
+        -1 if request.scheduled_s is None else request.replica for request in requests
+    ]
     cluster = ours.cluster[0]
     assert (cluster["num_batches"], cluster["num_events"]) == (theirs.num_batches, theirs.num_events)
     log = ours.log[: cluster["num_stage_runs"]]
@@ -105,8 +107,7 @@ def test_the_log_grows_within_a_run(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_result_has_the_columns_of_any_result_and_vidurs():
-    reference = ReferenceConfig(num_usable_blocks=9, batch_policy="sarathi", block_size=2, max_num_seqs=4, max_model_len=24)
-    config = product_config(reference)
+    config = product_config(ReferenceConfig(9, 2, 4, batch_policy="sarathi", max_model_len=24))
     work = workload([(0.0, 8, 5), (0.0, 6, 1), (0.1, 6, 9)])
     result = simulate(config, work, product_tables(False))
     ours = simulate(SimulationConfig(), Workload.generate(num_requests=5, qps=1))
@@ -125,7 +126,8 @@ def test_a_result_has_the_columns_of_any_result_and_vidurs():
     assert frame["preemptions"].sum() == result.summary["metrics"]["preemptions"] > 0
     restarted = frame.filter(pl.col("preemptions") > 0)
     assert (restarted["final_prompt_tokens"] != restarted["prompt_tokens"]).all()
-    assert (frame["final_prompt_tokens"] + frame["final_output_tokens"] == work.prompt_tokens + work.output_tokens).all()
+    final = frame["final_prompt_tokens"] + frame["final_output_tokens"]
+    assert (final == work.prompt_tokens + work.output_tokens).all()
     assert frame["tpot_s"].null_count() == 1
     assert result.batches["num_tokens"].sum() == (
         result.summary["replicas"][0]["prefill_tokens"] + result.summary["replicas"][0]["decode_tokens"]
@@ -160,7 +162,7 @@ def test_the_random_router_draws_from_the_seed():
         simulate_parity(config, work, product_tables(False), [3] * 300)
 
 
-def refusal(config: SimulationConfig, requests: list[tuple[float, int, int]], tables: OperatorTables) -> str:
+def refusal(config: SimulationConfig, requests: list[tuple[float, int, int]], tables: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         simulate(config, workload(requests), tables)
     assert str(caught.value).endswith(".")
@@ -211,10 +213,17 @@ def test_tables_must_fit_the_configuration():
     assert sentence == "tables lack the operator all_reduce; take tables made for this model and tp."
 
 
+def test_each_kind_of_tables_belongs_to_its_rules():
+    config = product_config(ReferenceConfig(num_usable_blocks=50, batch_policy="sarathi"))
+    plain = SimulationConfig(num_kv_blocks=100)
+    assert "tables are of whole iterations" in refusal(config, [(0.0, 8, 2)], plain_tables(plain, 1.0))
+    assert "tables are by operator" in refusal(plain, [(0.0, 8, 2)], product_tables(False))
+
+
 def test_parity_takes_no_functions_of_ones_own():
     config = product_config(ReferenceConfig(num_usable_blocks=50, batch_policy="sarathi"))
     with pytest.raises(ConfigError, match="takes no functions of your own"):
-        simulate(config, workload([(0.0, 8, 2)]), product_tables(False), router=lambda requests, replicas, cluster, i: 0)
+        simulate(config, workload([(0.0, 8, 2)]), product_tables(False), router=len)
 
 
 def test_tables_of_our_own_estimators():
