@@ -98,9 +98,7 @@ class SimulationConfig:
         for kind, choices in self._choices().items():
             if getattr(self, kind) is None:
                 if options := dict(self._options(kind)):
-                    raise ConfigError(
-                        f"{kind}_options", dict(self._options(kind)), "belong to no choice", f"give {kind}"
-                    )
+                    raise ConfigError(f"{kind}_options", options, "belong to no choice", f"give {kind}")
                 continue
             # Only what differs from the defaults is kept: equal configurations are equal however they are written.
             chosen = choose(kind, choices, getattr(self, kind), self._options(kind))

@@ -116,5 +116,4 @@ def summarize_parity(
         raise ConfigError("parity.time_limit_s", limit_s, "comes before any request completes", "give a longer one")
     summary = summarize(config, workload, tables, model, device, state._replace(requests=completed))
     summary["simulation"]["requests"] = len(workload)
-    summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     return summary

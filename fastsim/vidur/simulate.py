@@ -61,9 +61,10 @@ def simulate_parity(
         raise ConfigError("tables", None, "are of whole iterations, Vidur's are by operator", mend)
     started = time.perf_counter()
     state = run_parity(config, workload, tables, choices)
-    wall_s = time.perf_counter() - started
     model, device = load_model(config.model), load_device(config.device)
     summary = summarize_parity(config, workload, tables, model, device, state)
+    wall_s = time.perf_counter() - started
+    summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(workload) / wall_s}
     if beyond := tables.provenance.get("outside_profiles"):
         from fastsim.simulation import ProfiledRangeWarning

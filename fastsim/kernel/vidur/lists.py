@@ -54,6 +54,23 @@ def pop_first(items, lists, which):
 
 
 @jit()
+def splice(items, lists, source, target):
+    """Put all items of one list, in order, at the end of another."""
+    first, before = lists[source].head, lists[target].tail
+    if first == NONE:
+        return
+    if before == NONE:
+        lists[target].head = first
+    else:
+        items[before].next = first
+    items[first].previous = before
+    lists[target].tail = lists[source].tail
+    lists[target].length += lists[source].length
+    lists[source].head = lists[source].tail = NONE
+    lists[source].length = 0
+
+
+@jit()
 def sort_by_arrival(requests, lists, which):
     """Sort by arrival, stable; by insertion, as the list is nearly in order."""
     i = lists[which].head

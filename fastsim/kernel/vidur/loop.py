@@ -128,7 +128,7 @@ def schedule_replica(state, r):
     """Form micro-batches while there are slots, and announce them; returns a status."""
     work, cluster, replica = state.work, state.cluster[0], state.replicas[r]
     while replica.num_in_flight < cluster.num_stages:
-        b, status = form_batch(work, cluster.policy, replica)
+        b, status = form_batch(work, cluster, replica)
         if status != DONE:
             return status
         if b == NONE:
@@ -137,36 +137,29 @@ def schedule_replica(state, r):
             return NO_PROGRESS
         batch = work.batches[b]
         batch.number = cluster.num_batches
-        batch.formed_s = cluster.now_s
         cluster.num_batches += 1
         replica.num_in_flight += 1
         replica.peak_blocks = max(replica.peak_blocks, replica.num_blocks - replica.free_blocks)
         replica.peak_batch_tokens = max(replica.peak_batch_tokens, batch.num_tokens)
-        i = work.lists[batch.members].head
-        while i != NONE:
-            request = work.requests[i]
-            if not request.scheduled:
-                request.scheduled = 1
-                request.scheduled_s = cluster.now_s
-            i = request.next
         make(state.events, cluster, cluster.now_s, STAGE_ARRIVAL, r, 0, b)
     return DONE
 
 
 @jit()
-def form_batch(work, policy, replica):
+def form_batch(work, cluster, replica):
     """Ask the batch policy for a micro-batch.
 
     Returns:
         Its index, NONE if there is nobody to run, and a status.
     """
+    policy = cluster.policy
     if policy == FASTER_TRANSFORMER:
-        group = next_group(work, replica)
+        group = next_group(work, replica, cluster.now_s)
         if group != NONE:
             return group, DONE
     b = work.lists[replica.lists + FREE].head
     batch = work.batches[b]
-    clear(batch)
+    clear(batch, cluster.now_s)
     if policy == VLLM:
         schedule_vllm(work, replica, batch)
     elif policy == SARATHI:

@@ -2,7 +2,7 @@
 
 from fastsim.kernel.jit import jit
 from fastsim.kernel.vidur.lists import append, insert_after, pop_first
-from fastsim.kernel.vidur.state import NONE, RUNNING, WAITING
+from fastsim.kernel.vidur.state import NONE, WAITING
 
 
 @jit()
@@ -36,8 +36,9 @@ def release(replica, request):
 
 
 @jit()
-def clear(batch):
-    """Empty a micro-batch, whose list of members is empty already."""
+def clear(batch, now_s):
+    """Begin to form a micro-batch: nothing is counted yet."""
+    batch.formed_s = now_s
     batch.num_tokens = batch.num_decodes = batch.decode_kv = 0
     batch.num_chunks = batch.prefill_kv = batch.chunk_squares = batch.attention_pairs = 0
 
@@ -69,7 +70,11 @@ def join(work, replica, batch, i, tokens):
 def admit(work, replica, batch, blocks, tokens):
     """Move the head of the waiting queue into a batch and give it blocks."""
     i = pop_first(work.requests, work.lists, replica.lists + WAITING)
-    take(replica, work.requests[i], blocks)
+    request = work.requests[i]
+    if not request.scheduled:
+        request.scheduled = 1
+        request.scheduled_s = batch.formed_s
+    take(replica, request, blocks)
     join(work, replica, batch, i, tokens)
 
 
@@ -108,14 +113,3 @@ def advance(request, now_s):
 def finished(request):
     """Whether all its tokens are processed."""
     return request.processed == request.prefill + request.decode
-
-
-@jit()
-def return_members(work, replica, batch):
-    """After the end of a batch: the finished free their blocks, the others return to the running list."""
-    while work.lists[batch.members].length > 0:
-        i = pop_first(work.requests, work.lists, batch.members)
-        if finished(work.requests[i]):
-            release(replica, work.requests[i])
-        else:
-            append(work.requests, work.lists, replica.lists + RUNNING, i)

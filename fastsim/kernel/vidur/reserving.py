@@ -29,13 +29,13 @@ def admit_whole_prompts(work, replica, batch):
 
 
 @jit()
-def next_group(work, replica):
+def next_group(work, replica, now_s):
     """The group that has waited longest as a batch of decodes, or NONE."""
     if work.lists[replica.lists + GROUPS].length == 0:
         return NONE
     b = pop_first(work.batches, work.lists, replica.lists + GROUPS)
     batch = work.batches[b]
-    clear(batch)
+    clear(batch, now_s)
     i = work.lists[batch.members].head
     while i != NONE:
         count(replica, batch, work.requests[i], 1)

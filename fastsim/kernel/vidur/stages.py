@@ -3,8 +3,8 @@
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.vidur.heap import make
-from fastsim.kernel.vidur.lists import append, pop_first
-from fastsim.kernel.vidur.members import advance, finished, return_members
+from fastsim.kernel.vidur.lists import append, pop_first, remove, splice
+from fastsim.kernel.vidur.members import advance, finished, release
 from fastsim.kernel.vidur.reserving import end_group
 from fastsim.kernel.vidur.state import (
     BATCH_END,
@@ -15,6 +15,7 @@ from fastsim.kernel.vidur.state import (
     NONE,
     QUEUES,
     REPLICA_SCHEDULE,
+    RUNNING,
     STAGE_ARRIVAL,
     STAGE_END,
     STAGE_SCHEDULE,
@@ -104,17 +105,21 @@ def end_batch(state, r, b):
     replica.decode_tokens += batch.num_decodes
     replica.prefill_tokens += batch.num_tokens - batch.num_decodes
     replica.attention_pairs += batch.attention_pairs
+    groups = cluster.policy == FASTER_TRANSFORMER
     i = work.lists[batch.members].head
     while i != NONE:
         request = work.requests[i]
+        after = request.next
         if advance(request, cluster.now_s):
             count_token(replica, request, state.tbt, cluster.now_s)
-        i = request.next
+        if not groups and finished(request):
+            release(replica, request)
+            remove(work.requests, work.lists, batch.members, i)
+        i = after
     replica.num_in_flight -= 1
-    if cluster.policy != FASTER_TRANSFORMER:
-        return_members(work, replica, batch)
-        append(work.batches, work.lists, replica.lists + FREE, b)
-    elif end_group(work, replica, b):
+    if not groups:
+        splice(work.requests, work.lists, batch.members, replica.lists + RUNNING)
+    if not groups or end_group(work, replica, b):
         append(work.batches, work.lists, replica.lists + FREE, b)
     make(state.events, cluster, cluster.now_s, REPLICA_SCHEDULE, r, 0, 0)
 
