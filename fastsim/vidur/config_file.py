@@ -29,13 +29,6 @@ _OPTIONS = {
     "faster_transformer": {},
     "lightllm": {"max_tokens_in_batch": "max_num_batched_tokens", "max_waiting_iters": "max_waiting_iterations"},
 }
-#: Vidur's defaults, for files written by hand.
-_DEFAULTS = {
-    "watermark_blocks_fraction": 0.01,
-    "max_tokens_in_batch": 4096,
-    "chunk_size": 512,
-    "max_waiting_iters": 10,
-}
 ROUTERS = {"round_robin": "round_robin", "random": "random", "lor": "least_outstanding"}
 #: Fields of `fastsim.vidur.options.VidurParity` that have Vidur's own names, in execution_time_predictor_config.
 PREDICTOR = (
@@ -113,6 +106,16 @@ class VidurFile:
             raise ConfigError("vidur-config", str(self.path), f"has no table {'.'.join(keys)}", "correct the file")
         return found
 
+    def need(self, table: Mapping[str, Any], what: str, key: str) -> Any:
+        """A value of a table.
+
+        Raises:
+            ConfigError: it is missing or null.
+        """
+        if table.get(key) is None:
+            raise ConfigError(f"vidur-config: {what}.{key}", None, f"is missing in {self.path}", "add it")
+        return table[key]
+
     def choice(self, table: Mapping[str, Any], what: str, known: Mapping[str, Any]) -> str:
         """The name in a table, which must be one of Vidur's.
 
@@ -174,14 +177,14 @@ class VidurFile:
 
     def _machine(self, replica: Mapping[str, Any]) -> dict[str, Any]:
         """Model, device and parallelism."""
-        device = replica.get("device") or self.table("cluster_config", "replica_config", "device_config").get("name")
+        device = str(self.need(replica, "replica_config", "device"))
         return {
             "model": self._model(replica),
-            "device": DEVICES.get(str(device).lower(), device),
-            "tensor_parallel": replica.get("tensor_parallel_size", 1),
-            "pipeline_parallel": replica.get("num_pipeline_stages", 1),
-            "replicas": self.table("cluster_config").get("num_replicas", 1),
-            "gpu_memory_utilization": 1 - replica.get("memory_margin_fraction", 0.1),
+            "device": DEVICES.get(device.lower(), device),
+            "tensor_parallel": self.need(replica, "replica_config", "tensor_parallel_size"),
+            "pipeline_parallel": self.need(replica, "replica_config", "num_pipeline_stages"),
+            "replicas": self.need(self.table("cluster_config"), "cluster_config", "num_replicas"),
+            "gpu_memory_utilization": 1 - self.need(replica, "replica_config", "memory_margin_fraction"),
         }
 
     def _model(self, replica: Mapping[str, Any]) -> str:
@@ -189,8 +192,7 @@ class VidurFile:
         from estimators.models import load_model, model_names
         from estimators.vidur_model import model_from_vidur
 
-        described = replica.get("model_config")
-        name = str(replica.get("model_name") or (described or {}).get("name"))
+        described, name = replica.get("model_config"), str(self.need(replica, "replica_config", "model_name"))
         if name not in model_names():
             return str(self.path)
         if described is None:
@@ -202,14 +204,16 @@ class VidurFile:
         """Batch policy and KV blocks."""
         table = self.table("cluster_config", "replica_scheduler_config")
         name = self.choice(table, "replica_scheduler_config", SCHEDULERS)
-        cap = table.get("batch_size_cap", 128)
+        cap = self.need(table, "replica_scheduler_config", "batch_size_cap")
         if name in ("orca", "faster_transformer") and not parity:
-            cap *= replica.get("num_pipeline_stages", 1)  # theirs is of a micro-batch, ours of a replica (oddity 14)
-        options = {ours: table.get(theirs, _DEFAULTS[theirs]) for theirs, ours in _OPTIONS[name].items()}
+            cap *= replica["num_pipeline_stages"]  # theirs is of a micro-batch, ours of a replica (oddity 14)
+        options = {
+            ours: self.need(table, "replica_scheduler_config", theirs) for theirs, ours in _OPTIONS[name].items()
+        }
         return {
             "scheduler": SCHEDULERS[name],
             "scheduler_options": {"max_num_seqs": cap, **options},
-            "block_size": table.get("block_size", 16),
+            "block_size": self.need(table, "replica_scheduler_config", "block_size"),
             "num_kv_blocks": table.get("num_blocks") or None,
         }
 

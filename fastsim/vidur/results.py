@@ -30,7 +30,7 @@ _VIDUR_COLUMNS = {
 }
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class ParityResult(SimulationResult):
     """One run under ``parity="vidur"``.
 
@@ -39,11 +39,6 @@ class ParityResult(SimulationResult):
     """
 
     vidur: State = field(repr=False)
-
-    def __init__(self, config: SimulationConfig, summary: dict[str, Any], vidur: State, workload: "Workload") -> None:
-        """Keep Vidur's state beside its translation into ours."""
-        super().__init__(config, summary, translate(vidur, workload))
-        object.__setattr__(self, "vidur", vidur)
 
     @functools.cached_property
     def requests(self) -> "pl.DataFrame | None":
@@ -102,14 +97,13 @@ def summarize_parity(
     tables: "OperatorTables",
     model: "ModelSpec",
     device: "DeviceSpec",
-    vidur: State,
+    state: ours.State,
 ) -> dict[str, Any]:
     """The summary of any run; where a time limit came first, its metrics are those of the completed requests.
 
     Raises:
         ConfigError: no request completed.
     """
-    state = translate(vidur, workload)
     completed = state.requests[~np.isnan(state.requests["completed_s"])]
     if len(completed) == 0:
         limit_s = config.parity_choice.time_limit_s

@@ -14,7 +14,7 @@ from fastsim.kernel.slots import compiled
 from fastsim.kernel.vidur import state as states
 from fastsim.vidur.memory import nominal_memory_gib, plan_vidur_memory
 from fastsim.vidur.prepare import new_state, with_longer_log
-from fastsim.vidur.results import ParityResult, summarize_parity
+from fastsim.vidur.results import ParityResult, summarize_parity, translate
 from fastsim.vidur.times import compose, missing_entry, prefill_factor
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def simulate_parity(
         mend = "give estimators.vidur_tables.OperatorTables"
         raise ConfigError("tables", None, "are of whole iterations, Vidur's are by operator", mend)
     started = time.perf_counter()
-    state = run_parity(config, workload, tables, choices)
+    vidur = run_parity(config, workload, tables, choices)
+    state = translate(vidur, workload)
     model, device = load_model(config.model), load_device(config.device)
     summary = summarize_parity(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
@@ -71,7 +72,7 @@ def simulate_parity(
 
         what = f"some times are extrapolated, from outside the measured range: {'; '.join(beyond)}"
         warnings.warn(what, ProfiledRangeWarning, stacklevel=3)
-    return ParityResult(config, summary, state, workload)
+    return ParityResult(config, summary, state, vidur)
 
 
 def run_parity(
