@@ -21,13 +21,14 @@ def read_vidur(path: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[st
     """
     from fastsim.vidur.config_file import VidurFile
 
-    given = {word.removeprefix("--").partition("=")[0].partition(".")[0] for word in words if word.startswith("--")}
+    given = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
+    replaced = {flag for flag in ("arrivals", "lengths", "trace") if given & {flag, "trace"}}
     settings = VidurFile(path).settings(parity="parity" in given)
     traffic = settings.traffic
     for flag, error in traffic.missing.items():
-        if not given & {flag, "trace"}:
+        if flag not in replaced and f"{flag}.path" not in given:
             raise error
-    for note in settings.notes:
+    for note in settings.notes if "lengths" in replaced else (*settings.traffic.notes, *settings.notes):
         print(f"fastsim: note: {note}", file=sys.stderr)
     defaults = settings.serving | traffic.flags
     options = {group: dict(traffic.options.get(group, {})) for group in ("arrivals", "lengths", "trace")}

@@ -61,7 +61,7 @@ class VidurSettings:
     Attributes:
         serving: fields of `SimulationConfig`, choices and their options among them.
         traffic: what arrives.
-        notes: sentences on what was left out or replaced.
+        notes: sentences on what was left out.
     """
 
     serving: dict[str, Any]
@@ -137,13 +137,12 @@ class VidurFile:
         Raises:
             ConfigError: a table or a choice is missing or unknown.
         """
-        traffic = read_traffic(self)
-        notes = traffic.notes
+        notes: tuple[str, ...] = ()
         if (time_limit_s := self.values.get("time_limit")) and not parity:
             notes += (f"Vidur's time_limit of {time_limit_s} s is left out: every request runs to its end",)
         if self.cpu_overhead:
             notes += ("Vidur's CPU overhead is left out: it comes from profiles of one's own engine",)
-        return VidurSettings(self.serving(parity), traffic, notes)
+        return VidurSettings(self.serving(parity), read_traffic(self), notes)
 
     def serving(self, parity: bool) -> dict[str, Any]:
         """Fields of `SimulationConfig`; see `settings`."""

@@ -26,7 +26,7 @@ class Traffic:
         flags: requests, qps, arrivals, lengths, trace: those that are given.
         options: fields of the choices arrivals, lengths and trace.
         missing: a file that is not there, by the flag that would replace it.
-        notes: sentences on what was replaced.
+        notes: sentences on lengths that were replaced.
     """
 
     flags: dict[str, Any]
