@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
 
 from fastsim.errors import ConfigError
 from fastsim.options import Random, RoundRobin
@@ -51,9 +50,6 @@ class VidurParity:
 @dataclass(frozen=True)
 class Lor:
     """Vidur's "least outstanding requests", which counts those that wait and not those that run."""
-
-    kernel: ClassVar[str] = "vidur.loop:shortest_queue"
-    reads_replicas: ClassVar[bool] = True
 
 
 PARITIES: Mapping[str, type] = {"vidur": VidurParity}

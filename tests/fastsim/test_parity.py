@@ -196,6 +196,14 @@ def test_a_batch_beyond_the_tables_is_refused(policy: str, requests: list[tuple[
     assert words in refusal(config, requests, product_tables(False))
 
 
+def test_a_run_without_progress_ends(monkeypatch: pytest.MonkeyPatch):
+    """Nobody has seen one; here a request of 20 outputs counts as one."""
+    monkeypatch.setattr(prepare, "_MOST_ITERATIONS", 5)
+    config = product_config(ReferenceConfig(num_usable_blocks=50, batch_policy="sarathi"))
+    assert simulate(config, workload([(0.0, 4, 6)]), product_tables(False)).requests.height == 1
+    assert "restarts requests for ever under Vidur's rules" in refusal(config, [(0.0, 4, 20)], product_tables(False))
+
+
 def test_requests_of_the_host_are_a_key_too():
     config = product_config(ReferenceConfig(num_usable_blocks=500, batch_policy="orca", max_model_len=8))
     assert "no entry 13 of schedule" in refusal(config, [(0.0, 1, 1)] * 13, product_tables(True))
