@@ -117,9 +117,17 @@ def parity_cases(draw: st.DrawFn) -> ParityCase:
     least = max(1, reference.num_usable_blocks - (2 if reference.watermark_blocks_fraction else 1))
     pool = draw(st.sampled_from([least, least, reference.num_usable_blocks, max(1, least - 2)]))
     cap = max(1, reference.max_num_seqs - draw(st.sampled_from([0] * 6 + [stages])))
+    replicas = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    num_requests = draw(st.integers(len(requests), MOST_REQUESTS))
+    longest = reference.max_model_len
+    for _ in range(len(requests), num_requests):
+        prompt = draw(st.integers(1, longest - 1))
+        requests = [*requests, (draw(st.integers(0, 16)) / 8, prompt, draw(st.integers(1, longest - prompt)))]
     reference = replace(
         reference,
         parity="vidur",
+        replicas=replicas,
+        router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),
         router=draw(st.sampled_from(["round_robin", "random", "lor"])),
         num_usable_blocks=pool,
         max_num_seqs=cap,
