@@ -10,6 +10,7 @@ from typing import Any
 
 from estimators.errors import EstimatorError
 from estimators.model_spec import DTYPE_BYTES, ModelSpec
+from estimators.vidur_model import model_from_vidur, vidur_model_config
 
 __all__ = ["DTYPE_BYTES", "ModelSpec", "load_model", "model_from_config", "model_names"]
 
@@ -67,7 +68,8 @@ def model_names() -> tuple[str, ...]:
 def load_model(name_or_path: str | os.PathLike[str]) -> ModelSpec:
     """Return the model of a built-in name, or of a Hugging Face ``config.json`` (or the directory that holds one).
 
-    A name may be given in any case, and without what stands before its last slash. Names win over paths.
+    The ``config.json`` of a run of the simulator Vidur is taken, too. A name may be given in any case, and without what
+    stands before its last slash. Names win over paths.
 
     Raises:
         EstimatorError: when there is neither such a model nor such a file, or the file describes a model that cannot be
@@ -95,6 +97,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> ModelSpec:
         ) from error
     if not isinstance(config, dict):
         raise EstimatorError("model", str(path), "does not hold a JSON object", "give a valid config.json")
+    if (vidur := vidur_model_config(config)) is not None:
+        return model_from_vidur(vidur, f"{path}: model_config")
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     return model_from_config(config, name, str(path))
 

@@ -8,8 +8,9 @@ from typing import Any
 from fastsim.errors import ConfigError
 from fastsim.options import ENGINES, ROUTERS, as_table, boolean, choose, integer, number
 from fastsim.schedulers import SCHEDULERS
+from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
-_CHOICES: dict[str, Mapping[str, type]] = {"scheduler": SCHEDULERS, "router": ROUTERS}
+_KINDS = ("scheduler", "router", "parity")
 #: Fields that have one legal value until their part of the simulator is there.
 _ONLY_ONE = {
     "data_parallel": "data-parallel engines inside a replica",
@@ -41,6 +42,8 @@ class SimulationConfig:
         router: which replica a request goes to.
         router_options: its fields that differ from their defaults.
         engine: what an iteration costs outside the GPU.
+        parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
+        parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
         keep_requests: keep one row per request; always off above 2 M requests.
     """
@@ -64,6 +67,8 @@ class SimulationConfig:
     router: str = "round_robin"
     router_options: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "ideal"
+    parity: str | None = None
+    parity_options: Mapping[str, Any] = field(default_factory=dict)
     record_batches: bool = False
     keep_requests: bool = True
 
@@ -75,6 +80,7 @@ class SimulationConfig:
         """
         for spec in fields(self):
             self._read(spec.name, spec.type)
+        check_choices(self.scheduler, self.router, self.parity)
         for name, what in _ONLY_ONE.items():
             if getattr(self, name) != 1:
                 raise ConfigError(name, getattr(self, name), f"is not available yet ({what})", "give 1")
@@ -88,7 +94,11 @@ class SimulationConfig:
             )
         if self.engine not in ENGINES:
             raise ConfigError("engine", self.engine, "is not known", f"choose one of {', '.join(sorted(ENGINES))}")
-        for kind, choices in _CHOICES.items():
+        for kind, choices in self._choices().items():
+            if getattr(self, kind) is None:
+                if options := dict(self._options(kind)):
+                    raise ConfigError(f"{kind}_options", options, "belong to no choice", f"give {kind}")
+                continue
             # Only what differs from the defaults is kept: equal configurations are equal however they are written.
             chosen = choose(kind, choices, getattr(self, kind), self._options(kind))
             defaults = as_table(choices[getattr(self, kind)]())
@@ -113,7 +123,9 @@ class SimulationConfig:
             value = number(name, value)
         elif annotation is bool:
             value = boolean(name, value)
-        elif annotation is str:
+        elif annotation in (str, str | None):
+            if value is None and annotation is not str:
+                return
             value = os.fspath(value) if isinstance(value, os.PathLike) else value
             if not isinstance(value, str):
                 raise ConfigError(name, value, "is not a name", "give a string")
@@ -126,6 +138,11 @@ class SimulationConfig:
         """The batch policy's dataclass with its options."""
         return choose("scheduler", SCHEDULERS, self.scheduler, self.scheduler_options)
 
+    @property
+    def parity_choice(self) -> Any:
+        """The dataclass of the parity with its options."""
+        return choose("parity", PARITIES, self.parity or "", self.parity_options)
+
     def with_fields(self, **values: Any) -> "SimulationConfig":
         """A copy with some fields replaced."""
         return replace(self, **values)
@@ -137,12 +154,17 @@ class SimulationConfig:
         """
         result: dict[str, Any] = {}
         for spec in fields(self):
-            if spec.name in _CHOICES:
-                chosen = choose(spec.name, _CHOICES[spec.name], getattr(self, spec.name), self._options(spec.name))
+            if spec.name in _KINDS and getattr(self, spec.name) is not None:
+                choices = self._choices()[spec.name]
+                chosen = choose(spec.name, choices, getattr(self, spec.name), self._options(spec.name))
                 result[spec.name] = {"name": getattr(self, spec.name), **as_table(chosen)}
             elif not spec.name.endswith("_options"):
                 result[spec.name] = getattr(self, spec.name)
         return result
+
+    def _choices(self) -> dict[str, Mapping[str, type]]:
+        """The dataclasses by name, for each kind of choice."""
+        return {"scheduler": SCHEDULERS, "router": VIDUR_ROUTERS if self.parity else ROUTERS, "parity": PARITIES}
 
     def _options(self, kind: str) -> Mapping[str, Any]:
         options: Mapping[str, Any] = getattr(self, f"{kind}_options")
@@ -156,7 +178,7 @@ class SimulationConfig:
             ConfigError: an unknown field (the sentence lists those there are), or a wrong value.
         """
         given = dict(values)
-        for kind in _CHOICES:
+        for kind in _KINDS:
             choice = given.get(kind)
             if isinstance(choice, Mapping):
                 given[kind] = choice.get("name", getattr(cls, kind))

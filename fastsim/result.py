@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from estimators import DeviceSpec, ModelSpec
+    from estimators.vidur_tables import OperatorTables
     from fastsim.kernel.state import State
     from fastsim.stage_tables import StageTables
     from traces import Workload
@@ -142,7 +143,7 @@ def keeps_requests(config: SimulationConfig, num_requests: int) -> bool:
 def summarize(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "StageTables",
+    tables: "StageTables | OperatorTables",
     model: "ModelSpec",
     device: "DeviceSpec",
     state: "State",

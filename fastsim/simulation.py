@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
@@ -38,7 +39,7 @@ class ContextLengthWarning(UserWarning):
 def simulate(
     config: SimulationConfig,
     workload: "Workload",
-    tables: "IterationTables | Sequence[IterationTables] | None" = None,
+    tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
     *,
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
@@ -49,7 +50,7 @@ def simulate(
         config: what serves.
         workload: what arrives.
         tables: how long iterations take, for every pipeline stage or one for each; looked up, or built and cached, when
-            not given.
+            not given. Under ``parity="vidur"`` they are OperatorTables, by operator.
         batch_policy: a function of your own in place of the scheduler's, whose limits and memory rule it keeps.
         router: a function of your own in place of the router.
 
@@ -61,8 +62,16 @@ def simulate(
             stages, or a function of your own does not work.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    if config.parity is not None:
+        from fastsim.vidur.simulate import simulate_parity
+
+        if batch_policy is not None or router is not None:
+            raise ConfigError("parity", config.parity, "takes no functions of your own", "leave them out, or parity")
+        return simulate_parity(config, workload, tables)
     model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
+    if isinstance(tables, OperatorTables):
+        raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
     joined = join_tables(config, tables_for(config) if tables is None else tables, pool)
     own = {
         kind: as_slot(kind, function)
@@ -124,6 +133,11 @@ def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
     Raises:
         ConfigError: the model does not fit, or no block is left.
     """
+    if config.parity is not None:
+        from fastsim.vidur.memory import nominal_memory_gib, plan_vidur_memory
+
+        blocks = plan_vidur_memory(config, model, nominal_memory_gib(device)).num_blocks
+        return Pool(blocks, config.block_size, config.max_model_len)
     kept = config.batch_policy.null_blocks
     num_blocks = config.num_kv_blocks
     if num_blocks is None:
@@ -142,6 +156,8 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
         ConfigError: a request is longer than max_model_len or than all usable KV blocks, or the batch policy could
             never admit it.
     """
+    if config.parity is not None:
+        return  # Vidur refuses nothing: its run ends with requests left over
     prompt, output = workload.prompt_tokens, workload.output_tokens
     longest = int(np.argmax(prompt + output))
     length = int(prompt[longest] + output[longest])
@@ -172,16 +188,20 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig) -> "IterationTables | tuple[IterationTables, ...]":
+def tables_for(config: SimulationConfig) -> Any:
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
 
     Returns:
-        Those of the model, or with several pipeline stages a tuple of those of each.
+        IterationTables, or with several pipeline stages a tuple of those of each; under parity OperatorTables.
 
     Raises:
         ConfigError: the model does not fit.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    if config.parity is not None:
+        from fastsim.vidur.simulate import parity_tables
+
+        return parity_tables(config)
     from estimators import IterationTables
 
     model, device, pool = load_machine(config)
@@ -209,6 +229,10 @@ def tables_for(config: SimulationConfig) -> "IterationTables | tuple[IterationTa
 
 def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
     """The event loop and the function slots of a configuration, compiled now or loaded from the cache."""
+    if config.parity is not None:
+        from fastsim.vidur.simulate import compile_parity_kernel
+
+        return compile_parity_kernel(), (None, None)
     from fastsim import kernel
     from fastsim.kernel.slots import policies, table_functions
 
@@ -269,7 +293,7 @@ def _run(
 
 def _stage_fields(
     config: SimulationConfig, tables: StageTables, model: "ModelSpec", device: "DeviceSpec"
-) -> dict[str, Sequence[float]]:
+) -> dict[str, Any]:
     """What the kernel is told of each pipeline stage; nothing of a single one."""
     if config.pipeline_parallel == 1:
         return {}

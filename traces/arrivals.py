@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.errors import real_number
+from traces.trace_columns import TraceArrivals
 
 MIN_QPS: Final = 1e-9
 MAX_QPS: Final = 1e9
@@ -83,4 +84,9 @@ class Static:
         return np.zeros(n)
 
 
-ARRIVALS: Final[dict[str, type[ArrivalProcess]]] = {"gamma": Gamma, "poisson": Poisson, "static": Static}
+ARRIVALS: Final[dict[str, type[ArrivalProcess]]] = {
+    "gamma": Gamma,
+    "poisson": Poisson,
+    "static": Static,
+    "trace": TraceArrivals,
+}

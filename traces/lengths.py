@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from traces.errors import MAX_TOKENS, real_number, whole_number
 from traces.quantile_tables import load_quantile_table
+from traces.total_lengths import UniformTotal, Zipf
+from traces.trace_columns import TraceLengths
 
 Lengths = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -169,7 +171,10 @@ LENGTHS: Final[dict[str, type[LengthDistribution]]] = {
     "fixed": Fixed,
     "lognormal": Lognormal,
     "quantile_table": QuantileTable,
+    "trace": TraceLengths,
     "uniform": Uniform,
+    "uniform_total": UniformTotal,
+    "zipf": Zipf,
 }
 
 

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from fastsim.commands.parsing import Parser, flag, progress, split_options
+from fastsim.commands.vidur import read_vidur
 from fastsim.config import SimulationConfig, read_toml
 from fastsim.errors import ConfigError
 from fastsim.options import ENGINES, ROUTERS, integer, number
 from fastsim.schedulers import SCHEDULERS
+from fastsim.vidur.options import PARITIES
 
 if TYPE_CHECKING:
-    from estimators import IterationTables
     from traces import Workload
 
-#: Flags of the form --group.field; the first two are fields of SimulationConfig, the others of the workload.
-GROUPS = ("scheduler", "router", "arrivals", "lengths")
+#: Flags of the form --group.field; the first three are fields of SimulationConfig, the others of the workload.
+GROUPS = ("scheduler", "router", "parity", "arrivals", "lengths", "trace")
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -32,6 +33,7 @@ class RunCommand:
     """Flags of ``fastsim run``."""
 
     config: Optional[str] = flag(None, "TOML file with any of these settings; flags override it")
+    vidur_config: Optional[str] = flag(None, "config.json of the simulator Vidur; flags override it (docs/vidur.md)")
     model: str = flag(_DEFAULT.model, "built-in model name, or path of a Hugging Face config.json")
     device: str = flag(_DEFAULT.device, "GPU")
     tensor_parallel: int = flag(1, "GPUs that share each layer", "--tp", "--tensor-parallel")
@@ -51,6 +53,7 @@ class RunCommand:
     scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
     router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
     engine: str = flag(_DEFAULT.engine, f"what an iteration costs outside the GPU: {', '.join(ENGINES)}")
+    parity: Optional[str] = flag(None, "vidur: simulate by the exact rules of Vidur, oddities included")
     requests: Optional[int] = flag(None, f"number of requests (default: {DEFAULT_REQUESTS:,}, or the whole trace)")
     qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
     arrivals: Optional[str] = flag(None, f"arrival process, see below (default: {DEFAULT_ARRIVALS})")
@@ -67,8 +70,16 @@ def _epilog() -> str:
     """The choices' own fields, for the help."""
     from traces.arrivals import ARRIVALS
     from traces.lengths import LENGTHS
+    from traces.resizing import Resizing
 
-    groups = {"scheduler": SCHEDULERS, "router": ROUTERS, "arrivals": ARRIVALS, "lengths": LENGTHS}
+    groups = {
+        "scheduler": SCHEDULERS,
+        "router": ROUTERS,
+        "parity": PARITIES,
+        "arrivals": ARRIVALS,
+        "lengths": LENGTHS,
+        "trace": {"FILE": Resizing},
+    }
     lines = ["choices and their fields:"]
     for group, choices in groups.items():
         for name, choice in choices.items():
@@ -84,11 +95,10 @@ def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     rest, options = split_options(words, GROUPS)
     parser = Parser(RunCommand, "run", "Simulate one configuration under one workload.", _epilog())
-    if (path := _config_path(rest)) is not None:
-        defaults, file_options = _read_config(path)
-        parser.set_defaults(**defaults)
+    defaults, file_options = _read_files(rest, words)
+    parser.set_defaults(**defaults)
     command: RunCommand = parser.parse_args(rest)
-    if path is not None:
+    if file_options:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
         options = {group: (file_options[group] if group in kept else {}) | options[group] for group in GROUPS}
@@ -126,13 +136,23 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _config_path(words: Sequence[str]) -> str | None:
-    """The value of --config, which must be read before the other flags: they override it."""
+def _read_files(rest: Sequence[str], words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Defaults for the flags, and the fields of the choices, from --config or --vidur-config; empty without either."""
+    path, vidur = _early_value(rest, "--config"), _early_value(rest, "--vidur-config")
+    if path is not None and vidur is not None:
+        raise ConfigError("vidur-config", vidur, "is given beside --config", "give one of them")
+    if path is not None:
+        return _read_config(path)
+    return read_vidur(vidur, words) if vidur is not None else ({}, {})
+
+
+def _early_value(words: Sequence[str], name: str) -> str | None:
+    """The value of a flag that must be read before the others, which override what its file says."""
     for i, word in enumerate(words):
-        if word == "--config" and i + 1 < len(words):
+        if word == name and i + 1 < len(words):
             return words[i + 1]
-        if word.startswith("--config="):
-            return word.removeprefix("--config=")
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
     return None
 
 
@@ -153,7 +173,7 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
     defaults: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    known = {spec.name for spec in fields(RunCommand)} - {"config", "out", "json"}
+    known = {spec.name for spec in fields(RunCommand)} - {"config", "vidur_config", "out", "json"}
     for name, value in (values | workload).items():
         if name not in known:
             raise ConfigError(name, value, f"is not known in {path}", f"the fields are {', '.join(sorted(known))}")
@@ -169,11 +189,13 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     """The configuration and the workload that the flags ask for."""
     from fastsim.simulation import load_machine
     from traces import Workload
+    from traces.choices import choose
+    from traces.resizing import Resizing
 
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     given["model"] = _lasting(given["model"])
-    given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "router")}
+    given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "router", "parity")}
     config = SimulationConfig(**given)
     made_for = load_machine(config)[0].max_position_embeddings
     if command.max_model_len is None and made_for < config.max_model_len:
@@ -188,6 +210,8 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
             raise ConfigError(group, asked, "is given with a trace, which has its own", f"leave out --{group}")
     with progress(f"reading {command.trace}"):
         workload = Workload.read(command.trace)
+    if options["trace"]:
+        workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload)
     workload = workload if num_requests is None else workload.head(num_requests)
     workload = workload if qps is None else workload.scaled(qps)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
@@ -212,7 +236,7 @@ def _generate(
     from traces import Workload
 
     arrivals = command.arrivals or DEFAULT_ARRIVALS
-    rate_elsewhere = arrivals == "static" or "qps" in options["arrivals"]
+    rate_elsewhere = arrivals in ("static", "trace") or "qps" in options["arrivals"]
     return Workload.generate(
         num_requests=DEFAULT_REQUESTS if num_requests is None else num_requests,
         qps=DEFAULT_QPS if qps is None and not rate_elsewhere else qps,
@@ -225,7 +249,7 @@ def _generate(
     )
 
 
-def _prepare_machine(config: SimulationConfig, workload: "Workload") -> "IterationTables | tuple[IterationTables, ...]":
+def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
     """Tables and compiled kernel: what takes long the first time, each with its progress line."""
     from fastsim.simulation import check_requests, compile_kernel, load_machine, tables_for
 
@@ -245,11 +269,12 @@ def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num
     if command.qps is not None:
         table["qps"] = number("qps", command.qps)
     if command.trace is not None:
-        return {"trace": str(Path(command.trace).resolve()), **table}
+        trace = str(Path(command.trace).resolve())
+        return {"trace": {"name": trace, **options["trace"]} if options["trace"] else trace, **table}
     arrivals, lengths = command.arrivals or DEFAULT_ARRIVALS, command.lengths or DEFAULT_LENGTHS
-    if command.qps is None and arrivals != "static" and "qps" not in options["arrivals"]:
+    if command.qps is None and arrivals not in ("static", "trace") and "qps" not in options["arrivals"]:
         table["qps"] = DEFAULT_QPS
-    table["arrivals"] = {"name": arrivals, **options["arrivals"]}
+    table["arrivals"] = {"name": arrivals, **{key: _lasting(value) for key, value in options["arrivals"].items()}}
     table["lengths"] = {"name": lengths, **{key: _lasting(value) for key, value in options["lengths"].items()}}
     return table
 

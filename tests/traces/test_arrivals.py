@@ -78,8 +78,8 @@ def test_refuses_bad_cv(cv):
 @pytest.mark.parametrize(
     ("name", "options", "field", "sentence"),
     [
-        ("posson", {}, "arrivals", "arrivals is 'posson'; choose one of gamma, poisson, static."),
-        (None, {}, "arrivals", "arrivals is None; choose one of gamma, poisson, static."),
+        ("posson", {}, "arrivals", "arrivals is 'posson'; choose one of gamma, poisson, static, trace."),
+        (None, {}, "arrivals", "arrivals is None; choose one of gamma, poisson, static, trace."),
         ("gamma", {"qps": 1}, "cv", "cv is missing for arrivals 'gamma'; its options are: qps, cv."),
         ("poisson", {"rate": 1}, "rate", "rate is not an option of arrivals 'poisson'; its options are: qps."),
         ("static", {"qps": 1}, "qps", "qps is not an option of arrivals 'static'; its options are: none."),

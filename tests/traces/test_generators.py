@@ -126,7 +126,7 @@ def test_provenance_repeats_the_workload():
             "arrival_options",
             "arrival_options is [1]; give a mapping of option names to values.",
         ),
-        ({"arrivals": "burst"}, "arrivals", "arrivals is 'burst'; choose one of gamma, poisson, static."),
+        ({"arrivals": "burst"}, "arrivals", "arrivals is 'burst'; choose one of gamma, poisson, static, trace."),
         ({"length_options": {"x": 2}}, "x", "x is not an option of lengths 'azure_conv_2023'; its options are: none."),
         (
             {"max_total_tokens": 1},

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ OPTIONS = {
     "fixed": {"prompt": 512, "output": 1e2},
     "lognormal": {"prompt_mean": 1000, "prompt_cv": 1.5, "output_mean": 200, "output_cv": 0.5},
     "quantile_table": {"table": "azure_code_2023"},
+    "trace": {"path": str(Path(__file__).parent / "lengths.csv")},
     "uniform": {"prompt_min": 1, "prompt_max": 7, "output_min": 5, "output_max": 5},
+    "uniform_total": {"total_min": 2, "total_max": 100, "prompt_to_output": 20},
+    "zipf": {"total_min": 2, "total_max": 100, "prompt_to_output": 0.1},
 }
 
 
@@ -81,10 +85,10 @@ def test_lognormal_never_leaves_the_legal_range():
     ("name", "options", "sentence"),
     [
         (
-            "zipf",
+            "cauchy",
             {},
-            "lengths is 'zipf'; choose one of azure_code_2023, azure_conv_2023, fixed, lognormal, quantile_table, "
-            "uniform.",
+            "lengths is 'cauchy'; choose one of azure_code_2023, azure_conv_2023, fixed, lognormal, quantile_table, "
+            "trace, uniform, uniform_total, zipf.",
         ),
         (
             "azure_conv_2023",
@@ -108,6 +112,23 @@ def test_lognormal_never_leaves_the_legal_range():
             "lognormal",
             OPTIONS["lognormal"] | {"prompt_mean": 0},
             "prompt_mean is 0; give a number from 1 to 2.14748e+09.",
+        ),
+        ("zipf", OPTIONS["zipf"] | {"theta": -1}, "theta is -1; give a number from 0 to 10."),
+        (
+            "uniform_total",
+            OPTIONS["uniform_total"] | {"total_max": 1},
+            "total_max is 1; give a whole number from 2 to 2147483647.",
+        ),
+        (
+            "uniform_total",
+            OPTIONS["uniform_total"] | {"total_min": 1},
+            "total_min is 1; give a whole number from 2 to 2147483647.",
+        ),
+        ("trace", OPTIONS["trace"] | {"max_total": 1}, "max_total is 1; give 2 or more, or 0 to cut nothing."),
+        (
+            "trace",
+            {"path": "nowhere.csv"},
+            "path is 'nowhere.csv', which cannot be read (No such file or directory); give the path of a CSV file.",
         ),
         (
             "quantile_table",

@@ -1,0 +1,1 @@
+"""Vidur inside fastsim: its configuration files, and with ``parity="vidur"`` its exact rules, oddities included."""

@@ -1,0 +1,37 @@
+import pytest
+
+from traces import TraceError, Workload
+from traces.resizing import Resizing
+
+WORKLOAD = Workload.from_arrays([1.0, 2.0, 4.0], [1000, 10, 3], [100, 5000, 7])
+
+
+def test_scales():
+    resized = Resizing(prompt_scale=0.3, output_scale=2, time_scale=0.5).apply(WORKLOAD)
+    assert resized.arrival_s.tolist() == [0.5, 1.0, 2.0]
+    assert resized.prompt_tokens.tolist() == [300, 3, 1]
+    assert resized.output_tokens.tolist() == [200, 10_000, 14]
+    assert resized.provenance["resized"]["prompt_scale"] == 0.3
+    assert not resized.notes
+
+
+def test_prompts_are_cut_and_never_fall_below_one():
+    """Vidur floors at 1 before it cuts, and makes negative prompts."""
+    resized = Resizing(max_total_tokens=1050).apply(WORKLOAD)
+    assert resized.prompt_tokens.tolist() == [950, 1, 3]
+    assert resized.output_tokens.tolist() == [100, 1049, 7]
+    assert resized.notes == ("2 of 3 requests were cut to 1050 tokens",)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"prompt_scale": 0}, "prompt_scale is 0; give a number from 1e-09 to 1e+09."),
+        ({"time_scale": "x"}, "time_scale is 'x'; give a number from 1e-09 to 1e+09."),
+        ({"max_total_tokens": 1}, "max_total_tokens is 1; give a whole number from 2 to 2147483647."),
+    ],
+)
+def test_refusals(options, sentence):
+    with pytest.raises(TraceError) as caught:
+        Resizing(**options)
+    assert str(caught.value) == sentence
