@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fastsim.errors import ConfigError
-from fastsim.options import ENGINES, ROUTERS, as_table, boolean, choose, integer, number
+from fastsim.options import ENGINES, QUEUES, ROUTERS, as_table, boolean, choose, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
-_KINDS = ("scheduler", "router", "parity")
+_KINDS = ("scheduler", "queue", "router", "parity")
 #: Fields that have one legal value until their part of the simulator is there.
 _ONLY_ONE = {
     "data_parallel": "data-parallel engines inside a replica",
@@ -39,6 +39,8 @@ class SimulationConfig:
         seed: of everything random.
         scheduler: batch policy.
         scheduler_options: its fields that differ from their defaults.
+        queue: which waiting request is tried next.
+        queue_options: its fields that differ from their defaults.
         router: which replica a request goes to.
         router_options: its fields that differ from their defaults.
         engine: what an iteration costs outside the GPU.
@@ -64,6 +66,8 @@ class SimulationConfig:
     seed: int = 0
     scheduler: str = "vllm_v1"
     scheduler_options: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = "fcfs"
+    queue_options: Mapping[str, Any] = field(default_factory=dict)
     router: str = "round_robin"
     router_options: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "ideal"
@@ -80,7 +84,7 @@ class SimulationConfig:
         """
         for spec in fields(self):
             self._read(spec.name, spec.type)
-        check_choices(self.scheduler, self.router, self.parity)
+        check_choices(self)
         for name, what in _ONLY_ONE.items():
             if getattr(self, name) != 1:
                 raise ConfigError(name, getattr(self, name), f"is not available yet ({what})", "give 1")
@@ -139,6 +143,11 @@ class SimulationConfig:
         return choose("scheduler", SCHEDULERS, self.scheduler, self.scheduler_options)
 
     @property
+    def queue_order(self) -> Any:
+        """The queue order's dataclass with its options."""
+        return choose("queue", QUEUES, self.queue, self.queue_options)
+
+    @property
     def parity_choice(self) -> Any:
         """The dataclass of the parity with its options."""
         return choose("parity", PARITIES, self.parity or "", self.parity_options)
@@ -164,7 +173,12 @@ class SimulationConfig:
 
     def _choices(self) -> dict[str, Mapping[str, type]]:
         """The dataclasses by name, for each kind of choice."""
-        return {"scheduler": SCHEDULERS, "router": VIDUR_ROUTERS if self.parity else ROUTERS, "parity": PARITIES}
+        return {
+            "scheduler": SCHEDULERS,
+            "queue": QUEUES,
+            "router": VIDUR_ROUTERS if self.parity else ROUTERS,
+            "parity": PARITIES,
+        }
 
     def _options(self, kind: str) -> Mapping[str, Any]:
         options: Mapping[str, Any] = getattr(self, f"{kind}_options")

@@ -73,6 +73,38 @@ class Ideal:
     """No time passes outside the GPU: no CPU time per iteration, no graph padding, synchronous scheduling."""
 
 
+@dataclass(frozen=True)
+class Fcfs:
+    """First come, first served, preempted requests in front."""
+
+
+@dataclass(frozen=True)
+class Priority:
+    """By the requests' class, the smallest number first, and then by arrival; the most important are preempted last."""
+
+
+@dataclass(frozen=True)
+class ShortestJobFirst:
+    """By predicted output tokens, the fewest first, and then by arrival.
+
+    Attributes:
+        prediction_error: standard deviation of the logarithm of predicted over true output tokens; 0 for an oracle.
+    """
+
+    prediction_error: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a negative deviation.
+
+        Raises:
+            ConfigError: as said.
+        """
+        if self.prediction_error < 0:
+            mend = "give 0 for an oracle, or 0.5, say"
+            raise ConfigError("queue.prediction_error", self.prediction_error, "is no standard deviation", mend)
+
+
+QUEUES: Mapping[str, type] = {"fcfs": Fcfs, "priority": Priority, "sjf": ShortestJobFirst}
 ROUTERS: Mapping[str, type] = {
     "least_kv": LeastKv,
     "least_outstanding": LeastOutstanding,

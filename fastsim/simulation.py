@@ -14,8 +14,9 @@ from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.errors import ConfigError
-from fastsim.links import check_placement, stage_links
+from fastsim.links import check_placement, stage_links, swap_s_per_block
 from fastsim.options import ROUTERS
+from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
 from fastsim.stage_tables import StageTables, join_tables
@@ -269,6 +270,9 @@ def _run(
         seed=config.seed,
         router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
+        queue_order=config.queue,
+        order_keys=order_keys(config, workload),
+        swap_s_per_block=swap_s_per_block(config, model, device),
         **_stage_fields(config, tables, model, device),
     )
     while (status := run(state, tables.values, slots)) == states.BATCH_LOG_FULL:

@@ -11,15 +11,15 @@ from fastsim.commands.parsing import Parser, flag, progress, split_options
 from fastsim.commands.vidur import read_vidur
 from fastsim.config import SimulationConfig, read_toml
 from fastsim.errors import ConfigError
-from fastsim.options import ENGINES, ROUTERS, integer, number
+from fastsim.options import ENGINES, QUEUES, ROUTERS, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES
 
 if TYPE_CHECKING:
     from traces import Workload
 
-#: Flags of the form --group.field; the first three are fields of SimulationConfig, the others of the workload.
-GROUPS = ("scheduler", "router", "parity", "arrivals", "lengths", "trace")
+#: Flags of the form --group.field; the first four are fields of SimulationConfig, the others of the workload.
+GROUPS = ("scheduler", "queue", "router", "parity", "arrivals", "lengths", "trace")
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -51,6 +51,7 @@ class RunCommand:
     num_kv_blocks: Optional[int] = flag(None, "KV blocks of a replica (default: from the GPU memory)")
     block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")
     scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
+    queue: str = flag(_DEFAULT.queue, f"which waiting request is tried next: {', '.join(QUEUES)}")
     router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
     engine: str = flag(_DEFAULT.engine, f"what an iteration costs outside the GPU: {', '.join(ENGINES)}")
     parity: Optional[str] = flag(None, "vidur: simulate by the exact rules of Vidur, oddities included")
@@ -74,6 +75,7 @@ def _epilog() -> str:
 
     groups = {
         "scheduler": SCHEDULERS,
+        "queue": QUEUES,
         "router": ROUTERS,
         "parity": PARITIES,
         "arrivals": ARRIVALS,
@@ -195,7 +197,7 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     given["model"] = _lasting(given["model"])
-    given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "router", "parity")}
+    given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "queue", "router", "parity")}
     config = SimulationConfig(**given)
     made_for = load_machine(config)[0].max_position_embeddings
     if command.max_model_len is None and made_for < config.max_model_len:

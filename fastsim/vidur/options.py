@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from fastsim.errors import ConfigError
 from fastsim.options import Random, RoundRobin
-from fastsim.schedulers import SCHEDULERS
+
+if TYPE_CHECKING:
+    from fastsim.config import SimulationConfig
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,20 @@ class Lor:
 
 
 PARITIES: Mapping[str, type] = {"vidur": VidurParity}
-VIDUR_SCHEDULERS = {name: choice for name, choice in SCHEDULERS.items() if name != "vllm_v1"}
+VIDUR_SCHEDULERS = ("faster_transformer", "lightllm", "orca", "sarathi", "vllm_v0")
 VIDUR_ROUTERS: Mapping[str, type] = {"lor": Lor, "random": Random, "round_robin": RoundRobin}
 
 
-def check_choices(scheduler: str, router: str, parity: str | None) -> None:
+def check_choices(config: "SimulationConfig") -> None:
     """Refuse what exists in Vidur only, or not in Vidur.
+
+    Args:
+        config: what is being configured; its options are not checked yet.
 
     Raises:
         ConfigError: naming the field.
     """
+    scheduler, router, parity = config.scheduler, config.router, config.parity
     if parity is None:
         if router == "lor":
             wrong = 'counts requests that wait but not those that run, and exists under parity = "vidur" only'
@@ -70,7 +77,12 @@ def check_choices(scheduler: str, router: str, parity: str | None) -> None:
         return
     if parity not in PARITIES:
         raise ConfigError("parity", parity, "is not known", f"give {', '.join(PARITIES)}, or leave it out")
-    for field, value, known in (("scheduler", scheduler, VIDUR_SCHEDULERS), ("router", router, VIDUR_ROUTERS)):
+    for field, value, known in (
+        ("scheduler", scheduler, VIDUR_SCHEDULERS),
+        ("queue", config.queue, ("fcfs",)),
+        ("router", router, VIDUR_ROUTERS),
+        ("scheduler.preemption_mode", config.scheduler_options.get("preemption_mode", "recompute"), ("recompute",)),
+    ):
         if value not in known:
             raise ConfigError(
                 field, value, 'does not exist in Vidur, so not under parity = "vidur"', f"choose {', '.join(known)}"
