@@ -110,6 +110,7 @@ def cases(
     max_requests: int = 40,
     policies: tuple[str, ...] = tuple(SCHEDULERS),
     stages: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
+    orders: tuple[str, ...] = ("fcfs", "fcfs", "priority", "sjf"),
 ) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -126,7 +127,7 @@ def cases(
     )
     config = ReferenceConfig(
         batch_policy=policy,
-        num_usable_blocks=least_blocks + draw(st.sampled_from([0, 1, 2, 5, 10, 1000])),
+        num_usable_blocks=least_blocks + draw(st.sampled_from([0, 0, 0, 1, 2, 5, 10, 1000])),
         block_size=block_size,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=least_tokens + draw(st.sampled_from([0, 1, 3, 10, 50, 200])),
@@ -145,11 +146,11 @@ def cases(
         capacity_scheduler_policy=draw(st.sampled_from(["guaranteed_no_evict", "max_utilization"])),
         replicas=draw(st.sampled_from([1, 1, 2, 3])),
         router=draw(st.sampled_from(sorted(ROUTERS))),
-        queue_order=draw(st.sampled_from(["fcfs", "fcfs", "priority", "sjf"])),
+        queue_order=draw(st.sampled_from(orders)),
         preemption_mode=draw(st.sampled_from(["recompute", "swap"])) if policy in SWAPPING else "recompute",
         swap_s_per_block=draw(st.sampled_from([0.0, 0.004])),
     )
-    n = draw(st.integers(1, max_requests))
+    n = draw(st.integers(1, max_requests)) if draw(st.booleans()) else max_requests
     draws = {"random": range(0, 2 * n, 2), "power_of_two": range(2 * n)}.get(config.router, ())
     config = replace(config, router_choices=tuple(draw_replica(SEED, i, config.replicas) for i in draws))
     sessions = rng.integers(-1, 4, n) if config.router == "session_affinity" else np.full(n, -1)
@@ -158,12 +159,13 @@ def cases(
         # Few classes, or many predictions.
         keys = rng.integers(0, {"priority": draw(st.integers(1, 3)), "sjf": 30}[config.queue_order], n)
         config = replace(config, order_keys=tuple(keys.tolist()))
-    mean_gap = draw(st.sampled_from([0.0, 0.01, 0.1, 1.0, 30.0]))
+    mean_gap = draw(st.sampled_from([0.0, 0.0, 0.01, 0.1, 1.0, 30.0]))
     coarse = draw(st.booleans())
     arrivals = rng.exponential(mean_gap, n).cumsum() if mean_gap else np.zeros(n)
     if coarse:
         arrivals = np.round(arrivals * 4) / 4
-    total = rng.integers(2, longest + 1, n)
+    # Half of the cases lean towards long requests, which run short of blocks.
+    total = rng.integers(2, longest + 1, (draw(st.sampled_from([1, 2])), n)).max(axis=0)
     if draw(st.booleans()):
         share = rng.uniform(0, 1, n) ** draw(st.sampled_from([0.3, 1, 3, 100]))
     else:

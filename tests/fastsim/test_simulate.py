@@ -12,6 +12,7 @@ from simulate_calls import SMALL, run, some_workload, without_wall_time
 
 import fastsim
 from fastsim import ConfigError, SimulationConfig, Workload
+from fastsim.batch_policy import Pool
 from fastsim.kernel.jit import DISABLED
 from fastsim.simulation import compile_kernel, tables_for
 
@@ -255,7 +256,7 @@ def test_the_kernel_can_be_called_from_jitted_code():
         workload,
         tables.layout,
         tables.prefill_rule,
-        limits=vars(config.batch_policy),
+        limits=config.batch_policy.limits(Pool(config.num_kv_blocks - 1, config.block_size, config.max_model_len)),
         num_replicas=1,
         num_blocks=config.num_kv_blocks - 1,
         block_size=config.block_size,
