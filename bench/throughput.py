@@ -3,8 +3,8 @@
     python bench/throughput.py [--json] [--smoke]
 
 Rows time ``fastsim.simulate`` with its tables and kernel in memory: state, event loop and metrics, best of several, for
-every batch policy on 1 replica and on 64 with least-outstanding routing, each at 0.95 of its own capacity. A list
-``starts`` beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000
+every batch policy on 1 replica and on 64 with least-outstanding routing, with 1 and with 4 pipeline stages (which
+lightllm does not have), each at 0.95 of its own capacity. A list ``starts`` beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000
 requests: ``cold`` with empty caches (tables built, kernel compiled), ``cached`` with full ones, and ``help``.
 """
 
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import product
 
 from common import Row, emit, note, parser, standard_work
 
@@ -23,14 +24,17 @@ from fastsim.simulation import tables_for
 
 
 def configurations(smoke: bool) -> Iterator[fastsim.SimulationConfig]:
-    """The standard configuration under every batch policy, on 1 and on 64 replicas."""
-    for replicas in (1, 64):
+    """The standard configuration under every batch policy, on 1 and on 64 replicas of 1 and of 4 stages."""
+    for replicas, stages in product((1, 64), (1, 4)):
         for policy in ["vllm_v1"] if smoke else SCHEDULERS:
             # Policies that reserve a longest request for life get shorter ones; LightLLM counts tokens.
             reserves = policy in ("orca", "faster_transformer")
+            if policy == "lightllm" and stages > 1:
+                continue
             yield fastsim.SimulationConfig(
                 scheduler=policy,
                 replicas=replicas,
+                pipeline_parallel=stages,
                 router="least_outstanding" if replicas > 1 else "round_robin",
                 max_model_len=4096 if reserves else 8192,
                 block_size=1 if policy == "lightllm" else 16,
@@ -40,7 +44,8 @@ def configurations(smoke: bool) -> Iterator[fastsim.SimulationConfig]:
 def steady(config: fastsim.SimulationConfig, num_requests: int, repeats: int) -> Row:
     """One row: the standard work under one configuration."""
     config, workload, tables = standard_work(num_requests, config)
-    note(f"{config.scheduler}, {config.replicas} replicas: {num_requests:,} requests at {workload.qps:.2f} requests/s")
+    size = f"{config.replicas} replicas of {config.pipeline_parallel} stages"
+    note(f"{config.scheduler}, {size}: {num_requests:,} requests at {workload.qps:.2f} requests/s")
     runs = [fastsim.simulate(config, workload, tables).summary["simulation"] for _ in range(repeats)]
     best = min(runs, key=lambda run: run["wall_s"])
     return {

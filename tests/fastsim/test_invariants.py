@@ -1,21 +1,26 @@
 """What holds in every simulation, whatever arrives and whatever serves it.
 
 Each invariant is one property or more over `kernel_cases.cases`: loads from idle to overload, ample to tiny KV, one to
-three replicas, both routers, both prefill rules. The documentation cites these numbers.
+three replicas, all routers and queue orders, one to four pipeline stages, recompute and swap, both prefill rules.
+docs/kernel.md cites these numbers.
 
 I1  Completion: every request completes, exactly once, on the replica to which it was routed.
 I2  Token conservation: a replica computes the P + D - 1 tokens of each of its requests, prompts in chunks and D - 1
-    outputs in decodes, and on top of them only what preemptions discarded. Each of the D outputs comes once.
+    outputs in decodes, and on top of them only what preemptions discarded: nothing where they swap. Each of the D
+    outputs comes once.
 I3  KV blocks: no iteration uses more blocks than there are or fewer than its requests need; at the end all are free,
-    and nothing is left in the calendar of completions, the block crossings, the queues and the sums over decodes.
-I4  Clock: the clock of a replica never runs back, and its iterations do not overlap.
+    and nothing is left in the calendars of completions, the block crossings, the queues, the bench and the sums over
+    decodes.
+I4  Clock: the clock of a replica never runs back; the iterations of a stage do not overlap, and a batch starts on a
+    stage when it has left the one before.
 I5  Causality: arrival <= scheduled < first token <= completed, and the last two are equal if and only if D = 1.
 I6  Determinism: the same inputs give the same bits, also when other simulations run on other threads.
-I7  First come, first served: within a replica requests are first scheduled in order of arrival.
+I7  First come, first served: under fcfs the requests of a replica are first scheduled in order of arrival.
 I8  Work conservation: a replica idles only while none of its requests has arrived and not completed; it starts again at
     the very arrival that ends the idle time.
-I9  Termination: a replica needs at most one iteration for each of the P + D - 1 tokens of its requests, and a run that
-    makes no progress ends with a status instead of hanging.
+I9  Termination: without preemptions a replica needs at most one iteration for each of the P + D - 1 tokens of its
+    requests; in any case a request completes within a bounded number of them, and a run that makes no progress ends
+    with a status instead of hanging.
 """
 
 from collections.abc import Callable
