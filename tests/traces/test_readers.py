@@ -242,7 +242,10 @@ def test_paths_that_cannot_be_read(tmp_path):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([AZURE, VIDUR, b"session," + VIDUR, b""]), st.binary(max_size=60) | st.text("0123456789.,-\r\n eE\"'", max_size=60))
+@given(
+    st.sampled_from([AZURE, VIDUR, b"session," + VIDUR, b""]),
+    st.binary(max_size=60) | st.text("0123456789.,-\r\n eE\"'", max_size=60),
+)
 def test_any_content_loads_or_gives_one_sentence(header, content):
     content = content if isinstance(content, bytes) else content.encode()
     try:
