@@ -90,10 +90,35 @@ def summarize_latencies(
         tbt_sum_s: sum of all times between tokens [s].
         keep_requests: exact quantiles rather than sketched ones.
     """
-    result: dict[str, Summary] = {}
-    for name, values in latencies(requests).items():
-        result[name] = exact(values) if keep_requests else sketched(bucket_counts(values), float(values.sum()))
+    result = {name: _of_values(values, keep_requests) for name, values in latencies(requests).items()}
     result["tbt_s"] = sketched(integers[:NUM_BUCKETS], tbt_sum_s)
+    return result
+
+
+def _of_values(values: npt.NDArray[np.float64], keep_requests: bool) -> Summary:
+    return exact(values) if keep_requests else sketched(bucket_counts(values), float(values.sum()))
+
+
+def describe_classes(requests: np.ndarray, keep_requests: bool) -> dict[str, dict[str, Any]]:
+    """What the requests of each class met with, by class as text.
+
+    Args:
+        requests: REQUEST records, all completed.
+        keep_requests: exact quantiles rather than sketched ones.
+    """
+    request_class, several = requests["request_class"], requests["output_tokens"] > 1
+    columns = latencies(requests)
+    result = {}
+    for number in np.unique(request_class):
+        own = request_class == number
+        result[str(number)] = {
+            "requests": int(np.count_nonzero(own)),
+            **{
+                name: _of_values(values[own[several] if name == "tpot_s" else own], keep_requests)
+                for name, values in columns.items()
+            },
+            "preemptions": int(requests["preemptions"][own].sum()),
+        }
     return result
 
 

@@ -15,7 +15,15 @@ import numpy as np
 from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
-from fastsim.metrics import KEEP_LIMIT, describe_pipeline, describe_replica, latencies, summarize_latencies
+from fastsim.kernel.state import NONE
+from fastsim.metrics import (
+    KEEP_LIMIT,
+    describe_classes,
+    describe_pipeline,
+    describe_replica,
+    latencies,
+    summarize_latencies,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +45,8 @@ _REQUEST_COLUMNS = (
     "cached_tokens",
     "preemptions",
 )
+#: Columns of the workload that are left out where nobody gave them, and what they hold then.
+_DEFAULTS = {"request_class": 0, "session": NONE}
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ class SimulationResult:
     def requests(self) -> "pl.DataFrame | None":
         """One row per request, in order of arrival; None above 2 M requests or with ``keep_requests=False``.
 
-        ``tpot_s`` is null for requests with one output token.
+        ``tpot_s`` is null for requests with one output token. The columns ``request_class`` and ``session`` come last,
+        where the workload has other classes than 0, and any session.
         """
         if not keeps_requests(self.config, len(self.state.requests)):
             return None
@@ -68,6 +79,7 @@ class SimulationResult:
         derived = latencies(table)
         tpot = np.full(len(table), np.nan)
         tpot[table["output_tokens"] > 1] = derived["tpot_s"]
+        given = [name for name, default in _DEFAULTS.items() if (table[name] != default).any()]
         return pl.DataFrame(
             {"request_id": np.arange(len(table))}
             | columns
@@ -78,6 +90,7 @@ class SimulationResult:
                 "e2e_s": derived["e2e_s"],
                 "e2e_normalized_s": derived["e2e_normalized_s"],
             }
+            | {name: np.ascontiguousarray(table[name]) for name in given}
         )
 
     @functools.cached_property
@@ -167,6 +180,7 @@ def summarize(
     per_replica = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
     active = np.array([replica["active_s"] for replica in per_replica])
     weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
+    several_classes = workload.request_class.min() < workload.request_class.max()
     return {
         "config": config.to_dict(),
         "versions": _versions(),
@@ -199,7 +213,7 @@ def summarize(
             "cost_usd": gpu_hours * device.price_per_hour,
             "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,
         },
-    }
+    } | ({"classes": describe_classes(requests, keep)} if several_classes else {})
 
 
 def _per(amount: float, seconds: float) -> float | None:

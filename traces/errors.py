@@ -6,6 +6,10 @@ import numpy as np
 
 MAX_TOKENS: Final = 2**31 - 1
 """Largest token count taken; far above any context length, and small enough that sums over a workload fit int64."""
+MAX_CLASS: Final = 127
+"""Largest request class, the least important one."""
+MAX_SESSION: Final = 2**53 - 1
+"""Largest session; floats hold every whole number up to it and the one behind it."""
 
 
 class TraceError(ValueError):

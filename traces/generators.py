@@ -1,12 +1,13 @@
 """Synthetic workloads: an arrival process and a length distribution, from one seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from traces.arrivals import ARRIVALS, Static
 from traces.choices import choose
+from traces.classes import check_shares, draw_classes
 from traces.errors import TraceError, real_number, shown, whole_number
 from traces.lengths import LENGTHS, LengthDistribution, Lengths
 from traces.resizing import cut_prompts
@@ -30,13 +31,14 @@ def generate(
     lengths: str = "azure_conv_2023",
     length_options: Mapping[str, object] | None = None,
     max_total_tokens: int | None = 8192,
+    class_shares: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Workload:
     """Draw a workload.
 
-    The seed is split into one stream for arrivals and one for lengths, so workloads of one seed have the same lengths
-    whatever their arrivals, and the first k requests are the same whatever ``num_requests``: searches compare like with
-    like.
+    The seed is split into one stream for arrivals, one for lengths and one for classes, so workloads of one seed have
+    the same lengths whatever their arrivals, and the first k requests are the same whatever ``num_requests``: searches
+    compare like with like.
 
     Args:
         num_requests: how many, at least 1; whole floats such as 1e6 are taken.
@@ -49,6 +51,8 @@ def generate(
         length_options: fields of that distribution.
         max_total_tokens: most tokens of prompt and output together, at least 2. Longer requests lose prompt tokens;
             outputs beyond max_total_tokens - 1 are cut to that first. None cuts nothing.
+        class_shares: probability of each request class from 0, the most important: 1 to 128 numbers above 0 that sum
+            to 1. None leaves all requests in class 0.
         seed: an integer of at least 0.
 
     Raises:
@@ -58,6 +62,7 @@ def generate(
     seed = whole_number("seed", seed, 0, 2**128 - 1)
     if max_total_tokens is not None:
         max_total_tokens = whole_number("max_total_tokens", max_total_tokens, 2)
+    shares = None if class_shares is None else check_shares(class_shares)
     process_options = _options("arrival_options", arrival_options)
     notes: tuple[str, ...] = ()
     if qps is not None:
@@ -86,11 +91,13 @@ def generate(
             "lengths": lengths,
             "length_options": dict(vars(distribution)),
             "max_total_tokens": max_total_tokens,
+            "class_shares": shares,
             "seed": seed,
         },
         "numpy": np.__version__,
     }
-    return Workload(arrival_s, prompt_tokens, output_tokens, provenance, notes)
+    request_class = None if shares is None else draw_classes(n, shares, seed)
+    return Workload.from_arrays(arrival_s, prompt_tokens, output_tokens, provenance, notes, request_class)
 
 
 def requests_before(

@@ -7,6 +7,9 @@ Known formats, recognised by their header; plain or gzip, whatever the file is c
 - Vidur trace: ``arrived_at,num_prefill_tokens,num_decode_tokens``. ``arrived_at`` is the arrival in seconds, taken as
   it is.
 
+Either may have the columns ``request_class`` (0 to 127, smaller is more important) and ``session`` (the number of a
+conversation, or -1 for none); see `traces.workload.Workload`.
+
 Columns may come in any order and others are ignored. Files load whole or not at all: a request without prompt or output
 tokens is refused like any other bad cell. The published 2023 files hold none (fewest: 2 and 6), and dropping requests
 would change the load.
@@ -20,22 +23,18 @@ import zlib
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
-from traces.errors import MAX_TOKENS, TraceError, shown
-from traces.workload import Workload
+from traces.errors import TraceError, shown
+from traces.workload import DEFAULTS, RANGES, Workload
 
 if TYPE_CHECKING:
     import polars as pl
 
-Columns: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _NEW_COPY: Final = "fetch the file again"
-_TOKENS_WANTED: Final = f"a whole number from 1 to {MAX_TOKENS}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class Format:
     name: str
     columns: tuple[str, str, str]
     arrival_wanted: str
+
+    def columns_in(self, names: list[str]) -> dict[str, str]:
+        """What each field of a workload is called in a file with a header of these names, the arrival first."""
+        required = dict(zip(("arrival_s", "prompt_tokens", "output_tokens"), self.columns, strict=True))
+        return required | {name: name for name in DEFAULTS if name in names}
 
 
 AZURE: Final = Format(
@@ -84,7 +88,7 @@ def read(path: str | os.PathLike[str]) -> Workload:
         raise _file_error(path, "has a header but no requests", _NEW_COPY)
     columns = _parse(path, body, names, trace_format)
     provenance = {"file": Path(path).name, "format": trace_format.name, "sha256": hashlib.sha256(raw).hexdigest()}
-    return Workload.from_arrays(*columns, provenance)
+    return Workload.from_arrays(**columns, provenance=provenance)
 
 
 def _file_error(path: str | os.PathLike[str], problem: str, mend: str) -> TraceError:
@@ -128,8 +132,8 @@ def _recognise(path: str | os.PathLike[str], names: list[str]) -> Format:
     raise _file_error(path, f"starts with {shown(','.join(names))} on line 1", f"give a file with the header {known}")
 
 
-def _parse(path: str | os.PathLike[str], body: bytes, names: list[str], trace_format: Format) -> Columns:
-    """Arrival in seconds, prompt tokens and output tokens, each of shape (n,), of the lines below the header."""
+def _parse(path: str | os.PathLike[str], body: bytes, names: list[str], trace_format: Format) -> dict[str, Any]:
+    """The columns of a workload, each of shape (n,), of the lines below the header."""
     import polars as pl
 
     # Own names, with one to spare: a cell too many shows, and nothing depends on what the file calls its columns.
@@ -142,15 +146,18 @@ def _parse(path: str | os.PathLike[str], body: bytes, names: list[str], trace_fo
         truncate_ragged_lines=True,
         encoding="utf8-lossy",
     )
-    arrival, *lengths = (pl.col(columns[names.index(column)]).str.strip_chars() for column in trace_format.columns)
-    time = _nanoseconds(arrival) if trace_format is AZURE else arrival.cast(pl.Float64, strict=False)
-    tokens = [length.cast(pl.Float64, strict=False) for length in lengths]
-    values = frame.select(time=time, prompt=tokens[0], output=tokens[1])
+    wanted = trace_format.columns_in(names)
+    cells = {name: pl.col(columns[names.index(column)]).str.strip_chars() for name, column in wanted.items()}
+    parsed = {name: cell.cast(pl.Float64, strict=False) for name, cell in cells.items()}
+    if trace_format is AZURE:
+        parsed["arrival_s"] = _nanoseconds(cells["arrival_s"])
+    values = frame.select(**parsed)
     good = values.select(
-        (pl.col("time") >= 0) & (pl.col("time") < float("inf")),
+        (pl.col("arrival_s") >= 0) & (pl.col("arrival_s") < float("inf")),
         *(
-            pl.col(name).is_between(1, MAX_TOKENS) & (pl.col(name) == pl.col(name).floor())
-            for name in ("prompt", "output")
+            pl.col(name).is_between(*RANGES[name]) & (pl.col(name) == pl.col(name).floor())
+            for name in wanted
+            if name in RANGES
         ),
         complete=frame[columns[-1]].is_null(),
     ).fill_null(False)
@@ -159,10 +166,10 @@ def _parse(path: str | os.PathLike[str], body: bytes, names: list[str], trace_fo
         row = int(bad_rows[0])
         text = next(islice(io.BytesIO(body), row, None)).decode("utf-8", "replace")
         raise _cell_error(f"on line {row + 2} of {path}", text, names, trace_format, good.row(row))
-    time_s, prompt_tokens, output_tokens = (values[name].to_numpy() for name in values.columns)
+    arrays: dict[str, NDArray[Any]] = {name: values[name].to_numpy() for name in values.columns}
     if trace_format is AZURE:
-        time_s = (time_s - time_s.min()) / 1e9
-    return time_s, prompt_tokens, output_tokens
+        arrays["arrival_s"] = (arrays["arrival_s"] - arrays["arrival_s"].min()) / 1e9
+    return arrays
 
 
 def _nanoseconds(timestamp: "pl.Expr") -> "pl.Expr":
@@ -177,14 +184,16 @@ def _nanoseconds(timestamp: "pl.Expr") -> "pl.Expr":
 
 
 def _cell_error(where: str, text: str, names: list[str], trace_format: Format, good: tuple[bool, ...]) -> TraceError:
-    """The error about one line; ``good`` says which of the cells it needs are, in the format's order."""
+    """The error about one line; ``good`` says which of the cells it needs are, in the order of ``columns_in``."""
     cells = [cell.strip() for cell in text.split(",")]
     if len(cells) != len(names):
         last = names[min(len(cells), len(names)) - 1]
         problem = f"is the last column {where}, which has {len(cells)} cells under a header of {len(names)}"
         return TraceError(last, cells[-1], problem, f"correct or remove that line, or {_NEW_COPY}")
-    fault = good.index(False)
-    column = trace_format.columns[fault]
+    name, column = list(trace_format.columns_in(names).items())[good.index(False)]
     cell = cells[names.index(column)]
     problem = f"is {shown(cell) if cell else 'empty'} {where}"
-    return TraceError(column, cell, problem, f"give {_TOKENS_WANTED if fault else trace_format.arrival_wanted}")
+    if name not in RANGES:
+        return TraceError(column, cell, problem, f"give {trace_format.arrival_wanted}")
+    low, high = RANGES[name]
+    return TraceError(column, cell, problem, f"give a whole number from {low} to {high}")

@@ -1,6 +1,6 @@
 """The requests of a trace with other lengths and on another time axis."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,14 @@ class Resizing:
             if num_cut:
                 notes += (f"{num_cut} of {len(workload)} requests were cut to {self.max_total_tokens} tokens",)
         provenance = {**workload.provenance, "resized": dict(vars(self))}
-        return Workload(workload.arrival_s * self.time_scale, prompt, output, provenance, notes)
+        return replace(
+            workload,
+            arrival_s=workload.arrival_s * self.time_scale,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            provenance=provenance,
+            notes=notes,
+        )
 
 
 def cut_prompts(

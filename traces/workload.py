@@ -2,16 +2,37 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from traces.arrivals import MAX_QPS, MIN_QPS
-from traces.errors import MAX_TOKENS, TraceError, is_number, real_number, shown, whole_number
+from traces.classes import check_shares, draw_classes
+from traces.errors import (
+    MAX_CLASS,
+    MAX_SESSION,
+    MAX_TOKENS,
+    TraceError,
+    is_number,
+    real_number,
+    shown,
+    whole_number,
+)
+
+#: Smallest and largest value of every column but arrival_s.
+RANGES: Final = {
+    "prompt_tokens": (1, MAX_TOKENS),
+    "output_tokens": (1, MAX_TOKENS),
+    "request_class": (0, MAX_CLASS),
+    "session": (-1, MAX_SESSION),
+}
+#: Columns that need not be given, and what they hold then.
+DEFAULTS: Final = {"request_class": 0, "session": -1}
+_NOT_GIVEN: Final[Any] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +45,9 @@ class Workload:
         output_tokens: output lengths, 1 to 2**31 - 1; int64, shape (n,).
         provenance: where the requests come from; JSON-able.
         notes: sentences on what was changed on the way in, such as a sort or a cut.
-        request_class: reserved, all 0; int32, shape (n,).
-        session: reserved, all -1 (no session); int64, shape (n,).
+        request_class: 0 to 127, a smaller one is more important; int32, shape (n,). All 0 unless given.
+        session: number of the conversation that a request belongs to, 0 to 2**53 - 1, or -1 for none; int64, shape
+            (n,). All -1 unless given.
     """
 
     arrival_s: NDArray[np.float64]
@@ -33,28 +55,21 @@ class Workload:
     output_tokens: NDArray[np.int64]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    request_class: NDArray[np.int32] = field(init=False)
-    session: NDArray[np.int64] = field(init=False)
+    request_class: NDArray[np.int32] = _NOT_GIVEN
+    session: NDArray[np.int64] = _NOT_GIVEN
 
     def __post_init__(self) -> None:
         """Check, sort by arrival (stable) and freeze; raises TraceError."""
         arrival_s = _arrivals(self.arrival_s)
         n = len(arrival_s)
-        prompt_tokens = _tokens("prompt_tokens", self.prompt_tokens, n)
-        output_tokens = _tokens("output_tokens", self.output_tokens, n)
+        columns: dict[str, NDArray[Any]] = {"arrival_s": arrival_s}
+        columns |= {name: _whole_numbers(name, getattr(self, name), n) for name in RANGES}
         notes = tuple(self.notes)
         if np.any(arrival_s[1:] < arrival_s[:-1]):
             late = int(np.count_nonzero(arrival_s < np.maximum.accumulate(arrival_s)))
             notes += (f"{late} of {n} requests were out of order; sorted by arrival",)
             order = np.argsort(arrival_s, kind="stable")
-            arrival_s, prompt_tokens, output_tokens = arrival_s[order], prompt_tokens[order], output_tokens[order]
-        columns: dict[str, NDArray[Any]] = {
-            "arrival_s": arrival_s,
-            "prompt_tokens": prompt_tokens,
-            "output_tokens": output_tokens,
-            "request_class": np.zeros(n, np.int32),
-            "session": np.full(n, -1, np.int64),
-        }
+            columns = {name: column[order] for name, column in columns.items()}
         for name, column in columns.items():
             column.setflags(write=False)
             object.__setattr__(self, name, column)
@@ -69,8 +84,10 @@ class Workload:
         output_tokens: ArrayLike,
         provenance: Mapping[str, Any] | None = None,
         notes: tuple[str, ...] = (),
+        request_class: ArrayLike | None = None,
+        session: ArrayLike | None = None,
     ) -> "Workload":
-        """Make a workload of any three equally long sequences of numbers; whole floats are taken as tokens.
+        """Make a workload of any equally long sequences of numbers; whole floats are taken as whole numbers.
 
         Args:
             arrival_s: arrival times in seconds, finite and at least 0, in any order.
@@ -78,12 +95,15 @@ class Workload:
             output_tokens: output lengths, at least 1.
             provenance: where the requests come from.
             notes: sentences to carry along.
+            request_class: 0 to 127, a smaller one is more important; None for all 0.
+            session: conversations, 0 to 2**53 - 1, or -1 for a request outside one; None for all -1.
 
         Raises:
             TraceError: naming the argument and the index of the first bad element, as given.
         """
         arrays: tuple[Any, Any, Any] = (arrival_s, prompt_tokens, output_tokens)
-        return cls(*arrays, provenance or {}, notes)
+        more: dict[str, Any] = {"request_class": request_class, "session": session}
+        return cls(*arrays, provenance or {}, notes, **more)
 
     @staticmethod
     def read(path: str | os.PathLike[str]) -> "Workload":
@@ -140,13 +160,8 @@ class Workload:
         if self.qps is None:
             problem = f"is {qps:g}, but a workload whose requests all arrive at one time has no rate to scale"
             raise TraceError("qps", qps, problem, "take one with arrivals spread over time")
-        return Workload(
-            self.arrival_s * (self.qps / qps),
-            self.prompt_tokens,
-            self.output_tokens,
-            {**self.provenance, "scaled_to_qps": qps},
-            self.notes,
-        )
+        provenance = {**self.provenance, "scaled_to_qps": qps}
+        return replace(self, arrival_s=self.arrival_s * (self.qps / qps), provenance=provenance)
 
     def head(self, n: int) -> "Workload":
         """The first ``n`` requests.
@@ -155,13 +170,25 @@ class Workload:
             TraceError: ``n`` is not a whole number from 1 to the number of requests; a workload is never looped.
         """
         n = whole_number("n", n, 1, len(self))
-        return Workload(
-            self.arrival_s[:n],
-            self.prompt_tokens[:n],
-            self.output_tokens[:n],
-            {**self.provenance, "head": n},
-            self.notes,
-        )
+        columns: dict[str, Any] = {name: getattr(self, name)[:n] for name in ("arrival_s", *RANGES)}
+        return replace(self, **columns, provenance={**self.provenance, "head": n})
+
+    def with_classes(self, shares: Sequence[float], seed: int = 0) -> "Workload":
+        """The same requests with other classes, class k drawn with probability ``shares[k]``.
+
+        The seed's stream of classes is one of its own: `traces.generators.generate` draws the same ones, whatever else
+        it draws, and the first k requests get the same whatever the number of requests.
+
+        Args:
+            shares: 1 to 128 numbers above 0 that sum to 1 within 1e-9.
+            seed: an integer of at least 0.
+
+        Raises:
+            TraceError: a share or the seed is out of range.
+        """
+        shares, seed = check_shares(shares), whole_number("seed", seed, 0, 2**128 - 1)
+        provenance = {**self.provenance, "classes": {"shares": shares, "seed": seed}}
+        return replace(self, request_class=draw_classes(len(self), shares, seed), provenance=provenance)
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
@@ -195,16 +222,19 @@ def _arrivals(values: ArrayLike) -> NDArray[np.float64]:
     return arrival_s
 
 
-def _tokens(name: str, values: ArrayLike, n: int) -> NDArray[np.int64]:
-    """A checked int64 copy of token counts."""
-    tokens = _numbers(name, values)
-    if len(tokens) != n:
-        problem = f"has {len(tokens)} elements where arrival_s has {n}"
-        raise TraceError(name, len(tokens), problem, "give one number per request")
-    bad = ~((tokens >= 1) & (tokens <= MAX_TOKENS) & (tokens == np.trunc(tokens)))
+def _whole_numbers(name: str, values: Any, n: int) -> NDArray[Any]:
+    """A checked copy of a column of whole numbers, int64 or, of classes, int32."""
+    dtype = np.int32 if name == "request_class" else np.int64
+    if values is None and name in DEFAULTS:
+        return np.full(n, DEFAULTS[name], dtype)
+    column = _numbers(name, values)
+    if len(column) != n:
+        problem = f"has {len(column)} elements where arrival_s has {n}"
+        raise TraceError(name, len(column), problem, "give one number per request")
+    low, high = RANGES[name]
+    bad = ~((column >= low) & (column <= high) & (column == np.trunc(column)))
     if bad.any():
         index = int(bad.argmax())
-        value = tokens[index].item()
-        mend = f"give whole numbers from 1 to {MAX_TOKENS}"
-        raise TraceError(name, value, f"is {value} at index {index}", mend)
-    return tokens.astype(np.int64)
+        value = column[index].item()
+        raise TraceError(name, value, f"is {value} at index {index}", f"give whole numbers from {low} to {high}")
+    return column.astype(dtype)

@@ -59,6 +59,10 @@ class RunCommand:
     qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
     arrivals: Optional[str] = flag(None, f"arrival process, see below (default: {DEFAULT_ARRIVALS})")
     lengths: Optional[str] = flag(None, f"length distribution, see below (default: {DEFAULT_LENGTHS})")
+    class_shares: Optional[str] = flag(
+        None,
+        "shares of the request classes, the most important first: 0.2,0.8 (default: those of the trace, or one)",
+    )
     trace: Optional[str] = flag(None, "replay this trace file (Azure or Vidur CSV, .gz or not)")
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
@@ -216,6 +220,8 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
         workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload)
     workload = workload if num_requests is None else workload.head(num_requests)
     workload = workload if qps is None else workload.scaled(qps)
+    if command.class_shares is not None:
+        workload = workload.with_classes(_shares(command.class_shares), config.seed)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
     if command.max_model_len is None and longest > config.max_model_len:
         print(
@@ -247,8 +253,14 @@ def _generate(
         lengths=command.lengths or DEFAULT_LENGTHS,
         length_options=options["lengths"],
         max_total_tokens=config.max_model_len,
+        class_shares=None if command.class_shares is None else _shares(command.class_shares),
         seed=config.seed,
     )
+
+
+def _shares(given: Any) -> Any:
+    """The shares of the classes: numbers with commas between them on the command line, a list in TOML."""
+    return [number("class_shares", share) for share in given.split(",")] if isinstance(given, str) else given
 
 
 def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
@@ -270,6 +282,8 @@ def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num
         table["requests"] = num_requests
     if command.qps is not None:
         table["qps"] = number("qps", command.qps)
+    if command.class_shares is not None:
+        table["class_shares"] = _shares(command.class_shares)
     if command.trace is not None:
         trace = str(Path(command.trace).resolve())
         return {"trace": {"name": trace, **options["trace"]} if options["trace"] else trace, **table}

@@ -27,6 +27,7 @@ def render(summary: Mapping[str, Any]) -> str:
         cells = "".join(f"{_time(metrics[key][column]):>12}" for column in _COLUMNS)
         lines.append(f"{name:18}{cells}   {meaning}")
     lines += [
+        *_classes(summary),
         "",
         f"throughput        {metrics['throughput_requests_per_s']:.2f} requests/s, "
         f"{metrics['throughput_output_tokens_per_s']:,.0f} output tokens/s, "
@@ -42,6 +43,19 @@ def render(summary: Mapping[str, Any]) -> str:
         f"simulated in {_time(simulation['wall_s'])}: {simulation['requests_per_s']:,.0f} requests/s",
     ]
     return "\n".join(lines)
+
+
+def _classes(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each request class, where there are several."""
+    lines = [""] if "classes" in summary else []
+    for number, described in summary.get("classes", {}).items():
+        ttft, e2e = (
+            f"{name} p50 {_time(described[key]['p50'])}, p99 {_time(described[key]['p99'])}"
+            for name, key in (("TTFT", "ttft_s"), ("E2E", "e2e_s"))
+        )
+        preemptions = f"{described['preemptions']:,} preemptions"
+        lines.append(f"{f'class {number}':18}{described['requests']:,} requests; {ttft}; {e2e}; {preemptions}")
+    return lines
 
 
 def _pipeline(metrics: Mapping[str, Any]) -> list[str]:

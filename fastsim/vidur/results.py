@@ -74,7 +74,8 @@ def translate(vidur: State, workload: "Workload") -> ours.State:
     """Vidur's state in the tables of our own loop; NaN where something never happened."""
     theirs = vidur.work.requests
     requests = records(ours.REQUEST, len(theirs))
-    requests["prompt_tokens"], requests["output_tokens"] = workload.prompt_tokens, workload.output_tokens
+    for name in ("prompt_tokens", "output_tokens", "request_class", "session"):
+        requests[name] = getattr(workload, name)
     for name in ("arrival_s", "replica"):
         requests[name] = theirs[name]
     requests["preemptions"] = theirs["restarts"]

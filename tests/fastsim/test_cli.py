@@ -189,6 +189,38 @@ def test_an_unsorted_trace_is_sorted_with_a_note(cli: Cli, make_trace: Callable[
     assert outcome.summary["workload"]["notes"] == ["1 of 3 requests were out of order; sorted by arrival"]
 
 
+# Classes and sessions
+
+
+def test_shares_of_classes_give_a_line_each_and_repeat(cli: Cli, tmp_path: Path):
+    words = ("run", "--requests", 300, "--class-shares", "0.2,0.8")
+    plain, first = cli("run", "--requests", 300, "--json").summary, cli(*words, "--out", tmp_path, "--json").summary
+    assert first["metrics"] == plain["metrics"]
+    assert "classes" not in plain
+    assert sum(described["requests"] for described in first["classes"].values()) == 300
+    assert first["workload"]["source"]["generator"]["class_shares"] == [0.2, 0.8]
+    again = cli("run", "--config", tmp_path / "config.toml", "--json").summary
+    assert without_speed(again) == without_speed(first)
+    lines = [line for line in cli(*words).out.splitlines() if line.startswith("class ")]
+    assert [line.split()[1:3] for line in lines] == [[k, str(first["classes"][k]["requests"])] for k in ("0", "1")]
+    for line in lines:
+        assert all(word in line for word in ("TTFT p50", "E2E p50", "p99", "preemptions"))
+        assert len(line) <= 120
+
+
+def test_shares_of_classes_replace_those_of_a_trace(cli: Cli, tmp_path: Path, make_trace: Callable[..., Path]):
+    header = "arrived_at,num_prefill_tokens,num_decode_tokens,request_class"
+    trace = make_trace(*(f"{i}.0,10,5,{3 + i % 2}" for i in range(40)), header=header)
+    own = cli("run", "--trace", trace, "--json").summary
+    assert list(own["classes"]) == ["3", "4"]
+    words = ("run", "--trace", trace, "--class-shares", "0.5,0.5", "--seed", 2, "--out", tmp_path / "out", "--json")
+    drawn = cli(*words).summary
+    assert list(drawn["classes"]) == ["0", "1"]
+    assert drawn["workload"]["source"]["classes"] == {"shares": [0.5, 0.5], "seed": 2}
+    again = cli("run", "--config", tmp_path / "out" / "config.toml", "--json").summary
+    assert without_speed(again) == without_speed(drawn)
+
+
 # What a run is made of
 
 

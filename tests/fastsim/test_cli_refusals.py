@@ -41,6 +41,10 @@ BAD_FLAGS = [
     (["--qps", "0"], ["qps", "0"]),
     (["--qps", "-3"], ["qps", "-3"]),
     (["--qps", "nan"], ["qps 'nan'", "finite"]),
+    (["--class-shares", "0.2,0.7"], ["class_shares", "sums to 0.9", "sum to 1"]),
+    (["--class-shares", "1.5,-0.5"], ["class_shares", "-0.5 at index 1", "above 0"]),
+    (["--class-shares", "few,many"], ["class_shares 'few'", "finite number"]),
+    (["--class-shares", ""], ["class_shares ''", "finite number"]),
     (["--seed", "-1"], ["seed", "-1", "0 or more"]),
     (["--tp", "3"], ["tp 3", "1, 2, 4, 8"]),
     (["--tp", "0"], ["tensor_parallel 0", "1 or more"]),
@@ -125,6 +129,8 @@ BAD_FILES = {
     "wrong value": ("replicas = 0\n", ["replicas 0", "1 or more"]),
     "unknown option": ("[scheduler]\nmax_seqs = 3\n", ["scheduler.max_seqs 3", "max_num_seqs"]),
     "workload that is no table": ("workload = 3\n", ["workload 3", "[workload]"]),
+    "shares of no number": ('[workload]\nclass_shares = [0.5, "half"]\n', ["class_shares", "'half' at index 1"]),
+    "shares that are no list": ("[workload]\nclass_shares = 0.5\n", ["class_shares is 0.5", "sum to 1"]),
     "wrong request": ('[workload]\nrequests = "few"\n', ["requests 'few'", "whole number"]),
 }
 

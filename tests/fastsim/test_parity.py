@@ -184,6 +184,17 @@ def test_the_random_router_draws_from_the_seed():
         simulate_parity(config, work, product_tables(False), [3] * 300)
 
 
+def test_classes_and_sessions_pass_through():
+    config = product_config(ReferenceConfig(num_usable_blocks=50, batch_policy="vllm_v0"))
+    requests = [(i, 8, 2) for i in range(4)]
+    plain = simulate(config, workload(requests), product_tables(False))
+    assert not {"request_class", "session"} & set(plain.requests.columns)
+    more = {"request_class": [1, 0, 1, 1], "session": [-1, 5, 5, -1]}
+    classed = simulate(config, Workload.from_arrays(*zip(*requests, strict=True), **more), product_tables(False))
+    assert {name: classed.requests[name].to_list() for name in more} == more
+    assert {name: of_one["requests"] for name, of_one in classed.summary["classes"].items()} == {"0": 1, "1": 3}
+
+
 def refusal(config: SimulationConfig, requests: list[tuple[float, int, int]], tables: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         simulate(config, workload(requests), tables)

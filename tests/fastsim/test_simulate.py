@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import IO
 
 import numba
+import numpy as np
 import polars as pl
 import pytest
 from plain_tables import plain_config, plain_tables
@@ -34,6 +35,7 @@ REQUEST_COLUMNS = [
     "e2e_s",
     "e2e_normalized_s",
 ]
+ARRAYS = ("arrival_s", "prompt_tokens", "output_tokens")
 
 
 # What comes back
@@ -115,6 +117,59 @@ def test_summary_agrees_with_the_frame():
     assert 0 < metrics["utilization"] <= 1
     assert 0 < metrics["mfu"] < 1
     assert 0 < metrics["kv_use_mean"] <= metrics["kv_use_max"] <= 1
+
+
+def test_classes_and_sessions_are_columns_where_the_workload_has_them():
+    plain = some_workload(60)
+    arrays = plain.arrival_s, plain.prompt_tokens, plain.output_tokens
+    request_class, session = np.arange(60) % 3, np.arange(60) // 2 - 1
+    frame = run(Workload.from_arrays(*arrays, request_class=request_class, session=session)).requests
+    assert frame.columns == [*REQUEST_COLUMNS, "request_class", "session"]
+    assert frame["request_class"].to_list() == request_class.tolist()
+    assert frame["session"].to_list() == session.tolist()
+    assert run(Workload.from_arrays(*arrays, session=session)).requests.columns == [*REQUEST_COLUMNS, "session"]
+    assert frame.select(REQUEST_COLUMNS).equals(run(plain).requests)
+
+
+@pytest.mark.parametrize("keep_requests", [True, False])
+def test_summary_by_class_agrees_with_the_frame(keep_requests: bool):
+    # Bursts, so that requests are preempted.
+    arrays = np.repeat(np.arange(20.0) * 30, 20), np.full(400, 150), np.tile([1, 120], 200)
+    workload = Workload.from_arrays(*arrays, request_class=np.tile([5, 0, 0, 2], 100))
+    frame = run(workload, num_kv_blocks=60).requests
+    summary = run(workload, num_kv_blocks=60, keep_requests=keep_requests).summary
+    assert list(summary["classes"]) == ["0", "2", "5"]
+    assert summary["metrics"]["preemptions"] > 0
+    for number, described in summary["classes"].items():
+        own = frame.filter(pl.col("request_class") == int(number))
+        assert described["requests"] == len(own)
+        assert described["preemptions"] == own["preemptions"].sum()
+        for name in ("ttft_s", "tpot_s", "e2e_s", "scheduling_delay_s"):
+            values = own[name].drop_nulls()
+            assert described[name]["mean"] == (pytest.approx(values.mean()) if len(values) else None)
+            for quantile, q in (("p50", 0.5), ("p99", 0.99)):
+                tolerance = 1e-9 if keep_requests else 0.005
+                truth = values.quantile(q, "linear")
+                expected = None if truth is None else pytest.approx(truth, rel=tolerance, abs=1e-6)
+                assert described[name][quantile] == expected
+    assert summary["classes"]["5"]["tpot_s"]["p50"] is None  # of requests with one output token
+
+
+@pytest.mark.parametrize("request_class", [0, 4])
+def test_one_class_needs_no_summary_of_its_own(request_class: int):
+    workload = Workload.from_arrays([0.0, 0.5], [5, 5], [3, 3], request_class=[request_class] * 2)
+    assert "classes" not in run(workload).summary
+
+
+def test_a_session_stays_on_its_replica():
+    rng = np.random.default_rng(3)
+    session = rng.integers(-1, 12, 300)
+    workload = Workload.from_arrays(*(getattr(some_workload(), name) for name in ARRAYS), session=session)
+    frame = run(workload, replicas=3, router="session_affinity").requests
+    per_session = frame.filter(pl.col("session") >= 0).group_by("session").agg(pl.col("replica").n_unique())
+    assert len(per_session) == 12
+    assert per_session["replica"].to_list() == [1] * 12
+    assert frame["replica"].n_unique() == 3
 
 
 def test_mfu_counts_the_operations_of_the_model():

@@ -112,6 +112,17 @@ def test_provenance_repeats_the_workload():
     assert generate(**provenance["generator"]).hash == workload.hash
 
 
+def test_classes_leave_arrivals_and_lengths_as_they_are():
+    plain, classed = (generate(num_requests=500, qps=2, class_shares=shares, seed=4) for shares in (None, (0.2, 0.8)))
+    np.testing.assert_array_equal(classed.arrival_s, plain.arrival_s)
+    np.testing.assert_array_equal(lengths_of(classed), lengths_of(plain))
+    assert not plain.request_class.any()
+    assert 50 < np.count_nonzero(classed.request_class == 0) < 150
+    assert plain.with_classes((0.2, 0.8), seed=4).hash == classed.hash
+    assert classed.provenance["generator"]["class_shares"] == [0.2, 0.8]
+    assert generate(**json.loads(json.dumps(classed.provenance))["generator"]).hash == classed.hash
+
+
 @pytest.mark.parametrize(
     ("change", "field", "sentence"),
     [
@@ -132,6 +143,11 @@ def test_provenance_repeats_the_workload():
             {"max_total_tokens": 1},
             "max_total_tokens",
             "max_total_tokens is 1; give a whole number from 2 to 2147483647.",
+        ),
+        (
+            {"class_shares": (0.2, 0.7)},
+            "class_shares",
+            "class_shares sums to 0.9; give 1 to 128 numbers above 0 that sum to 1.",
         ),
         ({"seed": -1}, "seed", f"seed is -1; give a whole number from 0 to {2**128 - 1}."),
     ],

@@ -17,6 +17,8 @@ T = b"2023-11-16 18:15:46"
 CELLS = "give a whole number from 1 to 2147483647"
 TIME = "give a UTC time such as 2023-11-16 18:15:46.6805900"
 SECONDS = "give a finite number of seconds of at least 0"
+CLASSES = "give a whole number from 0 to 127"
+SESSIONS = "give a whole number from -1 to 9007199254740991"
 LINE = "correct or remove that line, or fetch the file again"
 
 
@@ -82,6 +84,17 @@ def test_layout_is_free_where_it_does_no_harm():
     assert rows(read_bytes(header + b"0.5, 2,1.5 ,1e1\r\n,4,2.0,3.0\r\n\r\n")) == [(1.5, 10, 2), (2.0, 3, 4)]
 
 
+@pytest.mark.parametrize("header", [VIDUR, AZURE])
+def test_classes_and_sessions_are_read_where_there_are_columns(header):
+    times = (b"1.5", b"0.5") if header is VIDUR else (T + b".5", T + b".1")
+    lines = [time + b",10,20," + more for time, more in zip(times, (b"9007199254740991,127", b"-1, 0 "), strict=True)]
+    workload = read_bytes(header.strip() + b", session,request_class\n" + b"\n".join(lines))
+    assert workload.session.tolist() == [-1, 2**53 - 1]
+    assert workload.request_class.tolist() == [0, 127]
+    one = read_bytes(header.strip() + b",request_class\n" + times[0] + b",10,20,3\n")
+    assert (one.request_class.tolist(), one.session.tolist()) == ([3], [-1])
+
+
 def test_gzip_is_recognised_by_content_and_provenance_names_the_file(tmp_path):
     content = gzip.compress(VIDUR + b"0.5,1,2\n")
     (tmp_path / "trace.csv").write_bytes(content)
@@ -135,6 +148,12 @@ def test_azure_round_trip(microseconds):
         (AZURE + T + b",1,2\n2023-11-1", "TIMESTAMP", 3, "is the last column", LINE),
         (AZURE + T + b",1,2,3\n", "GeneratedTokens", 2, "is the last column", LINE),
         (AZURE + T + b",1,2\n" + T + b",\xff\xfe\x00,2\n", "ContextTokens", 3, "is '\ufffd\ufffd\\x00'", CELLS),
+        (VIDUR[:-1] + b",session\n0.0,1,2,7\n0.5,1,2,-2\n", "session", 3, "is '-2'", SESSIONS),
+        (VIDUR[:-1] + b",session\n0.0,1,2,9007199254740993\n", "session", 2, "is '9007199254740993'", SESSIONS),
+        (VIDUR[:-1] + b",session\n0.0,1,2,\n", "session", 2, "is empty", SESSIONS),
+        (b"request_class," + VIDUR + b"128,0.0,1,2\n", "request_class", 2, "is '128'", CLASSES),
+        (b"request_class," + VIDUR + b"0.5,0.0,1,2\n", "request_class", 2, "is '0.5'", CLASSES),
+        (b"request_class," + VIDUR + b"-1,0.0,0,2\n", "num_prefill_tokens", 2, "is '0'", CELLS),
         (VIDUR + b"-0.5,1,2\n", "arrived_at", 2, "is '-0.5'", SECONDS),
         (VIDUR + b"inf,1,2\n", "arrived_at", 2, "is 'inf'", SECONDS),
         (VIDUR + b"nan,1,2\n", "arrived_at", 2, "is 'nan'", SECONDS),
@@ -223,7 +242,10 @@ def test_paths_that_cannot_be_read(tmp_path):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([AZURE, VIDUR, b""]), st.binary(max_size=60) | st.text("0123456789.,-\r\n eE\"'", max_size=60))
+@given(
+    st.sampled_from([AZURE, VIDUR, b"session," + VIDUR, b""]),
+    st.binary(max_size=60) | st.text("0123456789.,-\r\n eE\"'", max_size=60),
+)
 def test_any_content_loads_or_gives_one_sentence(header, content):
     content = content if isinstance(content, bytes) else content.encode()
     try:

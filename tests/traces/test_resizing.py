@@ -23,6 +23,13 @@ def test_prompts_are_cut_and_never_fall_below_one():
     assert resized.notes == ("2 of 3 requests were cut to 1050 tokens",)
 
 
+def test_classes_and_sessions_are_kept():
+    workload = Workload.from_arrays([1.0, 2.0], [9, 9], [9, 9], request_class=[1, 0], session=[-1, 4])
+    resized = Resizing(prompt_scale=2, max_total_tokens=20).apply(workload)
+    assert resized.request_class.tolist() == [1, 0]
+    assert resized.session.tolist() == [-1, 4]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

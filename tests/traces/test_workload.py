@@ -30,6 +30,48 @@ def test_sorts_stably_and_keeps_every_request(rows):
     assert workload.notes == ((note,) if late else ())
 
 
+def classed(**more) -> Workload:
+    """Three requests out of order, with classes and sessions."""
+    given = {"request_class": [3, 1, 127], "session": [7, -1, 2**53 - 1], **more}
+    return Workload.from_arrays([3.0, 1.0, 2.0], [30, 10, 20], [1, 1, 1], **given)
+
+
+def classes_and_sessions(workload: Workload) -> list[tuple[int, int]]:
+    return list(zip(workload.request_class.tolist(), workload.session.tolist(), strict=True))
+
+
+def test_classes_and_sessions_stay_with_their_requests():
+    workload = classed(request_class=np.array([3.0, 1.0, 127.0]))
+    assert workload.prompt_tokens.tolist() == [10, 20, 30]
+    assert classes_and_sessions(workload) == [(1, -1), (127, 2**53 - 1), (3, 7)]
+    assert (workload.request_class.dtype, workload.session.dtype) == (np.int32, np.int64)
+    assert not workload.request_class.flags.writeable
+    assert classes_and_sessions(workload.head(2)) == [(1, -1), (127, 2**53 - 1)]
+    assert classes_and_sessions(workload.scaled(7)) == classes_and_sessions(workload)
+
+
+def test_either_may_be_left_out():
+    assert classes_and_sessions(classed(session=None)) == [(1, -1), (127, -1), (3, -1)]
+    assert classes_and_sessions(classed(request_class=None)) == [(0, -1), (0, 2**53 - 1), (0, 7)]
+
+
+def test_with_classes_changes_the_classes_only():
+    workload = classed()
+    drawn = workload.with_classes((0.25, 0.75), seed=5)
+    assert set(drawn.request_class.tolist()) <= {0, 1}
+    for name in ("arrival_s", "prompt_tokens", "output_tokens", "session"):
+        np.testing.assert_array_equal(getattr(drawn, name), getattr(workload, name))
+    assert drawn.notes == workload.notes
+    assert drawn.provenance == {"classes": {"shares": [0.25, 0.75], "seed": 5}}
+    assert drawn.request_class.dtype == np.int32
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1"])
+def test_with_classes_refuses_bad_seeds(seed):
+    with pytest.raises(TraceError, match=r"^seed is .*; give a whole number from 0 to \d+\.$"):
+        classed().with_classes((0.5, 0.5), seed)
+
+
 def test_array_types_and_defaults():
     workload = Workload.from_arrays([0, 1], [3.0, 4.0], np.array([5, 6], np.uint8))
     types = {name: getattr(workload, name).dtype for name in ("arrival_s", "prompt_tokens", "output_tokens")}
@@ -103,6 +145,14 @@ LAST = 2**31 - 1
             pl.Series([1, None]),
             f"output_tokens is nan at index 1; give whole numbers from 1 to {LAST}.",
         ),
+        ("request_class", [0, 128], "request_class is 128 at index 1; give whole numbers from 0 to 127."),
+        ("request_class", [-1, 0], "request_class is -1 at index 0; give whole numbers from 0 to 127."),
+        ("request_class", [0.5, 0], "request_class is 0.5 at index 0; give whole numbers from 0 to 127."),
+        ("request_class", ["0", 0], "request_class is '0' at index 0; give numbers only."),
+        ("request_class", [0], "request_class has 1 elements where arrival_s has 2; give one number per request."),
+        ("session", [0, -2], f"session is -2 at index 1; give whole numbers from -1 to {2**53 - 1}."),
+        ("session", [2**53, 0], f"session is {2**53} at index 0; give whole numbers from -1 to {2**53 - 1}."),
+        ("session", [0, 1, 2], "session has 3 elements where arrival_s has 2; give one number per request."),
     ],
 )
 def test_refuses_bad_input(field, values, sentence):
@@ -185,5 +235,8 @@ def test_hash_is_that_of_the_content():
         make(prompt_tokens=(1, 3)).hash,
         make(output_tokens=(1, 3)).hash,
         make(prompt_tokens=(2, 1)).hash,
+        make(request_class=(0, 1)).hash,
+        make(session=(-1, 0)).hash,
     }
-    assert len(others | {make().hash}) == 5
+    assert len(others | {make().hash}) == 7
+    assert make(request_class=(0, 0), session=(-1, -1)).hash == make().hash
