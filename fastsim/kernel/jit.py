@@ -22,6 +22,9 @@ if hasattr(DefaultOptions, "_nrt"):
     # them: two to three times the run time. The flag also turns an allocation into a compilation error.
     _OPTIONS["_nrt"] = False
 
+#: Nobody calls helpers from C: without the wrapper for that they compile faster.
+_HELPER = _OPTIONS | {"no_cfunc_wrapper": True}
+
 #: With NUMBA_DISABLE_JIT=1 the same sources run as plain Python, for branch coverage and debugging.
 DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
 
@@ -43,7 +46,7 @@ def cache_directory() -> Path:
 
 
 def jit(signature=None):
-    """Compile a kernel function; used as ``@jit()`` (typed at its first call) or ``jit(SIGNATURE)(function)`` (now).
+    """Compile a kernel function: ``@jit()`` if only kernels call it, ``jit(SIGNATURE)(function)`` if Python does.
 
     Args:
         signature: numba signature, or None to infer it.
@@ -55,7 +58,7 @@ def jit(signature=None):
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(cache_directory())
         try:
-            return numba.njit(signature, **_OPTIONS)(function)
+            return numba.njit(signature, **(_HELPER if signature is None else _OPTIONS))(function)
         finally:
             numba.config.CACHE_DIR = before
 

@@ -60,6 +60,8 @@ def finish_noted_chunks(requests, replica, integers, place):
                 deliver_late(requests, replica, integers, i)
         elif yields:
             finish_prefill(requests, replica, integers, i)
+            # One decode more leaves a smaller chunk of the budget to the head, which may fit where the larger did not.
+            replica.asked = -1
         elif not replica.stays_running:
             list_prefill(requests, replica, integers, i)
     integers[place + CHUNKS] = 0

@@ -4,6 +4,7 @@ import math
 
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
+from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
@@ -27,6 +28,8 @@ def run(state, tables, policies):
     requests, replicas, cluster_table, _, _, stages = state
     schedule, route = policies
     cluster = cluster_table[0]
+    for r in range(replicas.size):
+        point_at_slot(replicas[r])
     while cluster.next_request < requests.size:
         i = cluster.next_request
         arrival_s = requests[i].arrival_s

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.kernel.cohorts import HEADER, point_at_slot
+from fastsim.kernel.cohorts import HEADER
 from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import (
@@ -141,7 +141,6 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     replicas["calendar_mask"] = ring - 1
     replicas["asked"] = -1
     for replica in replicas:
-        point_at_slot(replica)
         for slot in range(num_slots):
             calendar = replica["slots"] + slot * slot_size + HEADER
             integers[calendar : calendar + ring] = NONE
