@@ -5,8 +5,8 @@
 Rows time ``fastsim.simulate`` with its tables and kernel in memory: state, event loop and metrics, best of several, for
 every batch policy on 1 replica and on 64 with least-outstanding routing, with 1 and with 4 pipeline stages (which
 lightllm does not have), each at 0.95 of its own capacity. A list ``starts`` beside them holds the tables (built,
-cached) and whole processes, from nothing to a printed summary of 10,000 requests: ``cold`` with empty caches (tables built,
-kernel compiled), ``cached`` with full ones, and ``help``.
+cached) and whole processes, from nothing to a printed summary of 10,000 requests: ``cold`` with empty caches (tables
+built, kernel compiled), ``cached`` with full ones, and ``help``.
 """
 
 import os

@@ -107,7 +107,7 @@ def main(words: Sequence[str]) -> int:
     if file_options:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
-        options = {group: (file_options[group] if group in kept else {}) | options[group] for group in GROUPS}
+        options = {group: (file_options.get(group, {}) if group in kept else {}) | options[group] for group in GROUPS}
     if command.out == "":
         raise ConfigError("out", command.out, "is not a directory", "give its path")
     if command.record_batches and command.out is None:

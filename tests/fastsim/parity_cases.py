@@ -126,6 +126,10 @@ def parity_cases(draw: st.DrawFn) -> ParityCase:
     reference = replace(
         reference,
         parity="vidur",
+        # Vidur has no other queue order and does not swap.
+        queue_order="fcfs",
+        order_keys=(),
+        preemption_mode="recompute",
         replicas=replicas,
         router_choices=tuple(draw(st.integers(0, replicas - 1)) for _ in range(num_requests)),
         router=draw(st.sampled_from(["round_robin", "random", "lor"])),
