@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from estimators.errors import EstimatorError
 
 MIB = 1 << 20
+# Part of a link's nominal bandwidth that long messages reach. Measured, Vidur's profiles of NCCL's send and receive:
+# NVLink 0.79 (H100) and 0.95 (A100), the network of H100 nodes 0.72.
+LINK_EFFICIENCY = 0.8
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,12 @@ class DeviceSpec:
     price_per_hour: float
     nvlink_latency_s: float = 8e-6
     inter_node_latency_s: float = 20e-6
+
+    def link(self, inside_node: bool) -> tuple[float, float]:
+        """Latency [s], and the bandwidth that long messages reach [bytes/s], between GPUs of one node or of two."""
+        if inside_node:
+            return self.nvlink_latency_s, LINK_EFFICIENCY * self.nvlink_bandwidth
+        return self.inter_node_latency_s, LINK_EFFICIENCY * self.inter_node_bandwidth
 
 
 # Sources, for every entry:

@@ -32,8 +32,6 @@ _CALLS = {
     "all_reduce": ("attention_all_reduce",),
 }
 _OPTIONAL = ("post_attention_layernorm", "add")
-# A message of a few bytes from one GPU to the next. ASSUMPTION, of the order of what NCCL takes.
-_SEND_SECONDS = 10e-6
 # Vidur rounds tokens up to a multiple of this before it looks them up.
 _TOKEN_STEP = 8
 # Evaluated one by one up to here, then 2 ** _BITS times per octave with linear interpolation between.
@@ -88,9 +86,9 @@ def build_operator_tables(
         if chosen or operator in TOKEN_OPERATORS:
             token_ms[operator] = 1e3 * _token_seconds(chosen, max_tokens, gpu, estimators)
     if pp > 1:
-        bandwidth = gpu.nvlink_bandwidth if tp * pp <= gpu.gpus_per_node else gpu.inter_node_bandwidth
+        latency_s, bandwidth = gpu.link(inside_node=tp * pp <= gpu.gpus_per_node)
         num_bytes = np.arange(max_tokens + 1) * spec.hidden_size * weight_dtype_bytes(dtype)
-        token_ms["send_recv"] = 1e3 * (_SEND_SECONDS + num_bytes / bandwidth)
+        token_ms["send_recv"] = 1e3 * (latency_s + num_bytes / bandwidth)
     steps = np.arange(-(-max_context // kv_granularity) + 1) * kv_granularity
     return OperatorTables(
         token_ms=token_ms,

@@ -15,10 +15,6 @@ from fastsim.memory import block_bytes
 if TYPE_CHECKING:
     from estimators import DeviceSpec, ModelSpec
 
-#: Part of a link's nominal bandwidth that long messages reach. Measured, Vidur's profiles of NCCL's send and receive:
-#: NVLink 0.79 (H100) and 0.95 (A100), the network of H100 nodes 0.72.
-LINK_EFFICIENCY = 0.8
-
 
 class Link(NamedTuple):
     """The link from one pipeline stage to the next.
@@ -59,11 +55,8 @@ def stage_links(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
     stages_per_node = device.gpus_per_node // config.tensor_parallel
     links = []
     for stage in range(1, config.pipeline_parallel):
-        if stage % stages_per_node == 0:
-            latency_s, bandwidth = device.inter_node_latency_s, device.inter_node_bandwidth
-        else:
-            latency_s, bandwidth = device.nvlink_latency_s, device.nvlink_bandwidth
-        links.append(Link(latency_s, bytes_per_token / (LINK_EFFICIENCY * bandwidth)))
+        latency_s, bandwidth = device.link(inside_node=stage % stages_per_node > 0)
+        links.append(Link(latency_s, bytes_per_token / bandwidth))
     return tuple(links)
 
 

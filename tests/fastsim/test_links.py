@@ -10,7 +10,7 @@ import pytest
 
 from estimators import load_device, load_model
 from fastsim import ConfigError, SimulationConfig
-from fastsim.links import LINK_EFFICIENCY, Link, check_placement, stage_links, swap_s_per_block
+from fastsim.links import Link, check_placement, stage_links, swap_s_per_block
 from fastsim.simulation import load_machine
 
 PROFILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles" / "vidur" / "network"
@@ -119,10 +119,8 @@ def measured(directory: str, devices_per_node: int) -> tuple[np.ndarray, np.ndar
 )
 def test_links_against_vidurs_profiles(directory: str, device: str, devices_per_node: int, bound: float):
     sizes, seconds = measured(directory, devices_per_node)
-    spec = load_device(device)
-    latency_s = spec.nvlink_latency_s if devices_per_node == 2 else spec.inter_node_latency_s
-    bandwidth = spec.nvlink_bandwidth if devices_per_node == 2 else spec.inter_node_bandwidth
-    error = (latency_s + sizes / (LINK_EFFICIENCY * bandwidth)) / seconds - 1
+    latency_s, bandwidth = load_device(device).link(inside_node=devices_per_node == 2)
+    error = (latency_s + sizes / bandwidth) / seconds - 1
     print(
         f"{directory}, {devices_per_node} in a node: median {np.median(abs(error)):.3f}, bias {np.median(error):+.3f}"
     )
