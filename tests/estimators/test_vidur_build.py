@@ -61,8 +61,8 @@ def test_sending_takes_longer_between_nodes():
     near = build_operator_tables("Llama-3.1-8B", "h100_sxm", tp=4, pp=2, **SMALL)
     far = build_operator_tables("Llama-3.1-8B", "h100_sxm", tp=4, pp=4, **SMALL)
     rate = {name: np.diff(tables.token_ms["send_recv"])[0] for name, tables in (("near", near), ("far", far))}
-    assert rate["near"] == pytest.approx(1e3 * 4096 * 2 / H100.nvlink_bandwidth)
-    assert rate["far"] == pytest.approx(1e3 * 4096 * 2 / H100.inter_node_bandwidth)
+    assert rate["near"] == pytest.approx(1e3 * 4096 * 2 / H100.link(inside_node=True)[1])
+    assert rate["far"] == pytest.approx(1e3 * 4096 * 2 / H100.link(inside_node=False)[1])
 
 
 def test_many_tokens_are_interpolated():
