@@ -1,59 +1,101 @@
-"""The bench: decodes that are in no batch and step with no cohort until the next batch is formed.
+"""The bench: a cohort that is in no batch and waits beside the one at hand.
 
 A decode is benched where a batch goes without it (docs/policies.md: its micro-batch is full, or the pass over the
-running requests ended before it), and where two cohorts are found idle at one time: the smaller is benched, and enters
-the other. So what happens rarely is paid for per request, and the decodes at hand are always one cohort.
+running requests ended before it); a cohort, where it is idle while another one lands. Before the next batch is formed
+the two are united, or, where they are more than a batch takes, its policy divides them anew. Only the fewer of the
+requests are ever moved, as either cohort can be the one at hand.
 All functions modify their arguments in place; ``replica`` is one REPLICA record.
 """
 
-from fastsim.kernel.cohorts import DECODES, slot_place, switch_cohort
+import numpy as np
+
+from fastsim.kernel.cohorts import switch_cohort
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import add_fresh, enter_decodes, leave_decodes
 from fastsim.kernel.state import DECODE, NONE
 
 
 @jit()
-def bench(requests, replica, integers, i):
-    """Take decode i out of the cohort at hand and put it on the bench."""
-    leave_decodes(requests, replica, integers, i)
-    requests[i].cohort = NONE
-    integers[replica.benched + replica.num_benched] = i
-    replica.num_benched += 1
-
-
-@jit()
-def unbench(requests, replica, integers):
-    """Let everybody on the bench step with the cohort at hand."""
-    for k in range(replica.num_benched):
-        i = integers[replica.benched + k]
-        enter_decodes(requests, replica, integers, i)
-        add_fresh(replica, integers, i)
-    replica.num_benched = 0
+def trade_places(replica, integers):
+    """Let the cohort at hand and the one on the bench trade places."""
+    slot, decodes = replica.slot, replica.num_decodes
+    switch_cohort(replica, integers, replica.bench_slot)
+    replica.bench_slot = slot
+    replica.num_benched = decodes
     replica.asked = -1
 
 
 @jit()
-def bench_all(requests, replica, integers):
-    """Bench the whole cohort at hand."""
-    i = replica.running_head
-    while replica.num_decodes > 0:
-        if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
-            bench(requests, replica, integers, i)
-        i = requests[i].next
+def bench(requests, replica, integers, i):
+    """Move decode i from the cohort at hand to the bench."""
+    leave_decodes(requests, replica, integers, i)
+    trade_places(replica, integers)
+    enter(requests, replica, integers, i)
+    trade_places(replica, integers)
 
 
 @jit()
-def unite(requests, replica, integers, slot):
-    """Bench the smaller of two idle cohorts: the one at hand, and that in a slot; the larger is then at hand.
+def bench_all(requests, replica, integers):
+    """Move everybody at hand to the bench."""
+    if replica.num_benched > 0:
+        unbench(requests, replica, integers)
+    trade_places(replica, integers)
 
-    Returns:
-        The slot of the smaller, which is empty now.
+
+@jit()
+def unbench(requests, replica, integers):
+    """Move everybody on the bench to the cohort at hand."""
+    if replica.num_benched <= replica.num_decodes:
+        trade_places(replica, integers)
+    count = 0
+    i = np.int64(replica.running_head)
+    while replica.num_decodes > 0:
+        if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
+            leave_decodes(requests, replica, integers, i)
+            integers[replica.scratch + count] = i
+            count += 1
+        i = np.int64(requests[i].next)
+    trade_places(replica, integers)
+    for place in range(replica.scratch, replica.scratch + count):
+        enter(requests, replica, integers, integers[place])
+
+
+@jit()
+def exchange(requests, replica, integers, end, last):
+    """Bring decodes to where they belong.
+
+    The requests listed from the begin of the scratch list to its place ``end`` go to the cohort at hand, and those from
+    there to ``last`` to the bench.
     """
-    large, small = replica.slot, slot
-    if integers[slot_place(replica, slot) + DECODES] > replica.num_decodes:
-        large, small = small, large
-    else:
-        switch_cohort(replica, integers, small)
-    bench_all(requests, replica, integers)
-    switch_cohort(replica, integers, large)
-    return small
+    take_out(requests, replica, integers, end, last)
+    trade_places(replica, integers)
+    take_out(requests, replica, integers, replica.scratch, end)
+    put_in(requests, replica, integers, end, last)
+    trade_places(replica, integers)
+    put_in(requests, replica, integers, replica.scratch, end)
+
+
+@jit()
+def take_out(requests, replica, integers, first, last):
+    """Take those listed from first to last who are in the cohort at hand out of it."""
+    for place in range(first, last):
+        i = integers[place]
+        if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
+            leave_decodes(requests, replica, integers, i)
+            requests[i].cohort = NONE
+
+
+@jit()
+def put_in(requests, replica, integers, first, last):
+    """Let those listed from first to last who are in no cohort enter the one at hand."""
+    for place in range(first, last):
+        i = integers[place]
+        if requests[i].phase == DECODE and requests[i].cohort == NONE:
+            enter(requests, replica, integers, i)
+
+
+@jit()
+def enter(requests, replica, integers, i):
+    """Let a decode that is in no cohort enter the one at hand."""
+    enter_decodes(requests, replica, integers, i)
+    add_fresh(replica, integers, i)

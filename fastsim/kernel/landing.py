@@ -2,7 +2,7 @@
 
 import math
 
-from fastsim.kernel.bench import unite
+from fastsim.kernel.bench import bench_all
 from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, slot_place, switch_cohort
 from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
 from fastsim.kernel.jit import bits_float, jit
@@ -28,12 +28,13 @@ def finish_oldest(requests, replica, integers):
         finish_noted_chunks(requests, replica, integers, place)
         free_slot(replica, integers, slot)
         return
-    idle = replica.slot
-    was_idle = replica.num_decodes > 0
+    if replica.num_decodes > 0:
+        bench_all(requests, replica, integers)
+    empty = replica.slot
     switch_cohort(replica, integers, slot)
     finish_decodes(requests, replica, integers)
     finish_noted_chunks(requests, replica, integers, place)
-    free_slot(replica, integers, unite(requests, replica, integers, idle) if was_idle else idle)
+    free_slot(replica, integers, empty)
 
 
 @jit()

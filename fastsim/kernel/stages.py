@@ -107,13 +107,14 @@ def form_all(state, tables, schedule, r):
 @jit()
 def form_micro_batch(requests, replica, integers, schedule):
     """Ask the batch policy, unless nothing has changed since the cohort at hand was last refused anything more."""
-    if replica.num_benched > 0:
+    if replica.num_benched > 0 and replica.num_decodes + replica.num_benched <= replica.max_micro_batch:
         unbench(requests, replica, integers)
     replica.preempted_now = 0
     replica.decodes_run = 1
     needed = blocks_to_decode(replica, integers)
     if (
         replica.asked == replica.completed + replica.preemptions + replica.changes
+        and replica.num_benched == 0
         and replica.num_prefills == 0
         and replica.num_decodes <= replica.max_micro_batch
         and blocks_suffice(replica, needed)
