@@ -47,17 +47,23 @@ def unbench(requests, replica, integers):
     """Move everybody on the bench to the cohort at hand."""
     if replica.num_benched <= replica.num_decodes:
         trade_places(replica, integers)
+    end = replica.scratch + list_cohort(requests, replica, integers)
+    take_out(requests, replica, integers, replica.scratch, end)
+    trade_places(replica, integers)
+    put_in(requests, replica, integers, replica.scratch, end)
+
+
+@jit()
+def list_cohort(requests, replica, integers):
+    """Write the cohort at hand into the scratch list, in order of admission; returns their number."""
     count = 0
     i = np.int64(replica.running_head)
-    while replica.num_decodes > 0:
-        if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
-            leave_decodes(requests, replica, integers, i)
-            integers[replica.scratch + count] = i
-            count += 1
+    while count < replica.num_decodes:
+        # Without a branch, because nothing predicts who is in it.
+        integers[replica.scratch + count] = i
+        count += (requests[i].phase == DECODE) & (requests[i].cohort == replica.slot)
         i = np.int64(requests[i].next)
-    trade_places(replica, integers)
-    for place in range(replica.scratch, replica.scratch + count):
-        enter(requests, replica, integers, integers[place])
+    return count
 
 
 @jit()
@@ -87,8 +93,11 @@ def take_out(requests, replica, integers, first, last):
 
 @jit()
 def put_in(requests, replica, integers, first, last):
-    """Let those listed from first to last who are in no cohort enter the one at hand."""
-    for place in range(first, last):
+    """Let those listed from first to last who are in no cohort enter the one at hand.
+
+    The last come first: who leaves again soon is among the first, and is found at the end of the fresh decodes.
+    """
+    for place in range(last - 1, first - 1, -1):
         i = integers[place]
         if requests[i].phase == DECODE and requests[i].cohort == NONE:
             enter(requests, replica, integers, i)

@@ -112,10 +112,10 @@ def sort_idle(requests, replica, integers):
     idle = count + replica.num_decodes + replica.num_benched
     i = np.int64(replica.running_head)
     while count < idle:
+        # Without a branch, because nothing predicts who is idle.
+        integers[replica.scratch + count] = i
         cohort = requests[i].cohort
-        if requests[i].phase == DECODE and (cohort == replica.slot or cohort == replica.bench_slot):
-            integers[replica.scratch + count] = i
-            count += 1
+        count += (requests[i].phase == DECODE) & ((cohort == replica.slot) | (cohort == replica.bench_slot))
         i = np.int64(requests[i].next)
     for place in range(replica.scratch + 1, replica.scratch + count):
         i = integers[place]

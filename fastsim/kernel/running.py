@@ -114,8 +114,9 @@ def leave_decodes(requests, replica, integers, i):
     request = requests[i]
     context = replica.step - request.origin
     remove_due(requests, replica, integers, i, last_step(request))
+    has_stepped = context > request.prompt_tokens + request.generated
     request.generated = context - request.prompt_tokens
-    if not forget_fresh(replica, integers, i):
+    if has_stepped or not forget_fresh(replica, integers, i):
         request.last_token_s = replica.last_step_end_s
     replica.num_decodes -= 1
     replica.decode_kv -= context
