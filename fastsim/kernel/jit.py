@@ -42,11 +42,13 @@ def cache_directory() -> Path:
     return directory
 
 
-def jit(signature=None):
+def jit(signature=None, forceinline=False):
     """Compile a kernel function; used as ``@jit()`` (typed at its first call) or ``jit(SIGNATURE)(function)`` (now).
 
     Args:
         signature: numba signature, or None to infer it.
+        forceinline: whether every caller gets a copy of the code: for what is called for each request or iteration,
+            where the many words that an array argument takes cost more than the work.
     """
 
     def decorate(function):
@@ -55,7 +57,7 @@ def jit(signature=None):
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(cache_directory())
         try:
-            return numba.njit(signature, **_OPTIONS)(function)
+            return numba.njit(signature, forceinline=forceinline, **_OPTIONS)(function)
         finally:
             numba.config.CACHE_DIR = before
 

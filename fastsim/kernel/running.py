@@ -33,7 +33,7 @@ from fastsim.kernel.queues import (
 from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, SWAPPED, WAITING
 
 
-@jit()
+@jit(forceinline=True)
 def admit(requests, replica, integers, num_tokens):
     """Move the head of the waiting queue to the end of the running list, with a first chunk of num_tokens.
 
@@ -66,7 +66,7 @@ def resume(requests, replica, integers):
     add_fresh(replica, integers, i)
 
 
-@jit()
+@jit(forceinline=True)
 def join_decodes(requests, replica, integers, i):
     """Let request i, which has just had a token, decode from the decode step ``replica.step`` on."""
     requests[i].last_token_s = replica.clock_s
@@ -204,7 +204,7 @@ def unlist_prefill(replica, integers, i):
     return chunk
 
 
-@jit()
+@jit(forceinline=True)
 def complete(requests, replica, i, held):
     """Request i has its last token: free the blocks that it held."""
     remove_running(requests, replica, i)
@@ -212,7 +212,7 @@ def complete(requests, replica, i, held):
     count_completed(replica, requests[i])
 
 
-@jit()
+@jit(forceinline=True)
 def count_completed(replica, request):
     """Count a request as completed at the clock."""
     replica.outstanding -= 1
