@@ -47,23 +47,31 @@ def unbench(requests, replica, integers):
     """Move everybody on the bench to the cohort at hand."""
     if replica.num_benched <= replica.num_decodes:
         trade_places(replica, integers)
-    end = replica.scratch + list_cohort(requests, replica, integers)
+    end = replica.scratch + replica.num_decodes
+    list_decodes(requests, replica, integers, replica.scratch, end, replica.slot)
     take_out(requests, replica, integers, replica.scratch, end)
     trade_places(replica, integers)
     put_in(requests, replica, integers, replica.scratch, end)
 
 
 @jit()
-def list_cohort(requests, replica, integers):
-    """Write the cohort at hand into the scratch list, in order of admission; returns their number."""
-    count = 0
+def list_decodes(requests, replica, integers, first, last, slot):
+    """Write the decodes at hand and those in a slot into places first to last, as many as there are, as admitted.
+
+    Each step of a walk waits for the one before, so the running list is walked from both of its ends at a time; and
+    nothing predicts who belongs to a cohort, so no branch depends on it.
+    """
     i = np.int64(replica.running_head)
-    while count < replica.num_decodes:
-        # Without a branch, because nothing predicts who is in it.
-        integers[replica.scratch + count] = i
-        count += (requests[i].phase == DECODE) & (requests[i].cohort == replica.slot)
+    j = np.int64(replica.running_tail)
+    while first < last:
+        integers[first] = i
+        first += (requests[i].phase == DECODE) & ((requests[i].cohort == replica.slot) | (requests[i].cohort == slot))
+        if first == last:
+            break
+        integers[last - 1] = j
+        last -= (requests[j].phase == DECODE) & ((requests[j].cohort == replica.slot) | (requests[j].cohort == slot))
         i = np.int64(requests[i].next)
-    return count
+        j = np.int64(requests[j].previous)
 
 
 @jit()
@@ -103,7 +111,7 @@ def put_in(requests, replica, integers, first, last):
             enter(requests, replica, integers, i)
 
 
-@jit()
+@jit(forceinline=True)
 def enter(requests, replica, integers, i):
     """Let a decode that is in no cohort enter the one at hand."""
     enter_decodes(requests, replica, integers, i)

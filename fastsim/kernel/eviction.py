@@ -4,9 +4,7 @@ Both hold all blocks of a prompt from its admission. In queue order every decode
 takes it or not; where none is free the last of those that have not had their turn goes back to the waiting queue.
 """
 
-import numpy as np
-
-from fastsim.kernel.bench import exchange, trade_places, unbench
+from fastsim.kernel.bench import exchange, list_decodes, trade_places, unbench
 from fastsim.kernel.blocks import blocks_to_decode, decode_needs_block, first_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
@@ -105,26 +103,20 @@ def sort_idle(requests, replica, integers):
     Returns:
         Their number.
     """
-    count = 0
+    first = replica.scratch
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        integers[replica.scratch + count] = integers[prefill]
-        count += 1
-    idle = count + replica.num_decodes + replica.num_benched
-    i = np.int64(replica.running_head)
-    while count < idle:
-        # Without a branch, because nothing predicts who is idle.
-        integers[replica.scratch + count] = i
-        cohort = requests[i].cohort
-        count += (requests[i].phase == DECODE) & ((cohort == replica.slot) | (cohort == replica.bench_slot))
-        i = np.int64(requests[i].next)
-    for place in range(replica.scratch + 1, replica.scratch + count):
+        integers[first] = integers[prefill]
+        first += 1
+    last = first + replica.num_decodes + replica.num_benched
+    list_decodes(requests, replica, integers, first, last, replica.bench_slot)
+    for place in range(replica.scratch + 1, last):
         i = integers[place]
         before = place - 1
         while before >= replica.scratch and comes_before(requests, i, integers[before]):
             integers[before + 1] = integers[before]
             before -= 1
         integers[before + 1] = i
-    return count
+    return last - replica.scratch
 
 
 @jit()

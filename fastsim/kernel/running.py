@@ -108,7 +108,7 @@ def forget_fresh(replica, integers, i):
     return False
 
 
-@jit()
+@jit(forceinline=True)
 def leave_decodes(requests, replica, integers, i):
     """Take request i out of the decodes, remembering how far it came."""
     request = requests[i]
