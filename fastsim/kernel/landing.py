@@ -10,7 +10,7 @@ from fastsim.kernel.queues import comes_before, pop_waiting
 from fastsim.kernel.running import count_completed
 
 
-@jit()
+@jit(forceinline=True)
 def finish_oldest(requests, replica, integers):
     """Deliver the tokens of the oldest batch in flight, at the clock; its requests are idle from here on."""
     slot = integers[replica.flights + replica.oldest]
@@ -37,7 +37,7 @@ def finish_oldest(requests, replica, integers):
     free_slot(replica, integers, empty)
 
 
-@jit()
+@jit(forceinline=True)
 def finish_decodes(requests, replica, integers):
     """Give every decode of the cohort at hand its token at the clock."""
     for k in range(replica.num_fresh):
@@ -49,7 +49,7 @@ def finish_decodes(requests, replica, integers):
     advance_decodes(requests, replica, integers)
 
 
-@jit()
+@jit(forceinline=True)
 def finish_noted_chunks(requests, replica, integers, place):
     """Deliver the tokens of a batch's other members, noted in the slot that begins at place."""
     chunk = place + HEADER + replica.calendar_mask + 1 + replica.block_size + replica.max_num_seqs
