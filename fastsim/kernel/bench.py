@@ -47,11 +47,12 @@ def unbench(requests, replica, integers):
     """Move everybody on the bench to the cohort at hand."""
     if replica.num_benched <= replica.num_decodes:
         trade_places(replica, integers)
-    end = replica.scratch + replica.num_decodes
-    list_decodes(requests, replica, integers, replica.scratch, end, replica.slot)
-    take_out(requests, replica, integers, replica.scratch, end)
+    count = np.int64(replica.num_decodes)
+    last = replica.scratch + count
+    list_decodes(requests, replica, integers, replica.scratch, last, replica.slot)
+    take_out(requests, replica, integers, replica.scratch, count)
     trade_places(replica, integers)
-    put_in(requests, replica, integers, replica.scratch, end)
+    put_in(requests, replica, integers, last, count)
 
 
 @jit()
@@ -75,40 +76,52 @@ def list_decodes(requests, replica, integers, first, last, slot):
 
 
 @jit()
-def exchange(requests, replica, integers, end, last):
+def exchange(requests, replica, integers, end, last, num_up, num_down):
     """Bring decodes to where they belong.
 
-    The requests listed from the begin of the scratch list to its place ``end`` go to the cohort at hand, and those from
-    there to ``last`` to the bench.
+    Args:
+        requests: REQUEST records [n].
+        replica: one REPLICA record.
+        integers: the pool of integers.
+        end: who is listed from the begin of the scratch list to here belongs to the cohort at hand,
+        last: and who is listed from there to here to the bench.
+        num_up: how many of the former are on the bench.
+        num_down: how many of the latter are in the cohort at hand.
     """
-    take_out(requests, replica, integers, end, last)
+    take_out(requests, replica, integers, end, num_down)
     trade_places(replica, integers)
-    take_out(requests, replica, integers, replica.scratch, end)
-    put_in(requests, replica, integers, end, last)
+    take_out(requests, replica, integers, replica.scratch, num_up)
+    put_in(requests, replica, integers, last, num_down)
     trade_places(replica, integers)
-    put_in(requests, replica, integers, replica.scratch, end)
+    put_in(requests, replica, integers, end, num_up)
 
 
-@jit()
-def take_out(requests, replica, integers, first, last):
-    """Take those listed from first to last who are in the cohort at hand out of it."""
-    for place in range(first, last):
+@jit(forceinline=True)
+def take_out(requests, replica, integers, first, count):
+    """Take the first decodes, as many as count says, listed from first on who are in the cohort at hand out of it."""
+    place = first
+    while count > 0:
         i = integers[place]
         if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
             leave_decodes(requests, replica, integers, i)
             requests[i].cohort = NONE
+            count -= 1
+        place += 1
 
 
-@jit()
-def put_in(requests, replica, integers, first, last):
-    """Let those listed from first to last who are in no cohort enter the one at hand.
+@jit(forceinline=True)
+def put_in(requests, replica, integers, last, count):
+    """Let the last decodes, as many as count says, listed before last who are in no cohort enter the one at hand.
 
     The last come first: who leaves again soon is among the first, and is found at the end of the fresh decodes.
     """
-    for place in range(last - 1, first - 1, -1):
+    place = last
+    while count > 0:
+        place -= 1
         i = integers[place]
         if requests[i].phase == DECODE and requests[i].cohort == NONE:
             enter(requests, replica, integers, i)
+            count -= 1
 
 
 @jit(forceinline=True)

@@ -66,8 +66,11 @@ def divide(requests, replica, integers):
             benched += request.cohort == replica.bench_slot
     if 2 * benched > members:
         trade_places(replica, integers)
+        benched = members - benched
+    surplus = replica.num_decodes + benched - members
     leave_out(requests, replica, integers, end, last)
-    exchange(requests, replica, integers, end, last)
+    if benched + surplus > 0:
+        exchange(requests, replica, integers, end, last, benched, surplus)
     replica.free_blocks -= blocks_to_decode(replica, integers)
 
 
@@ -93,7 +96,7 @@ def take_turns(requests, replica, integers):
         members += 1
     if first < last:
         leave_out(requests, replica, integers, first, last)
-        exchange(requests, replica, integers, first, last)
+        exchange(requests, replica, integers, first, last, 0, replica.num_decodes - members)
 
 
 @jit()
@@ -122,6 +125,8 @@ def sort_idle(requests, replica, integers):
 @jit()
 def leave_out(requests, replica, integers, first, last):
     """Mark the prefills listed from first to last as ones that get no chunk."""
+    if replica.num_prefills == 0:
+        return
     for place in range(first, last):
         i = integers[place]
         if requests[i].phase == PREFILL:

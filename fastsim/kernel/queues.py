@@ -153,7 +153,7 @@ def insert_due(requests, replica, integers, i, iteration):
     integers[slot] = i
 
 
-@jit()
+@jit(forceinline=True)
 def remove_due(requests, replica, integers, i, iteration):
     """Strike request i, which is due at the end of this iteration, out of the calendar."""
     before = requests[i].due_previous

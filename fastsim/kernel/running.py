@@ -75,7 +75,7 @@ def join_decodes(requests, replica, integers, i):
         add_fresh(replica, integers, i)
 
 
-@jit()
+@jit(forceinline=True)
 def enter_decodes(requests, replica, integers, i):
     """Count request i among the decodes from the decode step ``replica.step`` on."""
     request = requests[i]
