@@ -112,6 +112,8 @@ def sort_idle(requests, replica, integers):
         first += 1
     last = first + replica.num_decodes + replica.num_benched
     list_decodes(requests, replica, integers, first, last, replica.bench_slot)
+    if first == replica.scratch and replica.queue_order == FCFS and replica.preemptions == 0:
+        return last - first  # in order of admission, which is still that of the queue
     for place in range(replica.scratch + 1, last):
         i = integers[place]
         before = place - 1
