@@ -26,7 +26,7 @@ def written_tokens(replica, request):
     return np.int64(request.computed)
 
 
-@jit()
+@jit(forceinline=True)
 def held_blocks(replica, request):
     """Blocks that this running request holds before the batch being formed gives it more."""
     if replica.memory_rule == FOR_LIFE:

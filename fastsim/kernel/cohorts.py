@@ -1,7 +1,7 @@
 """Cohorts: decodes that step together. One stage has one cohort; with pipeline stages each batch in flight has its own.
 
-The functions of the other modules always work on the cohort at hand, whose numbers are in the replica's record. The
-cohorts in flight are kept in *slots* of the integer pool, one for each stage and one for the cohort at hand: first its
+The functions of the other modules always work on the cohort at hand, whose numbers are in the replica's record. Each
+cohort has a *slot* of the integer pool: those in flight, the one at hand, and the one on the bench. There are first its
 numbers (below), then its calendar of completions, its block crossings, its fresh decodes, and its *chunks*: three
 integers for each member that is not a decode of the cohort: the request, whether the batch yields a token for it, and
 how often it had been preempted when the batch was formed. So a request that has been preempted meanwhile is told apart.

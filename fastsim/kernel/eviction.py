@@ -4,14 +4,12 @@ Both hold all blocks of a prompt from its admission. In queue order every decode
 takes it or not; where none is free the last of those that have not had their turn goes back to the waiting queue.
 """
 
-import numpy as np
-
-from fastsim.kernel.bench import bench
+from fastsim.kernel.bench import exchange, list_decodes, trade_places, unbench
 from fastsim.kernel.blocks import blocks_to_decode, decode_needs_block, first_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
 from fastsim.kernel.running import preempt
-from fastsim.kernel.state import DECODE, FCFS, NONE, PREFILL, WAITING
+from fastsim.kernel.state import DECODE, FCFS, PREFILL, WAITING
 
 #: In place of a chunk: this prefill gets none.
 LEFT_OUT = -1
@@ -24,9 +22,14 @@ def make_room(requests, replica, integers):
     First come, first served, a victim stands behind everybody who has had a turn, so that comes to: evict the last
     until the rest can run. Decodes that the batch has no place for are benched, and prefills marked LEFT_OUT.
     """
+    idle = replica.num_decodes + replica.num_benched
+    if idle > replica.max_micro_batch and replica.free_blocks >= replica.max_micro_batch:
+        divide(requests, replica, integers)
+        return
+    if replica.num_benched > 0:
+        unbench(requests, replica, integers)
     needed = blocks_to_decode(replica, integers)
-    fits = replica.num_decodes <= replica.max_micro_batch
-    if not (fits and (needed < replica.free_blocks or replica.num_decodes == 0)):
+    if idle > replica.max_micro_batch or not (needed < replica.free_blocks or idle == 0):
         if replica.num_stages > 1 or replica.queue_order != FCFS:
             take_turns(requests, replica, integers)
             return
@@ -49,8 +52,31 @@ def every_turn_finds_a_block(requests, replica, needed):
 
 
 @jit()
+def divide(requests, replica, integers):
+    """Let the idle requests have their turns where no decode can lack a block: the first in queue order run."""
+    end = replica.scratch
+    last = end + sort_idle(requests, replica, integers)
+    members = 0
+    benched = 0
+    while end < last and members < replica.max_micro_batch:
+        request = requests[integers[end]]
+        end += 1
+        if request.phase == DECODE:
+            members += 1
+            benched += request.cohort == replica.bench_slot
+    if 2 * benched > members:
+        trade_places(replica, integers)
+        benched = members - benched
+    surplus = replica.num_decodes + benched - members
+    leave_out(requests, replica, integers, end, last)
+    if benched + surplus > 0:
+        exchange(requests, replica, integers, end, last, benched, surplus)
+    replica.free_blocks -= blocks_to_decode(replica, integers)
+
+
+@jit()
 def take_turns(requests, replica, integers):
-    """Let the idle requests have their turns one by one: docs/policies.md to the letter."""
+    """Let the idle requests have their turns one by one: docs/policies.md to the letter. Nobody is on the bench."""
     first = replica.scratch
     last = first + sort_idle(requests, replica, integers)
     members = 0
@@ -68,44 +94,48 @@ def take_turns(requests, replica, integers):
         if decode_needs_block(replica, requests[i]):
             replica.free_blocks -= 1
         members += 1
-    for place in range(first, last):
-        i = integers[place]
-        if requests[i].phase == DECODE:
-            bench(requests, replica, integers, i)
-        else:
-            leave_out(replica, integers, i)
+    if first < last:
+        leave_out(requests, replica, integers, first, last)
+        exchange(requests, replica, integers, first, last, 0, replica.num_decodes - members)
 
 
 @jit()
 def sort_idle(requests, replica, integers):
-    """Write the decodes at hand and the listed prefills into the scratch list, in queue order; returns their number."""
-    count = 0
+    """Write the decodes that are idle and the listed prefills into the scratch list, in queue order.
+
+    Returns:
+        Their number.
+    """
+    first = replica.scratch
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        integers[replica.scratch + count] = integers[prefill]
-        count += 1
-    i = np.int64(replica.running_head)
-    while i != NONE:
-        if requests[i].phase == DECODE and requests[i].cohort == replica.slot:
-            integers[replica.scratch + count] = i
-            count += 1
-        i = np.int64(requests[i].next)
-    for place in range(replica.scratch + 1, replica.scratch + count):
+        integers[first] = integers[prefill]
+        first += 1
+    last = first + replica.num_decodes + replica.num_benched
+    list_decodes(requests, replica, integers, first, last, replica.bench_slot)
+    if first == replica.scratch and replica.queue_order == FCFS and replica.preemptions == 0:
+        return last - first  # in order of admission, which is still that of the queue
+    for place in range(replica.scratch + 1, last):
         i = integers[place]
         before = place - 1
         while before >= replica.scratch and comes_before(requests, i, integers[before]):
             integers[before + 1] = integers[before]
             before -= 1
         integers[before + 1] = i
-    return count
+    return last - replica.scratch
 
 
 @jit()
-def leave_out(replica, integers, i):
-    """Mark a listed prefill as one that gets no chunk."""
-    prefill = replica.prefills
-    while integers[prefill] != i:
-        prefill += 2
-    integers[prefill + 1] = LEFT_OUT
+def leave_out(requests, replica, integers, first, last):
+    """Mark the prefills listed from first to last as ones that get no chunk."""
+    if replica.num_prefills == 0:
+        return
+    for place in range(first, last):
+        i = integers[place]
+        if requests[i].phase == PREFILL:
+            prefill = replica.prefills
+            while integers[prefill] != i:
+                prefill += 2
+            integers[prefill + 1] = LEFT_OUT
 
 
 @jit()

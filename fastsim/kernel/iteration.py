@@ -8,7 +8,7 @@ from fastsim.kernel.state import NONE
 from fastsim.kernel.tables import along_row, base_time, decode_row, decode_time, locate, prefill_time
 
 
-@jit()
+@jit(forceinline=True)
 def start(requests, replica, integers, tables):
     """Start the iteration that the batch policy has formed: its duration is known from here on."""
     prefill_s = prefill_time(tables, replica, requests, integers)
@@ -25,7 +25,7 @@ def start(requests, replica, integers, tables):
     replica.peak_sequences = max(replica.peak_sequences, num_sequences)
 
 
-@jit()
+@jit(forceinline=True)
 def finish(requests, replica, integers):
     """Finish the iteration in flight: every decode in it has one more token, complete prefills have their next one."""
     seconds = replica.iteration_s
@@ -47,7 +47,7 @@ def finish(requests, replica, integers):
     finish_chunks(requests, replica, integers)
 
 
-@jit()
+@jit(forceinline=True)
 def finish_step(requests, replica, integers, seconds):
     """Finish an iteration of decodes alone whose last tokens all came at the clock: what `finish` does, but shorter."""
     count(replica, seconds)
@@ -135,7 +135,7 @@ def count_gap(replica, integers, gap_s, decodes):
     replica.tbt_sum_s += decodes * gap_s
 
 
-@jit()
+@jit(forceinline=True)
 def finish_prefill(requests, replica, integers, i):
     """Request i has caught up with all tokens it knows and has its next one: it decodes from here on, or completes."""
     request = requests[i]
@@ -151,7 +151,7 @@ def finish_prefill(requests, replica, integers, i):
         join_decodes(requests, replica, integers, i)
 
 
-@jit()
+@jit(forceinline=True)
 def leap(requests, replica, integers, tables, until_s):
     """Run iterations of decodes alone until one completes, blocks run short, or the clock reaches until_s.
 

@@ -45,11 +45,13 @@ def cache_directory() -> Path:
     return directory
 
 
-def jit(signature=None):
+def jit(signature=None, forceinline=False):
     """Compile a kernel function: ``@jit()`` if only kernels call it, ``jit(SIGNATURE)(function)`` if Python does.
 
     Args:
         signature: numba signature, or None to infer it.
+        forceinline: whether every caller gets a copy of the code: for what is called for each request or iteration,
+            where the many words that an array argument takes cost more than the work.
     """
 
     def decorate(function):
@@ -58,7 +60,8 @@ def jit(signature=None):
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(cache_directory())
         try:
-            return numba.njit(signature, **(_HELPER if signature is None else _OPTIONS))(function)
+            options = _HELPER if signature is None else _OPTIONS
+            return numba.njit(signature, forceinline=forceinline, **options)(function)
         finally:
             numba.config.CACHE_DIR = before
 

@@ -2,7 +2,7 @@
 
 import math
 
-from fastsim.kernel.bench import unite
+from fastsim.kernel.bench import bench_all
 from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, slot_place, switch_cohort
 from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
 from fastsim.kernel.jit import bits_float, jit
@@ -10,7 +10,7 @@ from fastsim.kernel.queues import comes_before, pop_waiting
 from fastsim.kernel.running import count_completed
 
 
-@jit()
+@jit(forceinline=True)
 def finish_oldest(requests, replica, integers):
     """Deliver the tokens of the oldest batch in flight, at the clock; its requests are idle from here on."""
     slot = integers[replica.flights + replica.oldest]
@@ -28,15 +28,16 @@ def finish_oldest(requests, replica, integers):
         finish_noted_chunks(requests, replica, integers, place)
         free_slot(replica, integers, slot)
         return
-    idle = replica.slot
-    was_idle = replica.num_decodes > 0
+    if replica.num_decodes > 0:
+        bench_all(requests, replica, integers)
+    empty = replica.slot
     switch_cohort(replica, integers, slot)
     finish_decodes(requests, replica, integers)
     finish_noted_chunks(requests, replica, integers, place)
-    free_slot(replica, integers, unite(requests, replica, integers, idle) if was_idle else idle)
+    free_slot(replica, integers, empty)
 
 
-@jit()
+@jit(forceinline=True)
 def finish_decodes(requests, replica, integers):
     """Give every decode of the cohort at hand its token at the clock."""
     for k in range(replica.num_fresh):
@@ -48,7 +49,7 @@ def finish_decodes(requests, replica, integers):
     advance_decodes(requests, replica, integers)
 
 
-@jit()
+@jit(forceinline=True)
 def finish_noted_chunks(requests, replica, integers, place):
     """Deliver the tokens of a batch's other members, noted in the slot that begins at place."""
     chunk = place + HEADER + replica.calendar_mask + 1 + replica.block_size + replica.max_num_seqs

@@ -72,7 +72,7 @@ def has_work_before(replica, until_s):
     return replica.outstanding > 0 and replica.clock_s < until_s
 
 
-@jit()
+@jit(forceinline=True)
 def arrive(requests, replica, i):
     """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
     request = requests[i]
@@ -130,7 +130,7 @@ def advance(state, tables, schedule, r, until_s):
                 log_batch(replica, r, cluster, batches)
 
 
-@jit()
+@jit(forceinline=True)
 def form_batch(requests, replica, integers, schedule):
     """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
     replica.preempted_now = 0

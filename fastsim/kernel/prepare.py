@@ -113,18 +113,17 @@ def new_stages(
 def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     """The pool of integers, with the places of the replicas' parts written into their records.
 
-    After the histogram of time between tokens come for each replica the listed prefills with their chunks, the bench, a
+    After the histogram of time between tokens come for each replica the listed prefills with their chunks, a
     scratch list, LightLLM's list, the ring of batches in flight, the free slots (their number first), and the slots of
-    `fastsim.kernel.cohorts`: one, or with several stages one more than there are stages.
+    `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
     ring = 1 << longest_output.bit_length()
     slot_size = HEADER + ring + int(replicas["block_size"][0]) + (1 + 3) * max_num_seqs
-    num_slots = num_stages + 1 if num_stages > 1 else 1
+    num_slots = num_stages + 2 if num_stages > 1 else 2
     parts = {
         "prefills": 2 * max_num_seqs,
-        "benched": max_num_seqs,
         "scratch": 2 * max_num_seqs,
         "by_left": 2 * max_num_seqs,
         "flights": num_stages,
@@ -139,14 +138,15 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
         begin = begin + length
     replicas["slot_size"] = slot_size
     replicas["calendar_mask"] = ring - 1
+    replicas["bench_slot"] = 1
     replicas["asked"] = -1
     for replica in replicas:
         for slot in range(num_slots):
             calendar = replica["slots"] + slot * slot_size + HEADER
             integers[calendar : calendar + ring] = NONE
-        # Slot 0 is at hand.
-        integers[replica["free_slots"]] = num_slots - 1
-        integers[replica["free_slots"] + 1 : replica["free_slots"] + num_slots] = np.arange(1, num_slots)
+        # Slot 0 is at hand, and slot 1 on the bench.
+        integers[replica["free_slots"]] = num_slots - 2
+        integers[replica["free_slots"] + 1 : replica["free_slots"] + num_slots - 1] = np.arange(2, num_slots)
     return integers
 
 

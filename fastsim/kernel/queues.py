@@ -11,7 +11,7 @@ from fastsim.kernel.jit import jit
 from fastsim.kernel.state import COMPLETED, FCFS, NONE, SGLANG_CLIP
 
 
-@jit()
+@jit(forceinline=True)
 def append_waiting(requests, replica, i):
     """Put request i at the end of the waiting queue, or where the queue order puts it."""
     if replica.queue_order != FCFS:
@@ -37,7 +37,7 @@ def push_waiting_front(requests, replica, i):
     replica.waiting_head = i
 
 
-@jit()
+@jit(forceinline=True)
 def pop_waiting(requests, replica):
     """Take the head off the waiting queue, which must not be empty."""
     head = replica.waiting_head
@@ -48,7 +48,7 @@ def pop_waiting(requests, replica):
     return head
 
 
-@jit()
+@jit(forceinline=True)
 def drop_waiting_head(requests, replica):
     """Let the next of the waiting queue be its head."""
     head = requests[replica.waiting_head]
@@ -92,7 +92,7 @@ def comes_before(requests, i, j):
     return a < b or (a == b and i < j)
 
 
-@jit()
+@jit(forceinline=True)
 def append_running(requests, replica, i):
     """Put request i at the end of the running list: the list is in order of admission."""
     tail = replica.running_tail
@@ -106,7 +106,7 @@ def append_running(requests, replica, i):
     count_running(replica, requests[i], 1)
 
 
-@jit()
+@jit(forceinline=True)
 def remove_running(requests, replica, i):
     """Take request i out of the running list."""
     before = requests[i].previous
@@ -122,7 +122,7 @@ def remove_running(requests, replica, i):
     count_running(replica, requests[i], -1)
 
 
-@jit()
+@jit(forceinline=True)
 def count_running(replica, request, change):
     """Count (or with change = -1 discount) a request in the sums over the running list."""
     replica.num_running += change
@@ -153,7 +153,7 @@ def insert_due(requests, replica, integers, i, iteration):
     integers[slot] = i
 
 
-@jit()
+@jit(forceinline=True)
 def remove_due(requests, replica, integers, i, iteration):
     """Strike request i, which is due at the end of this iteration, out of the calendar."""
     before = requests[i].due_previous

@@ -33,7 +33,7 @@ from fastsim.kernel.queues import (
 from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, SWAPPED, WAITING
 
 
-@jit()
+@jit(forceinline=True)
 def admit(requests, replica, integers, num_tokens):
     """Move the head of the waiting queue to the end of the running list, with a first chunk of num_tokens.
 
@@ -66,7 +66,7 @@ def resume(requests, replica, integers):
     add_fresh(replica, integers, i)
 
 
-@jit()
+@jit(forceinline=True)
 def join_decodes(requests, replica, integers, i):
     """Let request i, which has just had a token, decode from the decode step ``replica.step`` on."""
     requests[i].last_token_s = replica.clock_s
@@ -75,7 +75,7 @@ def join_decodes(requests, replica, integers, i):
         add_fresh(replica, integers, i)
 
 
-@jit()
+@jit(forceinline=True)
 def enter_decodes(requests, replica, integers, i):
     """Count request i among the decodes from the decode step ``replica.step`` on."""
     request = requests[i]
@@ -108,14 +108,15 @@ def forget_fresh(replica, integers, i):
     return False
 
 
-@jit()
+@jit(forceinline=True)
 def leave_decodes(requests, replica, integers, i):
     """Take request i out of the decodes, remembering how far it came."""
     request = requests[i]
     context = replica.step - request.origin
     remove_due(requests, replica, integers, i, last_step(request))
+    has_stepped = context > request.prompt_tokens + request.generated
     request.generated = context - request.prompt_tokens
-    if not forget_fresh(replica, integers, i):
+    if has_stepped or not forget_fresh(replica, integers, i):
         request.last_token_s = replica.last_step_end_s
     replica.num_decodes -= 1
     replica.decode_kv -= context
@@ -203,7 +204,7 @@ def unlist_prefill(replica, integers, i):
     return chunk
 
 
-@jit()
+@jit(forceinline=True)
 def complete(requests, replica, i, held):
     """Request i has its last token: free the blocks that it held."""
     remove_running(requests, replica, i)
@@ -211,7 +212,7 @@ def complete(requests, replica, i, held):
     count_completed(replica, requests[i])
 
 
-@jit()
+@jit(forceinline=True)
 def count_completed(replica, request):
     """Count a request as completed at the clock."""
     replica.outstanding -= 1

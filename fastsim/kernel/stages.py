@@ -79,7 +79,7 @@ def is_empty(replica, integers):
     return True
 
 
-@jit()
+@jit(forceinline=True)
 def form_all(state, tables, schedule, r):
     """Form batches while a stage has none and the policy finds one; returns DONE, BATCH_LOG_FULL or NO_PROGRESS."""
     requests, replicas, cluster_table, integers, batches, _ = state
@@ -104,16 +104,17 @@ def form_all(state, tables, schedule, r):
     return DONE
 
 
-@jit()
+@jit(forceinline=True)
 def form_micro_batch(requests, replica, integers, schedule):
     """Ask the batch policy, unless nothing has changed since the cohort at hand was last refused anything more."""
-    if replica.num_benched > 0:
+    if replica.num_benched > 0 and replica.num_decodes + replica.num_benched <= replica.max_micro_batch:
         unbench(requests, replica, integers)
     replica.preempted_now = 0
     replica.decodes_run = 1
     needed = blocks_to_decode(replica, integers)
     if (
         replica.asked == replica.completed + replica.preemptions + replica.changes
+        and replica.num_benched == 0
         and replica.num_prefills == 0
         and replica.num_decodes <= replica.max_micro_batch
         and blocks_suffice(replica, needed)
@@ -126,7 +127,7 @@ def form_micro_batch(requests, replica, integers, schedule):
         replica.asked = -1 if may_change else replica.completed + replica.preemptions + replica.changes
 
 
-@jit()
+@jit(forceinline=True)
 def launch(state, tables, r):
     """Send the batch just formed through the stages."""
     requests, replicas, cluster_table, integers, batches, _ = state
@@ -146,7 +147,7 @@ def launch(state, tables, r):
     put_in_flight(requests, replica, integers, decodes, end_s)
 
 
-@jit()
+@jit(forceinline=True)
 def run_through(state, tables, r, decodes):
     """When each stage runs a batch; returns when the last is done with it [s]."""
     requests, replicas, cluster_table, integers, batches, stages = state
@@ -195,7 +196,7 @@ def count_batch(replica, decodes):
     replica.peak_sequences = max(replica.peak_sequences, decodes + replica.num_chunks)
 
 
-@jit()
+@jit(forceinline=True)
 def put_in_flight(requests, replica, integers, decodes, end_s):
     """Put the batch just formed at the end of the ring; another cohort is then at hand.
 
@@ -221,7 +222,7 @@ def put_in_flight(requests, replica, integers, decodes, end_s):
         replica.asked = -1
 
 
-@jit()
+@jit(forceinline=True)
 def note_chunks(requests, replica, integers):
     """Count the chunks of the batch as computed and note them in the slot at hand.
 

@@ -112,7 +112,7 @@ REPLICA = np.dtype(
         ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
         ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
         ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
-        ("num_benched", np.int64),  # decodes that stand apart until the next batch is formed [requests]
+        ("num_benched", np.int64),  # decodes in the cohort on the bench [requests]
         ("waiting_head", np.int64),
         ("waiting_tail", np.int64),
         ("running_head", np.int64),
@@ -141,6 +141,7 @@ REPLICA = np.dtype(
         ("oldest", np.int64),  # place of the oldest batch in flight in the ring of them
         ("num_in_flight", np.int64),  # requests in flight [requests]
         ("slot", np.int64),  # where the cohort at hand is kept
+        ("bench_slot", np.int64),  # where the one on the bench is kept
         # Where this replica's parts of the integer pool begin, see `fastsim.kernel.prepare`
         ("calendar", np.int64),
         ("calendar_mask", np.int64),
@@ -148,7 +149,6 @@ REPLICA = np.dtype(
         ("fresh", np.int64),
         ("chunks", np.int64),
         ("prefills", np.int64),
-        ("benched", np.int64),
         ("scratch", np.int64),
         ("by_left", np.int64),
         ("num_by_left", np.int64),  # entries of that list [requests]

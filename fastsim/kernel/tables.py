@@ -57,7 +57,7 @@ def chunk_time(tables, replica, history, chunk):
     return low + (along_row(tables, row + replica.prefill_stride, c, chunk_weight) - low) * history_weight
 
 
-@jit()
+@jit(forceinline=True)
 def prefill_time(tables, replica, requests, integers):
     """Attention time of all chunks of the batch being formed [s]; their tokens are not yet counted as computed.
 

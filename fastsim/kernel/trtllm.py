@@ -8,7 +8,7 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 
 import numpy as np
 
-from fastsim.kernel.bench import bench
+from fastsim.kernel.bench import bench, unbench
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
@@ -43,6 +43,8 @@ def make_room(requests, replica, integers):
         How many of the prefills under way, in order of start, may run.
     """
     prefills = np.int64(replica.num_prefills)
+    if replica.num_benched > 0:
+        unbench(requests, replica, integers)
     needed = blocks_to_decode(replica, integers)
     idle = replica.num_decodes + replica.num_prefills
     if replica.num_stages > 1 or replica.queue_order == PRIORITY:

@@ -29,7 +29,7 @@ def schedule(requests, replica, integers):
     return replica.max_num_batched_tokens - budget
 
 
-@jit()
+@jit(forceinline=True)
 def schedule_running(requests, replica, integers):
     """Give every running request its tokens and blocks, preempting from the end of the list; returns the budget left.
 
@@ -77,7 +77,7 @@ def wanted_chunk(replica, request):
     return missing
 
 
-@jit()
+@jit(forceinline=True)
 def admit_waiting(requests, replica, integers, budget):
     """Admit from the head of the waiting queue while it fits, never past the head; returns the budget left."""
     while replica.waiting_head != NONE and budget > 0 and replica.num_running < replica.max_num_seqs:
