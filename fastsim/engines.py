@@ -46,6 +46,7 @@ class Sglang(Scheduler):
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_prefill_tokens,
             "sums_running": True,
+            "owns_slots": True,
             "chunked_prefill_size": self.chunked_prefill_size,
             "ratio_start": start,
             "ratio_floor": floor,

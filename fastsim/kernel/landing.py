@@ -13,15 +13,8 @@ from fastsim.kernel.running import count_completed
 @jit(forceinline=True)
 def finish_oldest(requests, replica, integers):
     """Deliver the tokens of the oldest batch in flight, at the clock; its requests are idle from here on."""
-    slot = integers[replica.flights + replica.oldest]
+    slot = leave_ring(replica, integers)
     place = slot_place(replica, slot)
-    replica.oldest = (replica.oldest + 1) % replica.num_stages
-    replica.in_flight -= 1
-    replica.num_in_flight -= integers[place + MEMBERS]
-    replica.iteration_s = math.inf
-    if replica.in_flight > 0:
-        following = integers[replica.flights + replica.oldest]
-        replica.iteration_s = bits_float(integers[slot_place(replica, following) + END_S])
     if integers[place + DECODES] == 0:
         if replica.num_decodes == 0:
             replica.last_step_end_s = replica.clock_s
@@ -35,6 +28,20 @@ def finish_oldest(requests, replica, integers):
     finish_decodes(requests, replica, integers)
     finish_noted_chunks(requests, replica, integers, place)
     free_slot(replica, integers, empty)
+
+
+@jit(forceinline=True)
+def leave_ring(replica, integers):
+    """Take the oldest batch off the ring of those in flight; returns its slot."""
+    slot = integers[replica.flights + replica.oldest]
+    replica.oldest = (replica.oldest + 1) % replica.num_stages
+    replica.in_flight -= 1
+    replica.num_in_flight -= integers[slot_place(replica, slot) + MEMBERS]
+    replica.iteration_s = math.inf
+    if replica.in_flight > 0:
+        following = integers[replica.flights + replica.oldest]
+        replica.iteration_s = bits_float(integers[slot_place(replica, following) + END_S])
+    return slot
 
 
 @jit(forceinline=True)

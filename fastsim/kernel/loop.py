@@ -7,6 +7,7 @@ from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
 from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
+from fastsim.kernel.own_slots import advance_slots
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import advance_stages, arrive_at_stages, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
@@ -102,6 +103,8 @@ def advance(state, tables, schedule, r, until_s):
         DONE, BATCH_LOG_FULL or NO_PROGRESS.
     """
     if state.replicas[r].num_stages > 1:
+        if state.replicas[r].owns_slots:
+            return advance_slots(state, tables, schedule, r, until_s)
         return advance_stages(state, tables, schedule, r, until_s)
     requests, replicas, cluster_table, integers, batches, _ = state
     cluster = cluster_table[0]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.kernel.cohorts import HEADER
+from fastsim.kernel.cohorts import CHUNKED, HEADER, RUNNING_HEAD, RUNNING_TAIL
 from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import (
@@ -113,9 +113,10 @@ def new_stages(
 def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     """The pool of integers, with the places of the replicas' parts written into their records.
 
-    After the histogram of time between tokens come for each replica the listed prefills with their chunks, a
-    scratch list, LightLLM's list, the ring of batches in flight, the free slots (their number first), and the slots of
-    `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages.
+    After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
+    list, LightLLM's list, the ring of batches in flight, the free slots (their number first; or the slots to try, see
+    `fastsim.kernel.own_slots`), and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
+    stages one more than there are stages.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
@@ -142,7 +143,9 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     replicas["asked"] = -1
     for replica in replicas:
         for slot in range(num_slots):
-            calendar = replica["slots"] + slot * slot_size + HEADER
+            place = replica["slots"] + slot * slot_size
+            integers[[place + CHUNKED, place + RUNNING_HEAD, place + RUNNING_TAIL]] = NONE
+            calendar = place + HEADER
             integers[calendar : calendar + ring] = NONE
         # Slot 0 is at hand, and slot 1 on the bench.
         integers[replica["free_slots"]] = num_slots - 2

@@ -5,6 +5,9 @@ step and jumps when a shortage shows that it was too low: then decodes lose thei
 could be admitted the replica is *full*, until somebody leaves: so long nothing is tried.
 
 A prompt that is cut is the only prefill under way between two calls, the *chunked* request.
+
+With pipeline stages the requests at hand are those of one slot (`fastsim.kernel.own_slots`), which has its own flag and
+at most max_micro_batch requests; the ratio is that of all slots, and only one of them may have a chunked request.
 """
 
 from typing import NamedTuple
@@ -44,11 +47,11 @@ def schedule(requests, replica, integers):
     if replica.idled:
         replica.idled = 0
         replica.full_mark = 0
-        set_ratio(replica, replica.ratio_start, replica.step)
+        set_ratio(replica, replica.ratio_start, decode_steps(replica))
     tokens = try_prefills(requests, replica, integers)
     if tokens == 0:
         make_room(requests, replica, integers)
-        if replica.num_decodes == 0:
+        if replica.num_decodes == 0 and replica.preempted_now > 0:
             tokens = try_prefills(requests, replica, integers)
     if tokens > 0:
         replica.decodes_run = 0
@@ -57,6 +60,12 @@ def schedule(requests, replica, integers):
     # A try without success and without a chunked request has found the replica full.
     replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
     return replica.num_decodes
+
+
+@jit()
+def decode_steps(replica):
+    """Number of the decode step being formed, counted over all slots."""
+    return replica.decode_batches if replica.num_stages > 1 else replica.step
 
 
 @jit()
@@ -70,11 +79,12 @@ def set_ratio(replica, ratio, step):
 def settle_ratio(replica):
     """Bring the ratio to the decode step being formed, by the subtractions of the steps since it was last read."""
     ratio = replica.ratio
-    for _ in range(replica.step - replica.ratio_step):
+    step = decode_steps(replica)
+    for _ in range(step - replica.ratio_step):
         if ratio == replica.ratio_floor:
             break
         ratio = max(replica.ratio_floor, ratio - replica.ratio_decay)
-    set_ratio(replica, ratio, replica.step)
+    set_ratio(replica, ratio, step)
     return ratio
 
 
@@ -84,7 +94,8 @@ def try_prefills(requests, replica, integers):
 
     Between two calls the chunked request is the only prefill, so all running requests are decodes or in this batch.
     """
-    full = replica.full_mark == 1 + replica.completed
+    # Where nobody runs nobody could leave, so being full says nothing; with one stage that cannot occur.
+    full = replica.full_mark == 1 + replica.completed and replica.num_decodes > 0
     if replica.num_prefills == 0 and (full or replica.waiting_head == NONE):
         return 0
     set_aside = settle_ratio(replica) * float(outputs_to_come(requests, replica, integers))
@@ -127,6 +138,7 @@ def continue_chunked(requests, replica, integers, budget):
     if tokens < missing:
         tokens = max(0, tokens - tokens % replica.block_size)
     integers[replica.prefills + 1] = tokens
+    replica.has_chunked = tokens < missing
     replica.free_blocks -= chunk_blocks(replica, request, tokens)
     outputs = request.output_tokens if tokens == missing else 0
     return tokens, charge(replica, budget, tokens, outputs)
@@ -166,7 +178,7 @@ def admit_waiting(requests, replica, integers, budget, empty):
         head = requests[replica.waiting_head]
         known = head.prompt_tokens + head.generated
         outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
-        if replica.num_running >= replica.max_num_seqs or not float(known + outputs) < budget.memory:
+        if replica.num_running >= replica.max_micro_batch or not float(known + outputs) < budget.memory:
             mark_full(replica)
             break
         if known >= budget.prompt and not (empty and admitted == 0):
@@ -174,8 +186,9 @@ def admit_waiting(requests, replica, integers, budget, empty):
         tokens = known
         if known > budget.chunk:
             tokens = budget.chunk - budget.chunk % replica.block_size
-        if tokens == 0:
-            break
+            if tokens == 0 or replica.has_chunked:
+                break
+            replica.has_chunked = 1
         outputs = head.output_tokens if tokens == known else 0
         admit(requests, replica, integers, tokens)
         admitted += tokens
@@ -230,7 +243,7 @@ def goes_before(requests, replica, i, j):
 def raise_ratio(requests, replica):
     """Set the ratio to what the survivors of a shortage have generated of their outputs, and a little more."""
     if replica.num_decodes == 0:
-        set_ratio(replica, replica.ratio_start, replica.step)
+        set_ratio(replica, replica.ratio_start, decode_steps(replica))
         return
     generated = 0
     outputs = 0
@@ -243,4 +256,4 @@ def raise_ratio(requests, replica):
         i = request.next
     ratio = float(generated + _TOKENS_PER_SURVIVOR * replica.num_decodes) / float(outputs + 1)
     # The ratio does not fall with this very decode step.
-    set_ratio(replica, min(1.0, ratio), replica.step + 1)
+    set_ratio(replica, min(1.0, ratio), decode_steps(replica) + 1)

@@ -129,8 +129,16 @@ def form_micro_batch(requests, replica, integers, schedule):
 
 @jit(forceinline=True)
 def launch(state, tables, r):
-    """Send the batch just formed through the stages."""
-    requests, replicas, cluster_table, integers, batches, _ = state
+    """Send the batch just formed through the stages; another cohort is then at hand."""
+    end_s = run_batch(state, tables, r)
+    replica = state.replicas[r]
+    put_in_flight(state.requests, replica, state.integers, replica.num_decodes * replica.decodes_run, end_s)
+
+
+@jit(forceinline=True)
+def run_batch(state, tables, r):
+    """Log and count the batch just formed; returns when the last stage is done with it [s]."""
+    _, replicas, cluster_table, _, batches, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes * replica.decodes_run
     first_row = cluster.num_batches
@@ -144,7 +152,7 @@ def launch(state, tables, r):
     replica.preempted_unlogged = 0
     replica.swapped_blocks = 0
     count_batch(replica, decodes)
-    put_in_flight(requests, replica, integers, decodes, end_s)
+    return end_s
 
 
 @jit(forceinline=True)
@@ -206,20 +214,26 @@ def put_in_flight(requests, replica, integers, decodes, end_s):
     if decodes == 0:
         switch_cohort(replica, integers, take_slot(replica, integers))
     note_chunks(requests, replica, integers)
-    place = slot_place(replica, replica.slot)
-    integers[place + END_S] = float_bits(end_s)
-    integers[place + MEMBERS] = decodes + replica.num_chunks
-    integers[replica.flights + (replica.oldest + replica.in_flight) % replica.num_stages] = replica.slot
-    replica.in_flight += 1
-    replica.num_in_flight += decodes + replica.num_chunks
-    if replica.in_flight == 1:
-        replica.iteration_s = end_s
+    enter_ring(replica, integers, decodes + replica.num_chunks, end_s)
     if decodes == 0:
         switch_cohort(replica, integers, mine)
     else:
         store_cohort(replica, integers)
         load_cohort(replica, integers, take_slot(replica, integers))
         replica.asked = -1
+
+
+@jit(forceinline=True)
+def enter_ring(replica, integers, members, end_s):
+    """Put the batch in the slot at hand, with so many members, at the end of the ring."""
+    place = slot_place(replica, replica.slot)
+    integers[place + END_S] = float_bits(end_s)
+    integers[place + MEMBERS] = members
+    integers[replica.flights + (replica.oldest + replica.in_flight) % replica.num_stages] = replica.slot
+    replica.in_flight += 1
+    replica.num_in_flight += members
+    if replica.in_flight == 1:
+        replica.iteration_s = end_s
 
 
 @jit(forceinline=True)

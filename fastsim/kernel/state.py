@@ -93,6 +93,7 @@ REPLICA = np.dtype(
         ("guaranteed_no_evict", np.int64),  # 1: trtllm admits only what can run to its end
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
         ("stays_running", np.int64),  # 1: who is in flight may be preempted, or have the next chunk in another batch
+        ("owns_slots", np.int64),  # 1: each micro-batch has its own requests, see `fastsim.kernel.own_slots`
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
@@ -126,10 +127,12 @@ REPLICA = np.dtype(
         ("preempted_unlogged", np.int64),  # the same, and while forming none since the batch before
         # SGLang's new-token ratio: the part of the outputs still to come that is set aside in memory
         ("ratio", np.float64),  # before the decode step ratio_step; later ones lower it
-        ("ratio_step", np.int64),
+        ("ratio_step", np.int64),  # counted over all slots
         ("ratio_start", np.float64),
         ("ratio_floor", np.float64),
         ("ratio_decay", np.float64),  # taken off by each decode step
+        ("decode_batches", np.int64),  # with stages: batches formed of decodes, of all slots
+        ("has_chunked", np.int64),  # 1 while a request is chunked, in whichever slot
         ("idled", np.int64),  # 1 if the replica had no request at a time since the batch policy was last asked
         ("full_mark", np.int64),  # 1 + completed when nobody more could be admitted; another value: no longer so
         # Pipeline stages, see `fastsim.kernel.stages`
@@ -140,6 +143,7 @@ REPLICA = np.dtype(
         ("asked", np.int64),  # of the cohort: the count of such events when it was last asked for nothing, or -1
         ("oldest", np.int64),  # place of the oldest batch in flight in the ring of them
         ("num_in_flight", np.int64),  # requests in flight [requests]
+        ("num_ended", np.int64),  # slots whose batches have ended since one was last formed, with own_slots
         ("slot", np.int64),  # where the cohort at hand is kept
         ("bench_slot", np.int64),  # where the one on the bench is kept
         # Where this replica's parts of the integer pool begin, see `fastsim.kernel.prepare`

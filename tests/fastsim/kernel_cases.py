@@ -21,7 +21,7 @@ from fastsim.schedulers import SCHEDULERS
 Request = tuple[float, int, int]
 
 #: Batch policies that have no pipeline stages.
-ONE_STAGE = ("lightllm", "sglang")
+ONE_STAGE = ("lightllm",)
 #: Those that may swap.
 SWAPPING = ("vllm_v1", "vllm_v0", "sarathi")
 
