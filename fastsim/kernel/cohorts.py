@@ -10,8 +10,8 @@ All functions modify their arguments in place; ``replica`` is one REPLICA record
 
 from fastsim.kernel.jit import bits_float, float_bits, jit
 
-#: Places within a slot, and where its calendar begins. END_S and MEMBERS are of a batch in flight only; those after them
-#: are of `fastsim.kernel.own_slots`.
+#: Places within a slot, and where its calendar begins. END_S and MEMBERS are of a batch in flight only, those after
+#: them of `fastsim.kernel.own_slots` only.
 STEP, DECODES, DECODE_KV, FRESH, LAST_STEP_END_S, ASKED, CHUNKS, END_S, MEMBERS = range(9)
 FULL, CHUNKED, RUNNING_HEAD, RUNNING_TAIL, RUNNING, RUNNING_TOKENS, LONG_OUTPUTS = range(9, 16)
 HEADER = 16

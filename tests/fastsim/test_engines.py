@@ -73,8 +73,9 @@ def test_sglang_puts_a_retracted_request_behind_all_others():
     assert requests["completed_s"][1] > requests["completed_s"][2]
 
 
+@pytest.mark.parametrize("num_stages", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_sglang_clips_the_outputs_that_it_expects_as_the_reference_does(seed: int):
+def test_sglang_clips_the_outputs_that_it_expects_as_the_reference_does(seed: int, num_stages: int):
     # Outputs below, at and above the clip of 4096, too long for the generated cases.
     rng = np.random.default_rng(seed)
     config = ReferenceConfig(
@@ -85,19 +86,43 @@ def test_sglang_clips_the_outputs_that_it_expects_as_the_reference_does(seed: in
         max_prefill_tokens=3000,
         chunked_prefill_size=500,
         schedule_conservativeness=[0.3, 1.0][seed // 2],
-        send_latency_s=(0.0,),
-        send_s_per_token=(0.0,),
+        num_stages=num_stages,
+        send_latency_s=(0.0,) * num_stages,
+        send_s_per_token=(0.0,) * num_stages,
         sessions=(-1,) * 6,
     )
     outputs = rng.choice([3000, 4095, 4096, 4097, 5000, 7000], 6)
     arrivals, prompts = rng.uniform(0, 1000, 6).cumsum(), rng.integers(1, 1500, 6)
     requests = [(float(a), int(p), int(o)) for a, p, o in zip(arrivals, prompts, outputs, strict=True)]
-    case = Case(requests, config, [random_tables(rng, config, "sum", False)])
+    case = Case(requests, config, [random_tables(rng, config, "sum", False)] * num_stages)
     state, expected = run_kernel(case), reference_simulate(requests, case.tables, config)
     assert state.requests["scheduled_s"].tolist() == [request.scheduled_s for request in expected.requests]
     assert state.requests["completed_s"].tolist() == [request.completed_s for request in expected.requests]
     assert state.requests["preemptions"].tolist() == [request.preemptions for request in expected.requests]
     assert state.replicas["num_long_outputs"][0] == 0
+
+
+def test_sglang_shares_the_places_of_a_batch_among_the_stages():
+    # All eight come at once: with one stage four would run together.
+    workload = Workload.from_arrays(np.zeros(8), np.full(8, 20), np.full(8, 30))
+    batches = run(engine("sglang", SMALL["sglang"] | {"max_num_seqs": 4}, pipeline_parallel=2), workload).batches
+    first = batches.filter(batches["stage"] == 0)
+    assert first["num_sequences"].to_list()[:2] == [2, 2]
+    assert first["num_sequences"].max() == 2
+
+
+def test_sglang_decodes_wait_for_the_prompts_of_their_own_stage_slot_alone():
+    # Each slot has a place left when the third request comes, and the first that is free takes it.
+    workload = Workload.from_arrays([0.0, 0.0, 0.1], [20, 20, 20], [30, 30, 1])
+    options = SMALL["sglang"] | {"max_num_seqs": 4, "max_prefill_tokens": 20}
+    result = run(engine("sglang", options, pipeline_parallel=2), workload)
+    first = result.batches.filter(result.batches["stage"] == 0)
+    prompts = first.filter(first["num_decodes"] == 0)
+    assert prompts["num_sequences"].to_list() == [1, 1, 1]
+    # The first would complete before the second, had its slot not run the third prompt.
+    assert result.requests["completed_s"][0] > result.requests["completed_s"][1]
+    alone = run(engine("sglang", options, pipeline_parallel=2), Workload.from_arrays([0.0, 0.0], [20, 20], [30, 30]))
+    assert alone.requests["completed_s"][0] < alone.requests["completed_s"][1]
 
 
 def test_trtllm_never_evicts_where_it_guarantees():
