@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.errors import ConfigError
+from fastsim.options import integer
 from fastsim.vidur.workload import Traffic, read_traffic
 
 DEVICES = {"a100": "a100_sxm", "h100": "h100_sxm"}
@@ -166,7 +167,7 @@ class VidurFile:
         """Fields of `SimulationConfig`; see `settings`."""
         replica = self.table("cluster_config", "replica_config")
         serving = self._machine(replica) | self._scheduler(replica, parity) | self._router(parity)
-        serving |= {"max_model_len": self.max_tokens, "seed": self.values.get("seed", 0)}
+        serving |= {"max_model_len": self.max_tokens, "seed": self.seed}
         if parity:
             predictor = self.table("execution_time_predictor_config")
             options = {name: predictor[name] for name in PREDICTOR if predictor.get(name) is not None}
@@ -183,6 +184,14 @@ class VidurFile:
             if isinstance(found, Mapping) and found.get("max_tokens"):
                 return int(self.number(found, what, "max_tokens"))
         return 4096
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        seed = integer("vidur-config: seed", self.values.get("seed") or 0)
+        if seed < 0:
+            raise ConfigError("vidur-config: seed", seed, "is too small", "give 0 or more")
+        return seed
 
     @property
     def memory_gib(self) -> float:
@@ -228,7 +237,8 @@ class VidurFile:
         name = self.choice(table, "replica_scheduler_config", SCHEDULERS)
         cap = self.number(table, "replica_scheduler_config", "batch_size_cap")
         if name in ("orca", "faster_transformer") and not parity:
-            cap *= self.number(replica, "replica_config", "num_pipeline_stages")  # theirs is of a micro-batch, ours of a replica (oddity 14)
+            # Theirs is of a micro-batch, ours of a replica (oddity 14).
+            cap *= self.number(replica, "replica_config", "num_pipeline_stages")
         options = {
             ours: self.need(table, "replica_scheduler_config", theirs) for theirs, ours in _OPTIONS[name].items()
         }

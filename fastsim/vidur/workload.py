@@ -102,7 +102,7 @@ def _count(file: "VidurFile", table: Mapping[str, Any], arrivals: Traffic) -> in
     rate = {"qps": arrivals.flags["qps"]} if "qps" in arrivals.flags else {}
     return requests_before(
         _FOREVER_S if duration_s is None else duration_s,
-        seed=file.values.get("seed", 0),
+        seed=file.seed,
         arrivals=name,
         arrival_options=arrivals.options["arrivals"] | rate,
     )

@@ -100,6 +100,10 @@ def test_an_embedded_trace_is_noted(cli: Cli, tmp_path: Path):
         "run", "--vidur-config", config, "--json", "--lengths", "fixed", *("--lengths.prompt", 9, "--lengths.output", 9)
     )
     assert quiet.notes == []
+    (tmp_path / "mine.csv").write_text(TRACE)
+    drawn = cli("run", "--vidur-config", config, "--json", "--lengths.path", tmp_path / "mine.csv")
+    assert drawn.summary["workload"]["source"]["generator"]["lengths"] == "trace"
+    assert drawn.notes == []
     if TRACES.is_dir():
         real = TRACES / "vidur" / "splitwise_conv.csv.gz"
         assert (
