@@ -279,6 +279,12 @@ def test_estimators_of_a_dtype_that_there_is_not_are_refused(cli: Cli):
 # Help, versions and ends
 
 
+def test_with_stages_requests_are_counted_in_flight(cli: Cli):
+    words = ("run", "--requests", 30, "--lengths", "fixed", "--lengths.prompt", 9, "--lengths.output", 9)
+    assert " requests on average" in cli(*words).out
+    assert " requests in flight on average" in cli(*words, "--pp", 2).out
+
+
 def test_version_and_bare_command(cli: Cli):
     assert cli("--version").out == f"fastsim {__version__}\n"
     bare = cli()

@@ -127,6 +127,14 @@ def test_an_embedded_trace_is_noted(cli: Cli, tmp_path: Path):
             ("parity.kv_cache_prediction_granularity 0 is too small",),
         ),
         (
+            ("--parity", "vidur", "--scheduler", "sarathi", "--scheduler.preemption-mode", "swap"),
+            ("scheduler.preemption_mode 'swap' does not exist in Vidur",),
+        ),
+        (
+            ("--parity", "vidur", "--scheduler", "sarathi", "--queue", "sjf"),
+            ("queue 'sjf' does not exist in Vidur", "choose fcfs"),
+        ),
+        (
             ("--parity", "vidur", "--scheduler", "sarathi", "--parity.x", "0"),
             ("parity.x 0 is not known", "time_limit_s"),
         ),
