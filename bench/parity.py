@@ -76,12 +76,14 @@ def differences(folder: Path) -> Iterator[tuple[str, float]]:
     file = VidurFile(folder / "config.json")
     config, memory = configuration(file)
     tables = OperatorTables.read_npz(
-        folder.parent / golden["tables"],
+        folder.resolve().parent / golden["tables"],
         kv_granularity=config.parity_choice.kv_cache_prediction_granularity,
         cpu_overhead=file.cpu_overhead,
     )
     given = pl.read_csv(folder / "request_list.csv.gz", infer_schema_length=None)
     wanted = _numbers(pl.read_csv(folder / "request_state.csv.gz", infer_schema=False))
+    if len(given) != len(wanted["completed"]):
+        raise ValueError(f"{len(given)} requests went in and {len(wanted['completed'])} came out")
     order = np.argsort(given["arrived_at_s"].to_numpy(), kind="stable")
     wanted = {name: values[order] for name, values in wanted.items()}
     sizes = (given[name].to_numpy() for name in ("arrived_at_s", "num_prefill_tokens", "num_decode_tokens"))
@@ -124,24 +126,33 @@ def _numbers(frame: pl.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
+def row(run: str, column: str, error: float) -> Row:
+    """One row; a difference that is no number is null, with a reason."""
+    found: Row = {"run": run, "column": column, "max_abs_error_s": error if np.isfinite(error) else None}
+    return found if np.isfinite(error) else found | {"error": "the difference is not a number"}
+
+
 def main() -> int:
     """Print the rows; returns the exit code."""
     arguments = parser("parity with runs of the real Vidur")
     arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
     options = arguments.parse_args()
-    single = (options.directory / "golden.json").is_file()
-    runs = [options.directory] if single else sorted(path.parent for path in options.directory.glob("*/golden.json"))
+    names = ("config.json", "golden.json")
+    runs = [options.directory]
+    if not any((options.directory / name).is_file() for name in names):
+        runs = sorted({path.parent for name in names for path in options.directory.glob(f"*/{name}")})
     if not runs:
-        note(f"{options.directory} holds no run: a run is a folder with golden.json")
+        note(f"{options.directory} holds no run: a run is a folder with config.json and golden.json")
         return 2
     rows: list[Row] = []
     for folder in runs[:2] if options.smoke else runs:
         name = folder.resolve().name
         try:
-            rows += [{"run": name, "column": key, "max_abs_error_s": value} for key, value in differences(folder)]
+            rows += [row(name, column, value) for column, value in differences(folder)]
         except Exception as error:  # one bad run must not hide the others
-            note(f"{name}: {error}")
-            rows.append({"run": name, "column": "error", "max_abs_error_s": None, "error": str(error)})
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            note(f"{name}: {what}")
+            rows.append({"run": name, "column": "error", "max_abs_error_s": None, "error": what})
     emit(rows, options.json)
     bad = sorted({row["run"] for row in rows if not (row["max_abs_error_s"] or 0.0) <= TOLERANCE_S or "error" in row})
     note(f"{len(runs)} runs, {len(bad)} of them off by more than {TOLERANCE_S:g} s {', '.join(bad)}")

@@ -53,11 +53,14 @@ def model_from_vidur(config: Mapping[str, Any], source: str = "model_config") ->
         if config[key] % config[divides]:
             raise error(divides, f"does not divide {key} {config[key]}")
     head_dim = numbers["hidden_size"] // numbers["num_q_heads"]
+    rotary = config.get("partial_rotary_factor", 1.0)
+    if isinstance(rotary, bool) or not isinstance(rotary, int | float) or not 0 < rotary <= 1:
+        raise error("partial_rotary_factor", "is not a number above 0 and up to 1")
     biased, norm = bool(config.get("use_bias", False)), config.get("norm", 1)
     return ModelSpec(
         name=str(config.get("name", "a model of Vidur's")),
         head_dim=head_dim,
-        rotary_dim=max(1, int(head_dim * float(config.get("partial_rotary_factor", 1.0)))),
+        rotary_dim=max(1, int(head_dim * rotary)),
         gated_mlp=bool(config.get("use_gated_mlp", True)),
         qkv_bias=biased or bool(config.get("use_qkv_bias", False)),
         output_bias=biased,

@@ -32,18 +32,20 @@ def as_slot(kind: str, function: Callable[..., Any]) -> Any:
             not return a whole number.
     """
     from numba import njit, types
-    from numba.core.errors import NumbaError
+    from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
     from fastsim.kernel.slots import ROUTE, SCHEDULE
 
     plain = getattr(function, "py_func", function)
-    name = getattr(plain, "__name__", repr(plain))
+    name = getattr(plain, "__name__", "f")
     expected = f"write it as {name}({', '.join(_PARAMETERS[kind])}), returning {_MEANING[kind]}"
-    if not callable(plain) or len(inspect.signature(plain).parameters) != len(_PARAMETERS[kind]):
+    if not inspect.isfunction(plain):
+        raise ConfigError(kind, None, f"is of type {type(function).__name__}, not a function", expected)
+    if len(inspect.signature(plain).parameters) != len(_PARAMETERS[kind]):
         raise ConfigError(kind, name, "does not take the arguments of a " + kind.replace("_", " "), expected)
     signature = ROUTE if kind == "router" else SCHEDULE
     try:
-        inferred = njit(plain)
+        inferred: Any = njit(plain)
         inferred.compile(signature.args)
         returned = inferred.nopython_signatures[0].return_type
         if not isinstance(returned, types.Integer):
@@ -51,7 +53,7 @@ def as_slot(kind: str, function: Callable[..., Any]) -> Any:
         return njit(signature)(plain)
     except KeyError as error:
         raise ConfigError(kind, name, f"reads a field {error} that does not exist", _known_fields(kind)) from None
-    except NumbaError as error:
+    except (NumbaError, UnsupportedBytecodeError) as error:
         reason = next((line for line in str(error).splitlines() if "Error" in line or "attribute" in line), str(error))
         raise ConfigError(kind, name, f"does not compile ({reason.strip()})", expected) from None
 

@@ -129,6 +129,12 @@ def describe_replica(replica: Any, stages: np.ndarray, makespan_s: float) -> dic
         replica: one REPLICA record.
         stages: STAGE records of its pipeline stages.
         makespan_s: duration of the run [s].
+
+    Returns:
+        Times and counts by name. ``busy_s`` is summed over stages, ``active_s`` has any micro-batch in flight;
+        ``utilization`` is the busy part of the run, idle time included, and ``bubble_fraction`` the waiting part of
+        the active time. Means are over the active time: ``batch_size_mean`` of the requests in flight, in all
+        micro-batches together (under parity in one of them), ``kv_use_mean`` of the part of the KV blocks in use.
     """
     busy, active = float(replica["busy_s"]), float(replica["active_s"])
     blocks = int(replica["num_blocks"])

@@ -199,7 +199,7 @@ def choose(kind: str, choices: Mapping[str, type], name: str, values: Mapping[st
     specs = {spec.name: spec for spec in fields(choice)}
     given = {}
     for key, value in values.items():
-        field = key.replace("-", "_")
+        field = str(key).replace("-", "_")
         if field not in specs:
             known = f"the fields of {name} are {', '.join(specs)}" if specs else f"{name} has no fields"
             raise ConfigError(f"{kind}.{field}", value, "is not known", known)

@@ -26,7 +26,8 @@ def order_keys(config: "SimulationConfig", workload: "Workload") -> npt.NDArray[
         if config.queue_order.prediction_error == 0:
             return workload.output_tokens
         rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(_PREDICTION_ERRORS,)))
-        factor = np.exp(config.queue_order.prediction_error * rng.standard_normal(len(workload)))
+        with np.errstate(over="ignore"):  # clipped below
+            factor = np.exp(config.queue_order.prediction_error * rng.standard_normal(len(workload)))
         predicted: npt.NDArray[np.float64] = np.rint(workload.output_tokens * factor)
         return predicted.clip(1, _MOST_TOKENS).astype(np.int64)
     return None

@@ -63,6 +63,20 @@ def simulate(
             stages, or a function of your own does not work.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    result, found = _simulate(config, workload, tables, batch_policy, router)
+    for warning in found:
+        warnings.warn(warning, stacklevel=2)
+    return result
+
+
+def _simulate(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
+    batch_policy: Callable[..., Any] | None = None,
+    router: Callable[..., Any] | None = None,
+) -> tuple[SimulationResult, list[Warning]]:
+    """What `simulate` does, and what it warns about: a warning is issued where the caller's frame is at hand."""
     if config.parity is not None:
         from fastsim.vidur.simulate import simulate_parity
 
@@ -111,7 +125,11 @@ def simulate_many(
     if threads is not None and threads < 1:
         raise ConfigError("threads", threads, "run nothing", "give 1 or more, or None for one per core")
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        return list(pool.map(simulate, configs, arriving, tables or [None] * len(configs)))
+        outcomes = list(pool.map(_simulate, configs, arriving, tables or [None] * len(configs)))
+    for _, found in outcomes:
+        for warning in found:
+            warnings.warn(warning, stacklevel=2)
+    return [result for result, _ in outcomes]
 
 
 def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool]":
@@ -251,7 +269,7 @@ def _run(
     device: "DeviceSpec",
     pool: Pool,
     own: Mapping[str, Any],
-) -> SimulationResult:
+) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.result import summarize
@@ -291,8 +309,7 @@ def _run(
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
-    warn_about(config, workload, model, tables, state)
-    return SimulationResult(config, summary, state)
+    return SimulationResult(config, summary, state), _warnings(config, workload, model, tables, state)
 
 
 def _stage_fields(
@@ -310,27 +327,32 @@ def _stage_fields(
     }
 
 
-def warn_about(
+def _warnings(
     config: SimulationConfig, workload: "Workload", model: "ModelSpec", tables: StageTables, state: "State"
-) -> None:
-    """Warn about what a run rests on: times outside the profiles, a context that the model was not made for."""
+) -> list[Warning]:
+    """What a run rests on: times outside the profiles, a context that the model was not made for."""
+    found: list[Warning] = []
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
     stages = [table.provenance for table in tables.stages]
     beyond = [name for provenance in stages for name in provenance.get("outside_profiles", ())]
     beyond += [axis for provenance in stages for axis in _reads_outside(provenance, state, longest)]
     if beyond:
-        warnings.warn(
-            f"some times are extrapolated, from outside the measured range: {'; '.join(dict.fromkeys(beyond))}",
-            ProfiledRangeWarning,
-            stacklevel=4,
-        )
+        found.append(outside_profiles(beyond))
     if longest > model.max_position_embeddings:
-        warnings.warn(
-            f"requests of up to {longest} tokens exceed the {model.max_position_embeddings} positions that "
-            f"{config.model} was made for; an engine would refuse them",
-            ContextLengthWarning,
-            stacklevel=4,
+        found.append(
+            ContextLengthWarning(
+                f"requests of up to {longest} tokens exceed the {model.max_position_embeddings} positions that "
+                f"{config.model} was made for; an engine would refuse them"
+            )
         )
+    return found
+
+
+def outside_profiles(what: Sequence[str]) -> ProfiledRangeWarning:
+    """The warning about times outside the profiles, each named once."""
+    return ProfiledRangeWarning(
+        f"some times are extrapolated, from outside the measured range: {'; '.join(dict.fromkeys(what))}"
+    )
 
 
 def _reads_outside(provenance: Mapping[str, Any], state: "State", longest: int) -> list[str]:

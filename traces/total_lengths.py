@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.errors import real_number, whole_number
+from traces.errors import TraceError, real_number, shown, whole_number
 
 _MOST_RANKS: Final = 10_000_000
 
@@ -71,6 +71,8 @@ class Zipf(_Total):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "theta", real_number("theta", self.theta, 0, 10))
+        if not isinstance(self.scramble, bool):
+            raise TraceError("scramble", self.scramble, f"is {shown(self.scramble)}", "give true or false")
         whole_number("total_max", self.total_max, self.total_min, self.total_min + _MOST_RANKS - 1)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

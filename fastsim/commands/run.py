@@ -101,9 +101,12 @@ def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     rest, options = split_options(words, GROUPS)
     parser = Parser(RunCommand, "run", "Simulate one configuration under one workload.", _epilog())
-    defaults, file_options = _read_files(rest, words)
+    defaults, file_options, notes = _read_files(rest, words)
     parser.set_defaults(**defaults)
     command: RunCommand = parser.parse_args(rest)
+    if options["trace"] and command.trace is None:
+        field, value = next(iter(options["trace"].items()))
+        raise ConfigError(f"trace.{field}", value, "is given without a trace", "give --trace FILE")
     if file_options:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
@@ -111,16 +114,18 @@ def main(words: Sequence[str]) -> int:
     if command.out == "":
         raise ConfigError("out", command.out, "is not a directory", "give its path")
     if command.record_batches and command.out is None:
-        raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
+        if not defaults.get("record_batches"):
+            raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
+        command.record_batches = False  # the file is of a run that wrote them, this one writes nothing
     if command.out is not None:
         from fastsim.result import writable_directory
 
         writable_directory(command.out)
     config, workload = _prepare(command, options)
     tables = _prepare_machine(config, workload)
-    for note in workload.notes:
-        # What traces calls max_total_tokens is this command's max_model_len.
-        print(f"fastsim: note: {note.replace('max_total_tokens', 'max_model_len')}", file=sys.stderr)
+    # What traces calls max_total_tokens is this command's max_model_len.
+    for note in (*notes, *(note.replace("max_total_tokens", "max_model_len") for note in workload.notes)):
+        print(f"fastsim: note: {note}", file=sys.stderr)
 
     from fastsim.simulation import simulate
 
@@ -142,14 +147,26 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _read_files(rest: Sequence[str], words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Defaults for the flags, and the fields of the choices, from --config or --vidur-config; empty without either."""
+def _read_files(
+    rest: Sequence[str], words: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Defaults for the flags, the fields of the choices, and notes, from --config or --vidur-config, if either."""
     path, vidur = _early_value(rest, "--config"), _early_value(rest, "--vidur-config")
     if path is not None and vidur is not None:
         raise ConfigError("vidur-config", vidur, "is given beside --config", "give one of them")
     if path is not None:
-        return _read_config(path)
-    return read_vidur(vidur, words) if vidur is not None else ({}, {})
+        defaults, options = _read_config(path)
+        given = {word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")}
+        replaced: tuple[str, ...] = ()
+        if "trace" in given and "trace" not in defaults:
+            replaced = ("requests", "qps", "arrivals", "lengths")
+        elif given & {"arrivals", "lengths"}:
+            replaced = ("trace",)
+        for name in replaced:
+            defaults.pop(name, None)
+            options.pop(name, None)
+        return defaults, options, ()
+    return read_vidur(vidur, words) if vidur is not None else ({}, {}, ())
 
 
 def _early_value(words: Sequence[str], name: str) -> str | None:
@@ -207,6 +224,8 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     if command.max_model_len is None and made_for < config.max_model_len:
         config = config.with_fields(max_model_len=made_for)
     num_requests = None if command.requests is None else integer("requests", command.requests)
+    if num_requests is not None and num_requests < 1:
+        raise ConfigError("requests", num_requests, "is too small", "give 1 or more")
     qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
         return config, _generate(command, options, config, num_requests, qps)
@@ -218,7 +237,11 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
         workload = Workload.read(command.trace)
     if options["trace"]:
         workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload)
-    workload = workload if num_requests is None else workload.head(num_requests)
+    if num_requests is not None:
+        if num_requests > len(workload):
+            wrong = f"is more than the {len(workload)} of the trace, which is never looped"
+            raise ConfigError("requests", num_requests, wrong, f"give {len(workload)} or less")
+        workload = workload.head(num_requests)
     workload = workload if qps is None else workload.scaled(qps)
     if command.class_shares is not None:
         workload = workload.with_classes(_shares(command.class_shares), config.seed)

@@ -32,7 +32,7 @@ def render(summary: Mapping[str, Any]) -> str:
         f"throughput        {metrics['throughput_requests_per_s']:.2f} requests/s, "
         f"{metrics['throughput_output_tokens_per_s']:,.0f} output tokens/s, "
         f"{metrics['throughput_tokens_per_s']:,.0f} tokens/s in all",
-        f"batch             {metrics['batch_size_mean']:.1f} requests on average, "
+        f"batch             {metrics['batch_size_mean']:.1f} requests {_where(config)}on average, "
         f"{simulation['iterations']:,} iterations, busy {metrics['utilization']:.0%} of the time",
         *_pipeline(metrics),
         f"KV cache          {metrics['kv_use_mean']:.1%} used on average, {metrics['kv_use_max']:.1%} at most, "
@@ -67,6 +67,11 @@ def _pipeline(metrics: Mapping[str, Any]) -> list[str]:
         f"pipeline          stages busy {stages} of the time; "
         f"bubbles {metrics['bubble_fraction']:.1%} of the time in which a batch is in flight"
     ]
+
+
+def _where(config: Mapping[str, Any]) -> str:
+    """With stages the mean is over all micro-batches together, but for Vidur, which counts those of one."""
+    return "" if config["pipeline_parallel"] == 1 or config["parity"] else "in flight "
 
 
 def _replicas(config: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """``fastsim run --vidur-config``: a configuration of Vidur as defaults for our flags."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +8,8 @@ _GENERATED = ("requests", "qps", "arrivals", "lengths")
 _KINDS = ("scheduler", "router", "parity")
 
 
-def read_vidur(path: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Defaults for the flags, and the fields of the choices.
+def read_vidur(path: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Defaults for the flags, the fields of the choices, and notes on what was replaced or left out.
 
     Args:
         path: the file.
@@ -20,6 +19,7 @@ def read_vidur(path: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[st
         ConfigError: the file cannot be read or says what cannot be done, or names a trace that nobody replaces.
     """
     from fastsim.vidur.config_file import VidurFile
+    from fastsim.vidur.workload import EMBEDDED
 
     given = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
     replaced = {flag for flag in ("arrivals", "lengths", "trace") if given & {flag, "trace"}}
@@ -28,8 +28,13 @@ def read_vidur(path: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[st
     for flag, error in traffic.missing.items():
         if flag not in replaced and f"{flag}.path" not in given:
             raise error
-    for note in settings.notes if "lengths" in replaced else (*settings.traffic.notes, *settings.notes):
-        print(f"fastsim: note: {note}", file=sys.stderr)
+    embedded = traffic.flags.get("lengths") in EMBEDDED.values()
+    if embedded and "lengths.path" in given:
+        # The file of which we have the quantiles is here after all.
+        traffic.flags["lengths"] = "trace"
+        traffic.options["lengths"] = {"max_total": settings.serving["max_model_len"]}
+        replaced.add("lengths")
+    notes = settings.notes if "lengths" in replaced else (*traffic.notes, *settings.notes)
     defaults = settings.serving | traffic.flags
     options = {group: dict(traffic.options.get(group, {})) for group in ("arrivals", "lengths", "trace")}
     options |= {kind: dict(defaults.pop(f"{kind}_options", {})) for kind in _KINDS}
@@ -37,4 +42,4 @@ def read_vidur(path: str, words: Sequence[str]) -> tuple[dict[str, Any], dict[st
         # The same trace elsewhere, or one in place of the generators.
         defaults = {name: value for name, value in defaults.items() if name not in (*_GENERATED, "trace")}
         options |= {"arrivals": {}, "lengths": {}}
-    return {name: value for name, value in defaults.items() if value is not None}, options
+    return {name: value for name, value in defaults.items() if value is not None}, options, notes

@@ -1,6 +1,7 @@
 """Reads Vidur's resolved ``config.json`` and says the same in our words; docs/vidur.md has the table of all flags."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.errors import ConfigError
+from fastsim.options import integer
 from fastsim.vidur.workload import Traffic, read_traffic
 
 DEVICES = {"a100": "a100_sxm", "h100": "h100_sxm"}
@@ -116,6 +118,23 @@ class VidurFile:
             raise ConfigError(f"vidur-config: {what}.{key}", None, f"is missing in {self.path}", "add it")
         return table[key]
 
+    def number(self, table: Mapping[str, Any], what: str, key: str, default: float | None = None) -> Any:
+        """A number of a table.
+
+        Args:
+            table: where it is.
+            what: the table's name.
+            key: its name.
+            default: its value where it is missing or null; None where it must not be.
+
+        Raises:
+            ConfigError: it is no finite number, or missing without a default.
+        """
+        value = self.need(table, what, key) if default is None or table.get(key) is not None else default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigError(f"vidur-config: {what}.{key}", value, "is not a finite number", "correct the file")
+        return value
+
     def choice(self, table: Mapping[str, Any], what: str, known: Mapping[str, Any]) -> str:
         """The name in a table, which must be one of Vidur's.
 
@@ -148,7 +167,7 @@ class VidurFile:
         """Fields of `SimulationConfig`; see `settings`."""
         replica = self.table("cluster_config", "replica_config")
         serving = self._machine(replica) | self._scheduler(replica, parity) | self._router(parity)
-        serving |= {"max_model_len": self.max_tokens, "seed": self.values.get("seed", 0)}
+        serving |= {"max_model_len": self.max_tokens, "seed": self.seed}
         if parity:
             predictor = self.table("execution_time_predictor_config")
             options = {name: predictor[name] for name in PREDICTOR if predictor.get(name) is not None}
@@ -160,19 +179,31 @@ class VidurFile:
     def max_tokens(self) -> int:
         """Longest request that the generator may make, prompt and output together."""
         table = self.table("request_generator_config")
-        lengths = table.get("length_generator_config") or {}
-        return int(table.get("max_tokens") or lengths.get("max_tokens") or 4096)
+        lengths = table.get("length_generator_config")
+        for what, found in (("request_generator_config", table), ("length_generator_config", lengths)):
+            if isinstance(found, Mapping) and found.get("max_tokens"):
+                return int(self.number(found, what, "max_tokens"))
+        return 4096
+
+    @property
+    def seed(self) -> int:
+        """Of everything random."""
+        seed = integer("vidur-config: seed", self.values.get("seed") or 0)
+        if seed < 0:
+            raise ConfigError("vidur-config: seed", seed, "is too small", "give 0 or more")
+        return seed
 
     @property
     def memory_gib(self) -> float:
         """Memory of a GPU as Vidur counts it."""
-        return float(self.table("cluster_config", "replica_config", "device_config").get("total_memory_gb", 0))
+        device = self.table("cluster_config", "replica_config", "device_config")
+        return float(self.number(device, "device_config", "total_memory_gb"))
 
     @property
     def cpu_overhead(self) -> bool:
         """Whether the time of the host is modelled."""
-        predictor = self.values.get("execution_time_predictor_config") or {}
-        return predictor.get("skip_cpu_overhead_modeling") is False
+        predictor = self.values.get("execution_time_predictor_config")
+        return isinstance(predictor, Mapping) and predictor.get("skip_cpu_overhead_modeling") is False
 
     def _machine(self, replica: Mapping[str, Any]) -> dict[str, Any]:
         """Model, device and parallelism."""
@@ -183,7 +214,7 @@ class VidurFile:
             "tensor_parallel": self.need(replica, "replica_config", "tensor_parallel_size"),
             "pipeline_parallel": self.need(replica, "replica_config", "num_pipeline_stages"),
             "replicas": self.need(self.table("cluster_config"), "cluster_config", "num_replicas"),
-            "gpu_memory_utilization": 1 - self.need(replica, "replica_config", "memory_margin_fraction"),
+            "gpu_memory_utilization": 1 - self.number(replica, "replica_config", "memory_margin_fraction"),
         }
 
     def _model(self, replica: Mapping[str, Any]) -> str:
@@ -191,11 +222,12 @@ class VidurFile:
         from estimators.models import load_model, model_names
         from estimators.vidur_model import model_from_vidur
 
-        described, name = replica.get("model_config"), str(self.need(replica, "replica_config", "model_name"))
+        name = str(self.need(replica, "replica_config", "model_name"))
         if name not in model_names():
             return str(self.path)
-        if described is None:
+        if replica.get("model_config") is None:
             return name
+        described = self.table("cluster_config", "replica_config", "model_config")
         theirs, ours = model_from_vidur(described), load_model(name)
         return name if all(getattr(theirs, key) == getattr(ours, key) for key in _SAME) else str(self.path)
 
@@ -203,9 +235,10 @@ class VidurFile:
         """Batch policy and KV blocks."""
         table = self.table("cluster_config", "replica_scheduler_config")
         name = self.choice(table, "replica_scheduler_config", SCHEDULERS)
-        cap = self.need(table, "replica_scheduler_config", "batch_size_cap")
+        cap = self.number(table, "replica_scheduler_config", "batch_size_cap")
         if name in ("orca", "faster_transformer") and not parity:
-            cap *= replica["num_pipeline_stages"]  # theirs is of a micro-batch, ours of a replica (oddity 14)
+            # Theirs is of a micro-batch, ours of a replica (oddity 14).
+            cap *= self.number(replica, "replica_config", "num_pipeline_stages")
         options = {
             ours: self.need(table, "replica_scheduler_config", theirs) for theirs, ours in _OPTIONS[name].items()
         }

@@ -77,11 +77,12 @@ def check_choices(config: "SimulationConfig") -> None:
         return
     if parity not in PARITIES:
         raise ConfigError("parity", parity, "is not known", f"give {', '.join(PARITIES)}, or leave it out")
+    options = {str(name).replace("-", "_"): value for name, value in config.scheduler_options.items()}
     for field, value, known in (
         ("scheduler", scheduler, VIDUR_SCHEDULERS),
         ("queue", config.queue, ("fcfs",)),
         ("router", router, VIDUR_ROUTERS),
-        ("scheduler.preemption_mode", config.scheduler_options.get("preemption_mode", "recompute"), ("recompute",)),
+        ("scheduler.preemption_mode", options.get("preemption_mode", "recompute"), ("recompute",)),
     ):
         if value not in known:
             raise ConfigError(

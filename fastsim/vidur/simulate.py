@@ -1,7 +1,6 @@
 """A run under ``parity="vidur"``: Vidur's rules on Vidur's own kind of tables."""
 
 import time
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ def simulate_parity(
     workload: "Workload",
     tables: Any = None,
     choices: Sequence[int] | None = None,
-) -> ParityResult:
+) -> tuple[ParityResult, list[Warning]]:
     """Simulate one configuration by Vidur's rules.
 
     Args:
@@ -44,7 +43,7 @@ def simulate_parity(
             drawn from the configuration's seed when not given.
 
     Returns:
-        The result.
+        The result, and what to warn about.
 
     Raises:
         ConfigError: the model does not fit, a batch is beyond the tables, or the run ends with requests or KV blocks
@@ -67,12 +66,12 @@ def simulate_parity(
     wall_s = time.perf_counter() - started
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(workload) / wall_s}
+    found: list[Warning] = []
     if beyond := tables.provenance.get("outside_profiles"):
-        from fastsim.simulation import ProfiledRangeWarning
+        from fastsim.simulation import outside_profiles
 
-        what = f"some times are extrapolated, from outside the measured range: {'; '.join(beyond)}"
-        warnings.warn(what, ProfiledRangeWarning, stacklevel=3)
-    return ParityResult(config, summary, state, vidur)
+        found.append(outside_profiles(beyond))
+    return ParityResult(config, summary, state, vidur), found
 
 
 def run_parity(

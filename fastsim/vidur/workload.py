@@ -63,8 +63,8 @@ def read_traffic(file: "VidurFile") -> Traffic:
 def _replay(file: "VidurFile", table: Mapping[str, Any]) -> Traffic:
     """A trace as it is, scaled; what is beyond max_tokens is cut off the prompts."""
     path, missing = _find(file, table, "trace")
-    scales = _scales(table) | {
-        "time_scale": table.get("time_scale_factor", 1.0),
+    scales = _scales(file, table, "request_generator_config") | {
+        "time_scale": file.number(table, "request_generator_config", "time_scale_factor", 1.0),
         "max_total_tokens": file.max_tokens,
     }
     return Traffic({"trace": path}, {"trace": scales}, missing)
@@ -77,11 +77,11 @@ def _arrivals(file: "VidurFile", table: Mapping[str, Any]) -> Traffic:
     if name == "static":
         return Traffic({"arrivals": name}, {"arrivals": {}})
     if name != "trace":
-        options = {"cv": file.need(table, what, "cv")} if name == "gamma" else {}
-        return Traffic({"arrivals": name, "qps": file.need(table, what, "qps")}, {"arrivals": options})
+        options = {"cv": file.number(table, what, "cv")} if name == "gamma" else {}
+        return Traffic({"arrivals": name, "qps": file.number(table, what, "qps")}, {"arrivals": options})
     path, missing = _find(file, table, "arrivals")
     bounds = {"start": table.get("start_time", ""), "end": table.get("end_time", "")}
-    options = {"path": path, **bounds, "time_scale": table.get("time_scale_factor", 1.0)}
+    options = {"path": path, **bounds, "time_scale": file.number(table, what, "time_scale_factor", 1.0)}
     return Traffic({"arrivals": name}, {"arrivals": options}, missing)
 
 
@@ -102,7 +102,7 @@ def _count(file: "VidurFile", table: Mapping[str, Any], arrivals: Traffic) -> in
     rate = {"qps": arrivals.flags["qps"]} if "qps" in arrivals.flags else {}
     return requests_before(
         _FOREVER_S if duration_s is None else duration_s,
-        seed=file.values.get("seed", 0),
+        seed=file.seed,
         arrivals=name,
         arrival_options=arrivals.options["arrivals"] | rate,
     )
@@ -114,20 +114,20 @@ def _lengths(file: "VidurFile", table: Mapping[str, Any]) -> Traffic:
     name = file.choice(table, what, dict.fromkeys(LENGTHS))
     if name == "fixed":
         sides = {"prompt": "prefill_tokens", "output": "decode_tokens"}
-        fixed = {ours: file.need(table, what, theirs) for ours, theirs in sides.items()}
+        fixed = {ours: file.number(table, what, theirs) for ours, theirs in sides.items()}
         return Traffic({"lengths": "fixed"}, {"lengths": fixed})
     if name in ("uniform", "zipf"):
         totals = {
-            "total_min": max(2, file.need(table, what, "min_tokens")),
+            "total_min": max(2, file.number(table, what, "min_tokens")),
             "total_max": file.max_tokens,
-            "prompt_to_output": file.need(table, what, "prefill_to_decode_ratio"),
+            "prompt_to_output": file.number(table, what, "prefill_to_decode_ratio"),
         }
         if name == "uniform":
             return Traffic({"lengths": "uniform_total"}, {"lengths": totals})
-        skew = {"theta": file.need(table, what, "theta"), "scramble": bool(table.get("scramble", False))}
+        skew = {"theta": file.number(table, what, "theta"), "scramble": bool(table.get("scramble", False))}
         return Traffic({"lengths": "zipf"}, {"lengths": totals | skew})
     path, missing = _find(file, table, "lengths")
-    scales = _scales(table)
+    scales = _scales(file, table, what)
     embedded = EMBEDDED.get(Path(path).name.partition(".")[0])
     if missing and embedded and set(scales.values()) == {1.0}:
         note = f"{path} is not here; lengths follow our table {embedded} of that trace"
@@ -135,10 +135,10 @@ def _lengths(file: "VidurFile", table: Mapping[str, Any]) -> Traffic:
     return Traffic({"lengths": "trace"}, {"lengths": {"path": path, **scales, "max_total": file.max_tokens}}, missing)
 
 
-def _scales(table: Mapping[str, Any]) -> dict[str, float]:
+def _scales(file: "VidurFile", table: Mapping[str, Any], what: str) -> dict[str, float]:
     """What lengths are multiplied with."""
     sides = {"prompt_scale": "prefill_scale_factor", "output_scale": "decode_scale_factor"}
-    return {ours: float(table.get(theirs, 1.0)) for ours, theirs in sides.items()}
+    return {ours: float(file.number(table, what, theirs, 1.0)) for ours, theirs in sides.items()}
 
 
 def _find(file: "VidurFile", table: Mapping[str, Any], flag: str) -> tuple[str, dict[str, ConfigError]]:

@@ -141,6 +141,18 @@ def test_flags_override_the_file(cli: Cli, tmp_path: Path):
     assert changed["config"]["scheduler"]["max_num_batched_tokens"] == 512
 
 
+def test_flags_replace_the_workload_of_the_file(cli: Cli, tmp_path: Path, make_trace: Callable[..., Path]):
+    """A trace takes the place of generated requests, and the other way round."""
+    trace, generated, replayed = make_trace("0.0,10,5", "1.0,20,5"), tmp_path / "generated", tmp_path / "replayed"
+    lengths = ("--lengths", "fixed", "--lengths.prompt", "30", "--lengths.output", "3")
+    cli("run", "--requests", 9, "--qps", 4, *lengths, "--out", generated)
+    instead = cli("run", "--config", generated / "config.toml", "--trace", trace, "--json", "--out", replayed).summary
+    assert instead["simulation"]["requests"] == 2
+    assert cli("run", "--config", replayed / "config.toml", "--json").summary["simulation"]["requests"] == 2
+    back = cli("run", "--config", replayed / "config.toml", "--json", "--requests", 9, "--qps", 4, *lengths).summary
+    assert without_speed(back) == without_speed(cli("run", "--config", generated / "config.toml", "--json").summary)
+
+
 def test_another_choice_leaves_the_options_of_the_file_behind(cli: Cli, tmp_path: Path):
     file = tmp_path / "settings.toml"
     file.write_text('[workload]\nrequests = 30\nlengths = {name = "fixed", prompt = 100, output = 10}\n')
@@ -150,6 +162,9 @@ def test_another_choice_leaves_the_options_of_the_file_behind(cli: Cli, tmp_path
 
 def test_record_batches_writes_a_row_per_iteration(cli: Cli, tmp_path: Path):
     summary = cli("run", "--requests", 50, "--record-batches", "--out", tmp_path, "--json").summary
+    # The configuration of a run that wrote them repeats it without writing anything.
+    again = cli("run", "--config", tmp_path / "config.toml", "--json").summary
+    assert again["metrics"] == summary["metrics"]
     frame = pl.read_parquet(tmp_path / "batches.parquet")
     assert len(frame) == summary["simulation"]["iterations"]
 
@@ -262,6 +277,12 @@ def test_estimators_of_a_dtype_that_there_is_not_are_refused(cli: Cli):
 
 
 # Help, versions and ends
+
+
+def test_with_stages_requests_are_counted_in_flight(cli: Cli):
+    words = ("run", "--requests", 30, "--lengths", "fixed", "--lengths.prompt", 9, "--lengths.output", 9)
+    assert " requests on average" in cli(*words).out
+    assert " requests in flight on average" in cli(*words, "--pp", 2).out
 
 
 def test_version_and_bare_command(cli: Cli):

@@ -34,8 +34,8 @@ BAD_FLAGS = [
     (["--scheduler.max-num-seqs"], ["scheduler.max-num-seqs", "has no value"]),
     (["--scheduler.max-num-seqs", "many"], ["scheduler.max_num_seqs 'many'", "whole number"]),
     (["--scheduler.max-num-seqs", "1e4"], ["max_num_batched_tokens", "2048", "10000"]),
-    (["--requests", "0"], ["requests", "0"]),
-    (["--requests", "-5"], ["requests", "-5"]),
+    (["--requests", "0"], ["requests 0 is too small", "1 or more"]),
+    (["--requests", "-5"], ["requests -5 is too small"]),
     (["--requests", "2.5"], ["requests '2.5'", "whole number"]),
     (["--requests", "lots"], ["requests 'lots'", "whole number"]),
     (["--qps", "0"], ["qps", "0"]),
@@ -45,6 +45,16 @@ BAD_FLAGS = [
     (["--class-shares", "1.5,-0.5"], ["class_shares", "-0.5 at index 1", "above 0"]),
     (["--class-shares", "few,many"], ["class_shares 'few'", "finite number"]),
     (["--class-shares", ""], ["class_shares ''", "finite number"]),
+    (["--arrivals", "trace", "--arrivals.path", "5"], ["path is 5", "CSV file"]),
+    (["--lengths", "trace", "--lengths.path", "null"], ["path is None", "CSV file"]),
+    (["--trace.prompt-scale", "2"], ["trace.prompt_scale 2", "without a trace", "--trace FILE"]),
+    (["--queue", "lifo"], ["queue 'lifo'", "fcfs, priority, sjf"]),
+    (["--queue", "sjf", "--queue.prediction-error", "-1"], ["queue.prediction_error -1.0", "give 0"]),
+    (["--queue.prediction-error", "1"], ["queue.prediction_error 1", "fcfs has no fields"]),
+    (["--scheduler.preemption-mode", "drop"], ["scheduler.preemption_mode 'drop'", "recompute, swap"]),
+    (["--scheduler", "orca", "--scheduler.preemption-mode", "swap"], ["preemption_mode", "fields of orca are"]),
+    (["--scheduler.enable-chunked-prefill", "false"], ["max_num_batched_tokens 2048", "max_model_len = 8192"]),
+    (["--scheduler", "sarathi", "--pp", "8", "--scheduler.max-num-seqs", "4"], ["max_num_seqs 4", "micro-batch"]),
     (["--seed", "-1"], ["seed", "-1", "0 or more"]),
     (["--tp", "3"], ["tp 3", "1, 2, 4, 8"]),
     (["--tp", "0"], ["tensor_parallel 0", "1 or more"]),
@@ -113,6 +123,11 @@ def test_a_truncated_gzip_file_is_refused_with_its_last_line(cli: Cli, tmp_path:
     whole = gzip.compress("\n".join([VIDUR, *(f"{i * 0.37:.6f},{i * 7919 % 997 + 1},5" for i in range(9999))]).encode())
     trace.write_bytes(whole[: len(whole) // 2])
     cli("run", "--trace", trace).assert_refused(str(trace), "cut short after line")
+
+
+def test_a_trace_is_never_looped(cli: Cli, make_trace: Callable[..., Path]):
+    trace = make_trace("0.0,10,5", "1.0,10,5")
+    cli("run", "--trace", trace, "--requests", 3).assert_refused("requests 3 is more than the 2", "give 2 or less")
 
 
 def test_requests_that_are_too_long_are_refused(cli: Cli, make_trace: Callable[..., Path]):

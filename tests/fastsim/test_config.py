@@ -120,6 +120,13 @@ BAD = [
         "scheduler.max_num_seqs",
         ["3", "pipeline_parallel = 4", "give 4 or more"],
     ),
+    (
+        {"parity": "vidur", "scheduler": "sarathi", "scheduler_options": {"preemption-mode": "swap"}},
+        "scheduler.preemption_mode",
+        ["'swap'", "does not exist in Vidur", "recompute"],
+    ),
+    ({"queue": None}, "queue", ["give a string"]),
+    ({"queue_options": {3: 4}}, "queue.3", ["4", "fcfs has no fields"]),
     ({"data_parallel": 2}, "data_parallel", ["2", "give 1"]),
     ({"expert_parallel": 2}, "expert_parallel", ["2", "give 1"]),
     ({"tensor_parallel": 0}, "tensor_parallel", ["0", "give 1 or more"]),

@@ -68,8 +68,35 @@ def too_few(requests, replicas):
     return 0
 
 
+def importing(requests, replicas, cluster, i):
+    import os
+
+    return len(os.sep)
+
+
+class Callable:
+    def __call__(self, requests, replicas, cluster, i):
+        return 0
+
+
 def idle(requests, replica, integers):
     return 0
+
+
+@pytest.mark.parametrize("kind", ["router", "batch_policy"])
+def test_what_a_function_raises_reaches_its_user(kind: str):
+    def router(requests, replicas, cluster, i):
+        if i > 20:
+            raise ArithmeticError("mine")
+        return 0
+
+    def batch_policy(requests, replica, integers):
+        if replica.num_blocks > 0:
+            raise ArithmeticError("mine")
+        return 0
+
+    with pytest.raises(ArithmeticError, match="mine"):
+        run(3, **{kind: {"router": router, "batch_policy": batch_policy}[kind]})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +107,9 @@ def idle(requests, replica, integers):
         ("router", misspelt, ["'promt_tokens'", "prompt_tokens", "outstanding", "turn"]),
         ("router", unknown, ["does not compile", "nothing_of_that_name"]),
         ("router", too_few, ["does not take the arguments", "too_few(requests, replicas, cluster, i)"]),
-        ("router", 3, ["does not take the arguments"]),
+        ("router", 3, ["is of type int, not a function"]),
+        ("router", Callable(), ["is of type Callable, not a function", "returning the number of a replica"]),
+        ("router", importing, ["importing", "does not compile", "IMPORT_NAME"]),
         ("batch_policy", idle, ["leaves requests waiting for ever"]),
         ("batch_policy", four, ["does not take the arguments", "four(requests, replica, integers)"]),
     ],

@@ -281,5 +281,6 @@ def test_tables_of_our_own_estimators():
 
 def test_times_outside_the_profiles_are_warned_about():
     config = SimulationConfig(parity="vidur", scheduler="sarathi", model="microsoft/phi-2", max_model_len=2048)
-    with pytest.warns(ProfiledRangeWarning, match="key/value heads per GPU 32"):
+    with pytest.warns(ProfiledRangeWarning, match="key/value heads per GPU 32") as caught:
         simulate(config, workload([(0.0, 8, 2)]))
+    assert caught[-1].filename == __file__

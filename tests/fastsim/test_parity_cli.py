@@ -100,6 +100,10 @@ def test_an_embedded_trace_is_noted(cli: Cli, tmp_path: Path):
         "run", "--vidur-config", config, "--json", "--lengths", "fixed", *("--lengths.prompt", 9, "--lengths.output", 9)
     )
     assert quiet.notes == []
+    (tmp_path / "mine.csv").write_text(TRACE)
+    drawn = cli("run", "--vidur-config", config, "--json", "--lengths.path", tmp_path / "mine.csv")
+    assert drawn.summary["workload"]["source"]["generator"]["lengths"] == "trace"
+    assert drawn.notes == []
     if TRACES.is_dir():
         real = TRACES / "vidur" / "splitwise_conv.csv.gz"
         assert (
@@ -121,6 +125,14 @@ def test_an_embedded_trace_is_noted(cli: Cli, tmp_path: Path):
         (
             ("--parity", "vidur", "--scheduler", "sarathi", "--parity.kv-cache-prediction-granularity", "0"),
             ("parity.kv_cache_prediction_granularity 0 is too small",),
+        ),
+        (
+            ("--parity", "vidur", "--scheduler", "sarathi", "--scheduler.preemption-mode", "swap"),
+            ("scheduler.preemption_mode 'swap' does not exist in Vidur",),
+        ),
+        (
+            ("--parity", "vidur", "--scheduler", "sarathi", "--queue", "sjf"),
+            ("queue 'sjf' does not exist in Vidur", "choose fcfs"),
         ),
         (
             ("--parity", "vidur", "--scheduler", "sarathi", "--parity.x", "0"),

@@ -153,7 +153,11 @@ def test_the_warning_points_at_the_caller():
     tables = plain_tables(config, 0.01, provenance={"profiled": {"tokens": [1, 50]}})
     with pytest.warns(ProfiledRangeWarning) as caught:
         fastsim.simulate(config, workload, tables)
-    assert [warning.filename for warning in caught if warning.category is ProfiledRangeWarning] == [__file__]
+    with pytest.warns(ProfiledRangeWarning) as from_threads:
+        fastsim.simulate_many([config, config], workload, tables=[tables, tables])
+    for found, times in ((caught, 1), (from_threads, 2)):
+        files = [warning.filename for warning in found if warning.category is ProfiledRangeWarning]
+        assert files == times * [__file__]
 
 
 # What a run rests on

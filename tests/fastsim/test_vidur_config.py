@@ -188,6 +188,20 @@ def test_a_model_is_the_built_in_one_if_it_has_its_sizes(read, tmp_path: Path):
         ({"requests": {"duration": 1e-9}}, "duration_s is 1e-09, before any request; give a longer one."),
         ({"requests": {"duration": 5}, "whole": {"intervals": {"name": "static"}}}, "all come at time 0"),
         ({"model": {"num_kv_heads": 7}}, "num_kv_heads 7 does not divide num_q_heads 64; correct the file."),
+        (
+            {"replica": {"memory_margin_fraction": "much"}},
+            "replica_config.memory_margin_fraction 'much' is not a finite",
+        ),
+        ({"replica": {"model_config": "big"}}, "has no table cluster_config.replica_config.model_config"),
+        ({"model": {"partial_rotary_factor": "half"}}, "partial_rotary_factor 'half' is not a number above 0"),
+        ({"requests": {"max_tokens": [4096]}}, "request_generator_config.max_tokens [4096] is not a finite number"),
+        ({"intervals": {"qps": True}}, "interval_generator_config.qps True is not a finite number"),
+        (
+            {"lengths": {"name": "trace", "prefill_scale_factor": "x"}},
+            "prefill_scale_factor 'x' is not a finite number",
+        ),
+        ({"top": {"seed": -1}}, "seed -1 is too small; give 0 or more."),
+        ({"top": {"seed": "x"}}, "seed 'x' is not a whole number"),
         ({"whole": {"router": 3}}, "has no table cluster_config.global_scheduler_config; correct the file."),
     ],
 )

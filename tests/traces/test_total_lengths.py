@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from traces.errors import TraceError
 from traces.total_lengths import UniformTotal, Zipf
 
 N = 200_000
@@ -33,6 +34,11 @@ def test_scrambled_totals_are_as_frequent_in_another_order():
     assert sorted(plain) == sorted(scrambled)
     assert scrambled.argmax() != 5
     assert (plain != scrambled).any()
+
+
+def test_scramble_is_true_or_false():
+    with pytest.raises(TraceError, match=r"^scramble is 'maybe'; give true or false\.$"):
+        Zipf(5, 24, 4.0, 1.5, "maybe")
 
 
 @pytest.mark.parametrize(

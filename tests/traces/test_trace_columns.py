@@ -81,6 +81,8 @@ def test_arrivals_as_timestamps_between_two_times(write):
         (TraceArrivals, "arrived_at\n1\n2\n", {"start": "1970-01-01"}, "start is '1970-01-01'; leave it out"),
         (TraceArrivals, "arrival_time\n1970-01-01 00:00:00\n", {"end": "noon"}, "end is 'noon'; give a timestamp"),
         (TraceArrivals, "arrival_time\n1970-01-01 00:00:00\n", {}, "fewer than two arrivals"),
+        (TraceArrivals, "arrival_time\n1970-01-01 00:00:00\n", {"start": 1970}, "start is 1970; give a timestamp"),
+        (TraceArrivals, "arrival_time\n1970-01-01 00:00:00\n", {"end": ["noon"]}, "end is ['noon']; give a timestamp"),
     ],
 )
 def test_bad_files_are_refused_in_a_sentence(write, kind, text, options, words):
@@ -88,6 +90,22 @@ def test_bad_files_are_refused_in_a_sentence(write, kind, text, options, words):
         kind(write(text), **options)
     assert words in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("kind", [TraceLengths, TraceArrivals])
+@pytest.mark.parametrize("path", [5, None, ["a.csv"]])
+def test_what_is_no_path_is_refused(kind, path):
+    with pytest.raises(TraceError, match=r"^path is .*; give the path of a CSV file\.$"):
+        kind(path)
+
+
+def test_a_file_that_was_written_again_is_read_again(write):
+    lengths = TraceLengths(write("num_prefill_tokens,num_decode_tokens\n8,2\n"))
+    arrivals = TraceArrivals(write("arrived_at\n0\n1\n", "b.csv"))
+    write("num_prefill_tokens,num_decode_tokens\n800,200\n")
+    write("arrived_at\n0\n17\n", "b.csv")
+    assert [side[0] for side in lengths.sample(1, RNG(0))] == [800, 200]
+    assert arrivals.sample(1, RNG(0)).tolist() == [17]
 
 
 def test_a_workload_of_two_files(write):
