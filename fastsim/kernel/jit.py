@@ -7,6 +7,7 @@ numba does not notice an edit to a callee in another file and would silently run
 import functools
 import hashlib
 import tempfile
+import threading
 from pathlib import Path
 
 import numba
@@ -24,6 +25,9 @@ if hasattr(DefaultOptions, "_nrt"):
 
 #: Nobody calls helpers from C: without the wrapper for that they compile faster.
 _HELPER = _OPTIONS | {"no_cfunc_wrapper": True}
+
+#: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
+_SETTING = threading.RLock()
 
 #: With NUMBA_DISABLE_JIT=1 the same sources run as plain Python, for branch coverage and debugging.
 DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
@@ -57,13 +61,14 @@ def jit(signature=None, forceinline=False):
     def decorate(function):
         # The directory is numba's process-wide setting and is read once, when the cache of a function is made:
         # put it back, so that an embedding program's own kernels stay where they were.
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_directory())
-        try:
-            options = _HELPER if signature is None else _OPTIONS
-            return numba.njit(signature, forceinline=forceinline, **options)(function)
-        finally:
-            numba.config.CACHE_DIR = before
+        with _SETTING:
+            before = numba.config.CACHE_DIR
+            numba.config.CACHE_DIR = str(cache_directory())
+            try:
+                options = _HELPER if signature is None else _OPTIONS
+                return numba.njit(signature, forceinline=forceinline, **options)(function)
+            finally:
+                numba.config.CACHE_DIR = before
 
     return decorate
 
