@@ -7,6 +7,7 @@ numba does not notice an edit to a callee in another file and would silently run
 import functools
 import hashlib
 import tempfile
+import threading
 from pathlib import Path
 
 import numba
@@ -27,6 +28,10 @@ _HELPER = _OPTIONS | {"no_cfunc_wrapper": True}
 
 #: With NUMBA_DISABLE_JIT=1 the same sources run as plain Python, for branch coverage and debugging.
 DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+
+#: Held while numba's setting is ours: threads that compile at once would put back each other's.
+_CACHE_DIR = threading.RLock()
 
 
 @functools.cache
@@ -55,12 +60,13 @@ def jit(signature=None):
     def decorate(function):
         # The directory is numba's process-wide setting and is read once, when the cache of a function is made:
         # put it back, so that an embedding program's own kernels stay where they were.
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_directory())
-        try:
-            return numba.njit(signature, **(_HELPER if signature is None else _OPTIONS))(function)
-        finally:
-            numba.config.CACHE_DIR = before
+        with _CACHE_DIR:
+            before = numba.config.CACHE_DIR
+            numba.config.CACHE_DIR = str(cache_directory())
+            try:
+                return numba.njit(signature, **(_HELPER if signature is None else _OPTIONS))(function)
+            finally:
+                numba.config.CACHE_DIR = before
 
     return decorate
 
