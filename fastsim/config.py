@@ -16,6 +16,8 @@ _ONLY_ONE = {
     "data_parallel": "data-parallel engines inside a replica",
     "expert_parallel": "expert parallelism",
 }
+#: The kernel counts cohorts in eight bits.
+_MOST_STAGES = 100
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ class SimulationConfig:
             options = {name: value for name, value in as_table(chosen).items() if value != defaults[name]}
             object.__setattr__(self, f"{kind}_options", options)
         self.batch_policy.check(self.max_model_len, self.block_size)
+        if self.pipeline_parallel > _MOST_STAGES:
+            mend = f"give {_MOST_STAGES} or less"
+            raise ConfigError("pipeline_parallel", self.pipeline_parallel, "are more stages than are simulated", mend)
         # Vidur starts whatever it is given, and its orca and faster_transformer count the requests of a micro-batch.
         if self.parity is None or self.scheduler == "lightllm":
             self.batch_policy.check_stages(self.pipeline_parallel)

@@ -199,6 +199,10 @@ class FasterTransformer(_Reserving):
 
     kernel: ClassVar[str] = "orca:schedule_groups"
 
+    def limits(self, pool: Pool) -> dict[str, float]:
+        """Fields of the kernel's REPLICA record, with their values."""
+        return super().limits(pool) | {"owns_slots": True}
+
 
 @dataclass(frozen=True)
 class LightLlm(Scheduler):

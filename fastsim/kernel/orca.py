@@ -1,5 +1,6 @@
 """Batch policies that reserve the blocks of a longest request: orca and faster_transformer (docs/policies.md)."""
 
+from fastsim.kernel.eviction import divide
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import admit
 from fastsim.kernel.state import NONE
@@ -12,6 +13,9 @@ def schedule(requests, replica, integers):
     Returns:
         The number of tokens in the batch.
     """
+    # Batches that end together may leave more decodes than one batch takes.
+    if replica.num_decodes + replica.num_benched > replica.max_micro_batch:
+        divide(requests, replica, integers)
     tokens = replica.num_decodes + admit_reserved(requests, replica, integers)
     replica.batch_may_change = replica.num_prefills > 0
     return tokens

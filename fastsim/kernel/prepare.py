@@ -21,9 +21,6 @@ from fastsim.kernel.state import (
     records,
 )
 
-#: Between two completions, so large that no run reaches it and its product with a number of requests is an integer.
-_MOST_ITERATIONS = 1 << 40
-
 
 def new_state(
     workload: Any,
@@ -89,7 +86,8 @@ def new_state(
     cluster["router_reads_replicas"] = router_reads_replicas
     cluster["record_batches"] = batch_log_rows > 0
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    cluster["max_stall"] = min(num_stages * longest * (longest + 1), _MOST_ITERATIONS)
+    # However many requests are outstanding, their product is an integer.
+    cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
     return State(requests, replicas, cluster, integers, records(BATCH, max(batch_log_rows, num_stages)), stages)
 
 

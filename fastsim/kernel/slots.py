@@ -58,7 +58,7 @@ def compiled(kernel: str, signature: Any) -> Any:
 
     Args:
         kernel: ``"module:function"``.
-        signature: SCHEDULE, ROUTE or RUN.
+        signature: one of those above.
     """
     module, name = kernel.split(":")
     function = getattr(importlib.import_module(f"fastsim.kernel.{module}"), name)

@@ -9,7 +9,7 @@ from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import admit, preempt, resume
 from fastsim.kernel.state import NONE, PRIORITY, SWAPPED
-from fastsim.kernel.vllm_v1_walk import schedule_in_order
+from fastsim.kernel.vllm_v1_walk import schedule_in_order, wanted_chunk
 
 
 @jit()
@@ -66,15 +66,6 @@ def may_cut_decodes(replica, integers):
     running requests ask every time, and nothing is admitted behind a request that got less than it asked for.
     """
     return replica.num_stages > 1 and integers[replica.prefills] != replica.running_tail
-
-
-@jit()
-def wanted_chunk(replica, request):
-    """Tokens that this request needs to catch up with what it knows, cut by the chunk threshold."""
-    missing = request.prompt_tokens + request.generated - request.computed
-    if replica.long_prefill_token_threshold > 0:
-        return min(missing, replica.long_prefill_token_threshold)
-    return missing
 
 
 @jit(forceinline=True)

@@ -51,6 +51,12 @@ def asks(replica, request):
     """Tokens that a running request asks for; 0 for one whose next token is in flight."""
     if request.phase == DECODE:
         return np.int64(1 if request.cohort == replica.slot else 0)
+    return wanted_chunk(replica, request)
+
+
+@jit()
+def wanted_chunk(replica, request):
+    """Tokens that this request needs to catch up with what it knows, cut by the chunk threshold."""
     missing = np.int64(request.prompt_tokens + request.generated - request.computed)
     if replica.long_prefill_token_threshold > 0:
         return min(missing, replica.long_prefill_token_threshold)

@@ -111,6 +111,7 @@ def cases(
     policies: tuple[str, ...] = tuple(SCHEDULERS),
     stages: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
     orders: tuple[str, ...] = ("fcfs", "fcfs", "priority", "sjf"),
+    factors: tuple[float, ...] = (1.0, 1.0, 0.5, 2.0),
 ) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -177,8 +178,8 @@ def cases(
     rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
     tables = random_tables(rng, config, rule, coarse)
     # Stages differ, but for some that share their tables.
-    scaled = {factor: replace(tables, values=[value * factor for value in tables.values]) for factor in (0.5, 2.0)}
-    each = [scaled.get(draw(st.sampled_from([1.0, 1.0, 0.5, 2.0])), tables) for _ in range(num_stages)]
+    scaled = {factor: replace(tables, values=[value * factor for value in tables.values]) for factor in set(factors)}
+    each = [scaled[draw(st.sampled_from(factors))] for _ in range(num_stages)]
     return Case(requests, config, each)
 
 

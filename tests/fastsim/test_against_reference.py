@@ -41,6 +41,22 @@ def test_every_request_and_replica_equals_the_reference(policy: str, data: st.Da
     assert state.replicas["tbt_sum_s"].sum() == pytest.approx(math.fsum(expected.token_gaps_s), rel=1e-9)
 
 
+@settings(max_examples=EXAMPLES // 4)
+@given(cases(max_requests=20, stages=(2, 3, 4), factors=(0.0, 0.0, 1.0)))
+def test_stages_that_take_no_time_equal_the_reference(case: Case):
+    # Then several batches end at one time.
+    state = run_kernel(case)
+    expected = reference_simulate(case.requests, case.tables, case.config)
+    for got, want in zip(state.requests, expected.requests, strict=True):
+        assert (got.scheduled_s, got.first_token_s, got.completed_s, got.preemptions) == (
+            want.scheduled_s,
+            want.first_token_s,
+            want.completed_s,
+            want.preemptions,
+        )
+    assert state.replicas["iteration"].tolist() == [replica.iterations for replica in expected.replicas]
+
+
 @settings(max_examples=EXAMPLES // 10)
 @given(cases(max_requests=20))
 def test_every_iteration_equals_the_reference(case: Case):
