@@ -1,29 +1,12 @@
 """One run by hand for each of the paper's batch policies; every iteration takes a second."""
 
-from typing import Any
+from functools import partial
 
 import pytest
-from reference.simulate import ReferenceConfig, ReferenceResult, simulate
-from reference_tests.policy_cases import CONSTANT
+from reference_tests.small_runs import members
+from reference_tests.small_runs import run as small_run
 
-
-def run(policy: str, requests: list[tuple[float, int, int]], **options: Any) -> ReferenceResult:
-    """Roomy except where the options say otherwise; blocks are single tokens."""
-    sizes = {
-        "batch_policy": policy,
-        "num_usable_blocks": 100,
-        "block_size": 1,
-        "max_num_seqs": 4,
-        "max_num_batched_tokens": 16,
-        "max_model_len": 20,
-        "watermark_blocks_fraction": 0.0,
-        "max_waiting_iterations": 0,
-    }
-    return simulate(requests, CONSTANT, ReferenceConfig(**{**sizes, **options}))
-
-
-def members(result: ReferenceResult) -> list[list[tuple[int, int]]]:
-    return [batch.members for batch in result.batches]
+run = partial(small_run, max_waiting_iterations=0)
 
 
 def test_vllm_v0_prefills_first_and_counts_padding() -> None:

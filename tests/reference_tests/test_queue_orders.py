@@ -4,26 +4,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from reference.simulate import BATCH_POLICIES, ReferenceConfig, ReferenceResult, simulate
-from reference_tests.policy_cases import CONSTANT, UNEVEN, Case, cases, queue_key
-
-
-def run(policy: str, requests: list[tuple[float, int, int]], **options: Any) -> ReferenceResult:
-    """Roomy except where the options say otherwise; blocks are single tokens."""
-    sizes = {
-        "batch_policy": policy,
-        "num_usable_blocks": 100,
-        "block_size": 1,
-        "max_num_seqs": 4,
-        "max_num_batched_tokens": 16,
-        "max_model_len": 20,
-        "watermark_blocks_fraction": 0.0,
-    }
-    return simulate(requests, CONSTANT, ReferenceConfig(**{**sizes, **options}))
-
-
-def members(result: ReferenceResult) -> list[list[tuple[int, int]]]:
-    return [batch.members for batch in result.batches]
+from reference.simulate import BATCH_POLICIES, ReferenceResult, simulate
+from reference_tests.policy_cases import UNEVEN, Case, cases, queue_key
+from reference_tests.small_runs import members, run
 
 
 def times(result: ReferenceResult) -> list[list[float]]:

@@ -1,32 +1,18 @@
 """Preemption by swapping: nothing is computed twice, and copies cost time on top of a second per iteration."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from reference.config import SWAPPING_POLICIES
-from reference.simulate import ReferenceConfig, ReferenceResult, simulate
-from reference_tests.policy_cases import CONSTANT, UNEVEN, Case, cases
+from reference.simulate import ReferenceResult, simulate
+from reference_tests.policy_cases import UNEVEN, Case, cases
+from reference_tests.small_runs import members
+from reference_tests.small_runs import run as small_run
 
-
-def run(policy: str, requests: list[tuple[float, int, int]], **options: Any) -> ReferenceResult:
-    """Roomy except where the options say otherwise; blocks are single tokens."""
-    sizes = {
-        "batch_policy": policy,
-        "num_usable_blocks": 100,
-        "block_size": 1,
-        "max_num_seqs": 4,
-        "max_num_batched_tokens": 16,
-        "max_model_len": 20,
-        "watermark_blocks_fraction": 0.0,
-        "preemption_mode": "swap",
-    }
-    return simulate(requests, CONSTANT, ReferenceConfig(**{**sizes, **options}))
-
-
-def members(result: ReferenceResult) -> list[list[tuple[int, int]]]:
-    return [batch.members for batch in result.batches]
+run = partial(small_run, preemption_mode="swap")
 
 
 def times(result: ReferenceResult) -> list[list[float]]:
