@@ -19,6 +19,12 @@ def blocks_of(num_tokens, replica):
 
 
 @jit()
+def whole_tokens(request):
+    """Prompt and output tokens of a request."""
+    return np.int64(request.prompt_tokens) + request.output_tokens
+
+
+@jit()
 def written_tokens(replica, request):
     """Tokens of this running request whose KV is written before the batch being formed."""
     if request.phase == DECODE:

@@ -37,10 +37,10 @@ def leave_ring(replica, integers):
     replica.oldest = (replica.oldest + 1) % replica.num_stages
     replica.in_flight -= 1
     replica.num_in_flight -= integers[slot_place(replica, slot) + MEMBERS]
-    replica.iteration_s = math.inf
+    replica.next_end_s = math.inf
     if replica.in_flight > 0:
         following = integers[replica.flights + replica.oldest]
-        replica.iteration_s = bits_float(integers[slot_place(replica, following) + END_S])
+        replica.next_end_s = bits_float(integers[slot_place(replica, following) + END_S])
     return slot
 
 

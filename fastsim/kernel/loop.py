@@ -3,13 +3,14 @@
 import math
 
 from fastsim.kernel.bench import unbench
-from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
+from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, whole_tokens
 from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
-from fastsim.kernel.own_slots import advance_slots
+from fastsim.kernel.landing import finish_oldest
+from fastsim.kernel.own_slots import finish_slot, form_in_slots
 from fastsim.kernel.queues import append_waiting
-from fastsim.kernel.stages import advance_stages, arrive_at_stages, is_empty, is_stalled
+from fastsim.kernel.stages import arrive_at_stages, describe_batch, form_all, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
 
 
@@ -65,7 +66,7 @@ def run(state, tables, policies):
 def has_work_before(replica, until_s):
     """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
     if replica.num_stages > 1:
-        return (replica.in_flight > 0 and replica.iteration_s <= until_s) or (
+        return (replica.in_flight > 0 and replica.next_end_s <= until_s) or (
             replica.try_to_form > 0 and replica.clock_s < until_s
         )
     if replica.in_flight:
@@ -90,7 +91,7 @@ def arrive(requests, replica, i):
         replica.batch_may_change = 1
         replica.changes += 1
     replica.outstanding += 1
-    replica.outstanding_tokens += request.prompt_tokens + request.output_tokens
+    replica.outstanding_tokens += whole_tokens(request)
 
 
 @jit()
@@ -103,8 +104,6 @@ def advance(state, tables, schedule, r, until_s):
         DONE, BATCH_LOG_FULL or NO_PROGRESS.
     """
     if state.replicas[r].num_stages > 1:
-        if state.replicas[r].owns_slots:
-            return advance_slots(state, tables, schedule, r, until_s)
         return advance_stages(state, tables, schedule, r, until_s)
     requests, replicas, cluster_table, integers, batches, _ = state
     cluster = cluster_table[0]
@@ -133,6 +132,31 @@ def advance(state, tables, schedule, r, until_s):
                 log_batch(replica, r, cluster, batches)
 
 
+@jit()
+def advance_stages(state, tables, schedule, r, until_s):
+    """What `advance` does, for a replica with several stages: its events are the ends of batches on the last one."""
+    replica = state.replicas[r]
+    while True:
+        while replica.in_flight > 0 and replica.next_end_s <= replica.clock_s:
+            if replica.owns_slots:
+                finish_slot(state.requests, replica, state.integers)
+            else:
+                finish_oldest(state.requests, replica, state.integers)
+            replica.try_to_form = 1
+        if replica.clock_s >= until_s:
+            return DONE
+        if replica.try_to_form:
+            if replica.owns_slots:
+                status = form_in_slots(state, tables, schedule, r)
+            else:
+                status = form_all(state, tables, schedule, r)
+            if status != DONE:
+                return status
+        if replica.in_flight == 0 or replica.next_end_s > until_s:
+            return DONE
+        pass_time(replica, replica.next_end_s)
+
+
 @jit(forceinline=True)
 def form_batch(requests, replica, integers, schedule):
     """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
@@ -155,12 +179,6 @@ def log_batch(replica, r, cluster, batches):
     row.replica = r
     row.start_s = replica.clock_s
     row.end_s = replica.clock_s + replica.iteration_s
-    decodes = replica.num_decodes * replica.decodes_run
-    row.num_tokens = decodes + replica.chunk_tokens
-    row.num_sequences = decodes + replica.num_chunks
-    row.num_decodes = decodes
-    row.used_blocks = replica.num_blocks - replica.free_blocks
-    row.decode_kv = replica.decode_kv * replica.decodes_run
-    row.preempted = replica.preempted_unlogged
+    describe_batch(replica, row)
     replica.preempted_unlogged = 0
     cluster.num_batches += 1

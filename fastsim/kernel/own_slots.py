@@ -7,7 +7,7 @@ decodes (`fastsim.kernel.cohorts`), the running list with the sums over it, whet
 So the policy finds the requests of one slot alone; what they share is the waiting queue and the blocks.
 
 At a time at which batches are formed every free slot is tried once, first those whose batches have just ended.
-``integers[replica.free_slots]`` begins the list of slots to try; its first ``num_ended`` are noted as batches end.
+``integers[replica.slots_to_try]`` begins the list of slots to try; its first ``num_ended`` are noted as batches end.
 """
 
 from fastsim.kernel.cohorts import (
@@ -25,27 +25,8 @@ from fastsim.kernel.cohorts import (
 )
 from fastsim.kernel.jit import jit
 from fastsim.kernel.landing import finish_decodes, finish_noted_chunks, leave_ring
-from fastsim.kernel.stages import enter_ring, is_empty, is_stalled, note_chunks, pass_time, run_batch
+from fastsim.kernel.stages import enter_ring, is_empty, is_stalled, note_chunks, run_batch
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
-
-
-@jit()
-def advance_slots(state, tables, schedule, r, until_s):
-    """What `fastsim.kernel.stages.advance_stages` does, with slots that have their own requests."""
-    replica = state.replicas[r]
-    while True:
-        while replica.in_flight > 0 and replica.iteration_s <= replica.clock_s:
-            finish_slot(state.requests, replica, state.integers)
-            replica.try_to_form = 1
-        if replica.clock_s >= until_s:
-            return DONE
-        if replica.try_to_form:
-            status = form_in_slots(state, tables, schedule, r)
-            if status != DONE:
-                return status
-        if replica.in_flight == 0 or replica.iteration_s > until_s:
-            return DONE
-        pass_time(replica, replica.iteration_s)
 
 
 @jit()
@@ -61,7 +42,7 @@ def finish_slot(requests, replica, integers):
             replica.last_step_end_s = replica.clock_s
         finish_noted_chunks(requests, replica, integers, place)
     integers[place + MEMBERS] = 0
-    integers[replica.free_slots + replica.num_ended] = slot
+    integers[replica.slots_to_try + replica.num_ended] = slot
     replica.num_ended += 1
 
 
@@ -94,7 +75,7 @@ def try_free_slots(state, tables, schedule, r):
     replica = replicas[r]
     before = replica.preemptions
     for k in range(list_free_slots(replica, integers)):
-        take_up(replica, integers, integers[replica.free_slots + k])
+        take_up(replica, integers, integers[replica.slots_to_try + k])
         if replica.num_running == 0 and replica.waiting_head == NONE:
             continue
         replica.preempted_now = 0
@@ -117,13 +98,13 @@ def list_free_slots(replica, integers):
     replica.num_ended = 0
     if count + replica.in_flight == replica.num_stages:
         return count
-    ended = replica.free_slots + count
+    ended = replica.slots_to_try + count
     for slot in range(replica.num_stages):
         is_new = integers[slot_place(replica, slot) + MEMBERS] == 0
-        for place in range(replica.free_slots, ended):
+        for place in range(replica.slots_to_try, ended):
             is_new = is_new and integers[place] != slot
         if is_new:
-            integers[replica.free_slots + count] = slot
+            integers[replica.slots_to_try + count] = slot
             count += 1
     return count
 

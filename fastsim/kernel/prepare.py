@@ -112,8 +112,8 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     """The pool of integers, with the places of the replicas' parts written into their records.
 
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
-    list, LightLLM's list, the ring of batches in flight, the free slots (their number first; or the slots to try, see
-    `fastsim.kernel.own_slots`), and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
+    list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
+    `fastsim.kernel.own_slots`, and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
     stages one more than there are stages.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
@@ -127,6 +127,7 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
         "by_left": 2 * max_num_seqs,
         "flights": num_stages,
         "free_slots": 1 + num_slots,
+        "slots_to_try": num_stages,
         "slots": num_slots * slot_size,
     }
     size = sum(parts.values())

@@ -6,7 +6,7 @@ one REPLICA record, ``requests`` the REQUEST table, ``i`` the index of a request
 
 import numpy as np
 
-from fastsim.kernel.blocks import blocks_of
+from fastsim.kernel.blocks import blocks_of, whole_tokens
 from fastsim.kernel.jit import jit
 from fastsim.kernel.state import COMPLETED, FCFS, NONE, SGLANG_CLIP
 
@@ -133,7 +133,7 @@ def count_running(replica, request, change):
 @jit()
 def sum_running(replica, request, change):
     """Add (or with change = -1 subtract) what the admission tests of some policies sum up over the running list."""
-    whole = request.prompt_tokens + request.output_tokens
+    whole = whole_tokens(request)
     replica.running_tokens += change * whole
     if request.output_tokens > SGLANG_CLIP:
         replica.num_long_outputs += change

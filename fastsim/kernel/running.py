@@ -18,6 +18,7 @@ from fastsim.kernel.blocks import (
     decode_needs_block,
     first_blocks,
     held_blocks,
+    whole_tokens,
     written_tokens,
 )
 from fastsim.kernel.cohorts import note_in_flight, switch_cohort
@@ -216,7 +217,7 @@ def complete(requests, replica, i, held):
 def count_completed(replica, request):
     """Count a request as completed at the clock."""
     replica.outstanding -= 1
-    replica.outstanding_tokens -= request.prompt_tokens + request.output_tokens
+    replica.outstanding_tokens -= whole_tokens(request)
     replica.completed += 1
     replica.progress_iteration = replica.iteration
     request.phase = COMPLETED

@@ -18,28 +18,8 @@ from fastsim.kernel.cohorts import (
     take_slot,
 )
 from fastsim.kernel.jit import float_bits, jit
-from fastsim.kernel.landing import finish_oldest
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 from fastsim.kernel.tables import base_time, decode_time, prefill_time
-
-
-@jit()
-def advance_stages(state, tables, schedule, r, until_s):
-    """What `fastsim.kernel.loop.advance` does, for a replica with several stages."""
-    replica = state.replicas[r]
-    while True:
-        while replica.in_flight > 0 and replica.iteration_s <= replica.clock_s:
-            finish_oldest(state.requests, replica, state.integers)
-            replica.try_to_form = 1
-        if replica.clock_s >= until_s:
-            return DONE
-        if replica.try_to_form:
-            status = form_all(state, tables, schedule, r)
-            if status != DONE:
-                return status
-        if replica.in_flight == 0 or replica.iteration_s > until_s:
-            return DONE
-        pass_time(replica, replica.iteration_s)
 
 
 @jit()
@@ -144,15 +124,23 @@ def run_batch(state, tables, r):
     first_row = cluster.num_batches
     end_s = run_through(state, tables, r, decodes)
     for row in range(first_row, cluster.num_batches):
-        batches[row].num_tokens = decodes + replica.chunk_tokens
-        batches[row].num_sequences = decodes + replica.num_chunks
-        batches[row].num_decodes = decodes
-        batches[row].decode_kv = replica.decode_kv * replica.decodes_run
-        batches[row].preempted = replica.preempted_unlogged
+        describe_batch(replica, batches[row])
     replica.preempted_unlogged = 0
     replica.swapped_blocks = 0
     count_batch(replica, decodes)
     return end_s
+
+
+@jit()
+def describe_batch(replica, row):
+    """Write what is in the batch just formed, and how it was formed, into a row of the batch log."""
+    decodes = replica.num_decodes * replica.decodes_run
+    row.num_tokens = decodes + replica.chunk_tokens
+    row.num_sequences = decodes + replica.num_chunks
+    row.num_decodes = decodes
+    row.decode_kv = replica.decode_kv * replica.decodes_run
+    row.used_blocks = replica.num_blocks - replica.free_blocks
+    row.preempted = replica.preempted_unlogged
 
 
 @jit(forceinline=True)
@@ -184,7 +172,6 @@ def run_through(state, tables, r, decodes):
         if cluster_table[0].record_batches:
             row = batches[cluster_table[0].num_batches]
             row.replica, row.stage, row.start_s, row.end_s = r, s, start_s, begin_s
-            row.used_blocks = replica.num_blocks - replica.free_blocks
             cluster_table[0].num_batches += 1
     return begin_s
 
@@ -233,7 +220,7 @@ def enter_ring(replica, integers, members, end_s):
     replica.in_flight += 1
     replica.num_in_flight += members
     if replica.in_flight == 1:
-        replica.iteration_s = end_s
+        replica.next_end_s = end_s
 
 
 @jit(forceinline=True)

@@ -66,7 +66,8 @@ REPLICA = np.dtype(
     [
         # What routers and the event loop read of every replica, within one cache line
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
-        ("iteration_s", np.float64),  # duration of the iteration in flight; with stages: when the oldest ends
+        ("iteration_s", np.float64),  # one stage: duration of the iteration in flight
+        ("next_end_s", np.float64),  # several stages: end of the oldest iteration in flight
         ("in_flight", np.int64),  # iterations in flight, at most one for each stage
         ("num_blocks", np.int64),  # usable [blocks]
         ("free_blocks", np.int64),  # [blocks]
@@ -158,6 +159,7 @@ REPLICA = np.dtype(
         ("num_by_left", np.int64),  # entries of that list [requests]
         ("flights", np.int64),
         ("free_slots", np.int64),
+        ("slots_to_try", np.int64),
         ("slots", np.int64),
         ("slot_size", np.int64),
         # Where its parts of the tables begin, see estimators.TableLayout

@@ -9,7 +9,7 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 import numpy as np
 
 from fastsim.kernel.bench import bench, unbench
-from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block
+from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block, whole_tokens
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
 from fastsim.kernel.running import admit, preempt
@@ -195,12 +195,6 @@ def has_capacity(replica, request):
     if replica.guaranteed_no_evict:
         return replica.running_blocks + blocks_of(whole_tokens(request), replica) <= replica.num_blocks
     return blocks_of(request.prompt_tokens + request.generated, replica) <= replica.free_blocks
-
-
-@jit()
-def whole_tokens(request):
-    """Prompt and output tokens of a request."""
-    return np.int64(request.prompt_tokens) + request.output_tokens
 
 
 @jit()
