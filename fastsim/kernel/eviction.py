@@ -8,7 +8,7 @@ from fastsim.kernel.bench import exchange, list_decodes, trade_places, unbench
 from fastsim.kernel.blocks import blocks_to_decode, decode_needs_block, first_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
-from fastsim.kernel.running import preempt
+from fastsim.kernel.running import place_of_prefill, preempt
 from fastsim.kernel.state import DECODE, FCFS, PREFILL, WAITING
 
 #: In place of a chunk: this prefill gets none.
@@ -132,10 +132,7 @@ def leave_out(requests, replica, integers, first, last):
     for place in range(first, last):
         i = integers[place]
         if requests[i].phase == PREFILL:
-            prefill = replica.prefills
-            while integers[prefill] != i:
-                prefill += 2
-            integers[prefill + 1] = LEFT_OUT
+            integers[place_of_prefill(replica, integers, i) + 1] = LEFT_OUT
 
 
 @jit()

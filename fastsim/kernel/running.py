@@ -193,11 +193,18 @@ def preempt_decode_in_flight(requests, replica, integers, i):
 
 
 @jit()
-def unlist_prefill(replica, integers, i):
-    """Strike request i off the listed prefills; returns its chunk."""
+def place_of_prefill(replica, integers, i):
+    """Where in the integer pool request i is listed among the prefills; its chunk comes behind it."""
     place = replica.prefills + 2 * (replica.num_prefills - 1)
     while integers[place] != i:
         place -= 2
+    return place
+
+
+@jit()
+def unlist_prefill(replica, integers, i):
+    """Strike request i off the listed prefills; returns its chunk."""
+    place = place_of_prefill(replica, integers, i)
     chunk = integers[place + 1]
     replica.num_prefills -= 1
     for k in range(place, replica.prefills + 2 * replica.num_prefills):

@@ -11,7 +11,7 @@ from fastsim.kernel.bench import bench
 from fastsim.kernel.blocks import chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import comes_before
-from fastsim.kernel.running import preempt
+from fastsim.kernel.running import place_of_prefill, preempt
 from fastsim.kernel.state import DECODE, NONE, PREFILL, PRIORITY
 
 
@@ -90,10 +90,7 @@ def put_in_batch(requests, replica, integers, i, tokens, scheduled):
     integers[replica.scratch + 2 * scheduled] = i
     integers[replica.scratch + 2 * scheduled + 1] = tokens
     if requests[i].phase == PREFILL:
-        prefill = replica.prefills
-        while integers[prefill] != i:
-            prefill += 2
-        integers[prefill + 1] = tokens
+        integers[place_of_prefill(replica, integers, i) + 1] = tokens
 
 
 @jit()
