@@ -2,6 +2,7 @@
 
 import math
 
+from fastsim.kernel.asynchronous import advance_asynchronous
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, whole_tokens
 from fastsim.kernel.cohorts import point_at_slot
@@ -9,6 +10,7 @@ from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import jit
 from fastsim.kernel.landing import finish_oldest
 from fastsim.kernel.own_slots import finish_slot, form_in_slots
+from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import arrive_at_stages, describe_batch, form_all, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
@@ -65,7 +67,7 @@ def run(state, tables, policies):
 @jit()
 def has_work_before(replica, until_s):
     """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
-    if replica.num_stages > 1:
+    if replica.num_stages > 1 or replica.async_scheduling:
         return (replica.in_flight > 0 and replica.next_end_s <= until_s) or (
             replica.try_to_form > 0 and replica.clock_s < until_s
         )
@@ -85,6 +87,8 @@ def arrive(requests, replica, i):
         replica.idled = 1
     if replica.num_stages > 1:
         arrive_at_stages(replica, request.arrival_s)
+    elif replica.in_flight == 0:
+        replica.try_to_form = 1
     head = replica.waiting_head
     append_waiting(requests, replica, i)
     if replica.waiting_head != head:
@@ -105,6 +109,8 @@ def advance(state, tables, schedule, r, until_s):
     """
     if state.replicas[r].num_stages > 1:
         return advance_stages(state, tables, schedule, r, until_s)
+    if state.replicas[r].async_scheduling:
+        return advance_asynchronous(state, tables, schedule, r, until_s)
     requests, replicas, cluster_table, integers, batches, _ = state
     cluster = cluster_table[0]
     replica = replicas[r]
@@ -169,7 +175,7 @@ def form_batch(requests, replica, integers, schedule):
         schedule(requests, replica, integers)
         replica.preempted_unlogged += replica.preempted_now
     else:
-        replica.free_blocks -= needed
+        take_blocks(replica, integers, needed)
 
 
 @jit()
