@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from numpy.typing import NDArray
 
+from traces.columns import DEFAULTS, RANGES
 from traces.errors import TraceError, shown
-from traces.workload import DEFAULTS, RANGES, Workload
+from traces.workload import Workload
 
 if TYPE_CHECKING:
     import polars as pl
