@@ -149,8 +149,8 @@ def _blocks(
     shift = offsets_of(most - shared)[:-1]
     offsets = offsets_of(counts)
     ids = np.arange(offsets[-1])
-    ids -= np.repeat(offsets[:-1], counts)
-    ids += np.repeat(shift[session], counts) * (ids >= shared)
+    ids += np.repeat(shift[session] - offsets[:-1], counts)
+    ids[offsets[:-1, None] + np.arange(shared)] = np.arange(shared)
     return BlockIds(ids, offsets, conversations.block_tokens)
 
 

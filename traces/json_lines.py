@@ -118,6 +118,8 @@ def _find_fault(path: str | os.PathLike[str], text: bytes, trace_format: JsonFor
     """Raise the error about the first bad line; line by line, so for texts known to have one."""
     with_ids = f'"{trace_format.block_ids}"'.encode() in text
     for number, line in enumerate(text.rstrip().split(b"\n"), start=1):
+        if not line.strip():  # polars passes over it
+            continue
         cells = _object(path, number, line)
         where = f"on line {number} of {path}"
         for key in trace_format.required:
@@ -171,7 +173,7 @@ def _object(path: str | os.PathLike[str], number: int, line: bytes) -> dict[str,
         text = line.decode("utf-8", "replace").strip()
         raise file_error(
             path,
-            f"has {shown(text) if text else 'nothing'} on line {number} where a JSON object is wanted",
+            f"has {shown(text)} on line {number} where a JSON object is wanted",
             f"correct or remove that line, or {NEW_COPY}",
         )
     return cells
