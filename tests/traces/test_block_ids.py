@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,3 +145,8 @@ def test_refuses_bad_ids(given_ids, sentence):
     with pytest.raises(TraceError) as caught:
         example(**given_ids)
     assert str(caught.value) == sentence
+
+
+def test_ids_of_other_requests_are_refused():
+    with pytest.raises(TraceError, match=r"^blocks are those of 2 requests where arrival_s has 3; give those of the"):
+        replace(example(), blocks=example().head(2).blocks)
