@@ -208,7 +208,7 @@ def stop_running(requests, replica, integers, i, tokens=0):
 
 @jit()
 def stop_ahead(requests, replica, integers, i):
-    """Take request i, which decodes or is ending, out of what is scheduled ahead; its token in flight is still delivered.
+    """Take request i, which decodes or is ending, out of what is scheduled ahead; a token in flight is still delivered.
 
     Returns:
         The blocks it held, those it needed for the batch being formed, and how many of its tokens are not marked.
