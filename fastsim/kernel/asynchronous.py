@@ -49,8 +49,14 @@ def advance_asynchronous(state, tables, schedule, r, until_s):
             launch(state, tables, r)
             oldest_end_s = bits_float(integers[flight_at(replica, 0)])
             replica.try_to_form = replica.in_flight == 1 and oldest_end_s > replica.clock_s
-            if replica.in_flight == 2 and replica.num_prefills == 0 and not cluster.record_batches:
+            if replica.in_flight == 2 and is_of_decodes(replica) and not cluster.record_batches:
                 leap(requests, replica, integers, tables, until_s)
+
+
+@jit()
+def is_of_decodes(replica):
+    """Whether what runs are decodes alone."""
+    return replica.num_prefills == 0 and replica.num_decodes > 0
 
 
 @jit(forceinline=True)
