@@ -27,7 +27,7 @@ def run(state, tables, policies):
     Returns:
         DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
     """
-    requests, replicas, cluster_table, _, _, stages = state
+    requests, replicas, cluster_table, integers, _, stages = state
     schedule, route = policies
     cluster = cluster_table[0]
     for r in range(replicas.size):
@@ -42,6 +42,8 @@ def run(state, tables, policies):
                         status = advance(state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
+            if cluster.router_reads_prefix:
+                find_hits(requests, replicas, integers, i)
             requests[i].replica = route(requests, replicas, cluster, i)
             cluster.num_routed += 1
         r = requests[i].replica
@@ -60,6 +62,13 @@ def run(state, tables, policies):
             replicas[r].active_s = replicas[r].busy_s
             stages[r].busy_s = replicas[r].busy_s
     return DONE
+
+
+@jit()
+def find_hits(requests, replicas, integers, i):
+    """Note with every replica how many prompt tokens of request i, which is about to be routed, its cache holds."""
+    for r in range(replicas.size):
+        replicas[r].hit_tokens = 0
 
 
 @jit()

@@ -32,6 +32,7 @@ def new_state(
     num_blocks: int,
     block_size: int,
     router_reads_replicas: bool,
+    hit_weight: float | None = None,
     seed: int = 0,
     batch_log_rows: int = 0,
     queue_order: str = "fcfs",
@@ -47,11 +48,12 @@ def new_state(
         workload: traces.Workload, or anything with its columns, sorted by arrival.
         layout: estimators.TableLayout of the tables, the same for every replica and stage.
         prefill_rule: one of PREFILL_RULES.
-        limits: fields of REPLICA that the batch policy reads, with their values.
+        limits: fields of REPLICA that the batch policy and the engine set, with their values.
         num_replicas: number of replicas.
         num_blocks: usable KV blocks of each replica.
         block_size: tokens per block.
         router_reads_replicas: whether replicas must be brought to each arrival's time before it is routed.
+        hit_weight: of a router that looks up what replicas have cached; None for one that does not.
         seed: of the routers that draw.
         batch_log_rows: capacity of the batch log, 0 to keep none.
         queue_order: one of QUEUE_ORDERS.
@@ -84,6 +86,8 @@ def new_state(
     cluster = records(CLUSTER, 1)
     cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
+    if hit_weight is not None:
+        cluster["router_reads_prefix"], cluster["hit_weight"] = True, hit_weight
     cluster["record_batches"] = batch_log_rows > 0
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
     # However many requests are outstanding, their product is an integer.

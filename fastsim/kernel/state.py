@@ -95,6 +95,14 @@ REPLICA = np.dtype(
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
         ("stays_running", np.int64),  # 1: who is in flight may be preempted, or have the next chunk in another batch
         ("owns_slots", np.int64),  # 1: each micro-batch has its own requests, see `fastsim.kernel.own_slots`
+        # Engine (docs/policies.md, sections 9 and 10); the times are 0 where the tables have them
+        ("async_scheduling", np.int64),  # 1: batches are formed while one runs
+        ("caching", np.int64),  # 1: prefixes are cached
+        ("uncached_first", np.int64),  # 1: freed blocks that are not cached are the next to be taken
+        ("launch_s", np.float64),  # CPU time from forming a batch to its start on the device [s]
+        ("launch_s_per_request", np.float64),
+        ("process_s", np.float64),  # CPU time from the end of a batch on the device until it is processed [s]
+        ("process_s_per_request", np.float64),
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
@@ -114,6 +122,7 @@ REPLICA = np.dtype(
         ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
         ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
         ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
+        ("hit_tokens", np.int64),  # prompt tokens of the request being routed that the prefix cache holds [tokens]
         ("num_benched", np.int64),  # decodes in the cohort on the bench [requests]
         ("waiting_head", np.int64),
         ("waiting_tail", np.int64),
@@ -217,6 +226,8 @@ CLUSTER = np.dtype(
         ("turn", np.int64),  # round-robin router: replica of the next request
         ("seed", np.int64),  # of the routers that draw
         ("router_reads_replicas", np.int64),  # 1: bring every replica to the arrival's time before routing
+        ("router_reads_prefix", np.int64),  # 1: look up in every replica's prefix cache what is about to be routed
+        ("hit_weight", np.float64),  # of the prefix-aware router: what such a token counts against one of load
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),
         ("max_stall", np.int64),  # iterations per outstanding request after which one must have completed
