@@ -27,8 +27,8 @@ class ReferenceConfig:
         batch_policy: Name in `reference.simulate.BATCH_POLICIES`.
         replicas: Copies of the model.
         router: Name in `reference.simulate.ROUTERS`, or under parity in `reference.vidur_routing.ROUTERS`.
-        router_choices: What the random router drew, in the order of simulate(): the replica of each request; for
-            power_of_two two replicas for each.
+        router_choices: What the random router drew, in the order of arrival: the replica of each request; for
+            power_of_two two replicas for each. Under parity in the order of simulate_vidur().
         watermark_blocks_fraction: Share of the blocks that vllm_v0 and sarathi leave free when they admit.
         max_waiting_iterations: Decode iterations of lightllm between two attempts to admit.
         num_stages: Pipeline stages of a replica, and most micro-batches in flight.
@@ -43,6 +43,26 @@ class ReferenceConfig:
         max_prefill_tokens: Tokens at which a prefill batch of sglang admits nobody more (I).
         chunked_prefill_size: Most tokens of a prefill batch of sglang (C); 0: no limit, no chunks.
         schedule_conservativeness: Scales sglang's first guess of the share of outputs still to come.
+        enable_prefix_caching: Whether vllm_v1 finds tokens in blocks of earlier requests.
+        block_ids: What the workload calls the tokens of each request, block_tokens at a time from the first on, in the
+            order of simulate(): equal ids mean equal tokens up to there. Empty: nothing has a name.
+        block_tokens: Tokens of one id, a multiple of block_size or a divisor of it.
+        uncached_blocks_first: Whether freed blocks that are not cached are the next to be taken.
+        async_scheduling: Whether vllm_v1 forms a batch while the last one runs; not with stages.
+        launch_s: CPU seconds between the forming of a batch and its start.
+        launch_s_per_request: The same for each request of the batch.
+        process_s: CPU seconds between the end of a batch and its tokens.
+        process_s_per_request: The same for each request of the batch.
+        capture_sizes: Numbers of tokens, ascending, up to the next of which a batch is padded; beyond them none is.
+        client: Name in `reference.clients.CLIENTS`.
+        think_s: Of the open client: seconds between the completion of the request before in the session and the sending
+            of this one, nan for a request that is sent at its own time; in the order of simulate(); empty: all nan.
+        concurrency: How many closed clients there are.
+        client_think_s: Seconds that a closed client thinks before it sends the next request.
+        ingress_s: Seconds from a client to the replicas.
+        ingress_s_per_token: The same for each prompt token.
+        egress_s: Seconds from a replica to a client.
+        hit_weight: Outstanding tokens that the router prefix_aware sets against a prompt token found in the cache.
         parity: "vidur" reproduces Vidur with all its oddities; None corrects them.
         time_limit_s: Under parity, the simulated time after which the first event is the last; 0: none.
     """
@@ -73,6 +93,24 @@ class ReferenceConfig:
     max_prefill_tokens: int = 16384
     chunked_prefill_size: int = 8192
     schedule_conservativeness: float = 1.0
+    enable_prefix_caching: bool = False
+    block_ids: tuple[tuple[int, ...], ...] = ()
+    block_tokens: int = 0
+    uncached_blocks_first: bool = False
+    async_scheduling: bool = False
+    launch_s: float = 0.0
+    launch_s_per_request: float = 0.0
+    process_s: float = 0.0
+    process_s_per_request: float = 0.0
+    capture_sizes: tuple[int, ...] = ()
+    client: str = "open"
+    think_s: tuple[float, ...] = ()
+    concurrency: int = 1
+    client_think_s: float = 0.0
+    ingress_s: float = 0.0
+    ingress_s_per_token: float = 0.0
+    egress_s: float = 0.0
+    hit_weight: float = 1.0
     parity: str | None = None
     time_limit_s: float = 0.0
 
@@ -97,6 +135,11 @@ class ReferenceConfig:
             raise ValueError(f"parity is {self.parity!r}, it must be None or 'vidur'")
         if self.parity is None:
             self._check_engine()
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether batches are scheduled ahead; a replica with stages schedules synchronously all the same."""
+        return self.async_scheduling and self.num_stages == 1
 
     @property
     def watermark_blocks(self) -> int:
@@ -191,5 +234,50 @@ class ReferenceConfig:
                 f"max_model_len is {self.max_model_len}, {self.batch_policy} reserves {self.blocks_for_life} blocks "
                 f"for each request and num_usable_blocks is {self.num_usable_blocks}"
             )
+        self._check_cache()
+        self._check_times()
         if self.router == "lor":
             raise ValueError("router 'lor' counts waiting requests only and exists under parity; use least_outstanding")
+
+    def _check_cache(self) -> None:
+        """Refuse what has no prefix cache, and names of blocks that do not fit the blocks.
+
+        Raises:
+            ValueError: As said.
+        """
+        if self.enable_prefix_caching and (self.batch_policy, self.preemption_mode) != ("vllm_v1", "recompute"):
+            raise ValueError("enable_prefix_caching needs batch_policy 'vllm_v1' and preemption_mode 'recompute'")
+        if self.block_ids and self.block_tokens < 1:
+            raise ValueError(f"block_tokens is {self.block_tokens}, with block_ids it must be at least 1")
+        if self.block_ids and self.block_tokens % self.block_size != 0 != self.block_size % self.block_tokens:
+            raise ValueError(
+                f"block_tokens is {self.block_tokens}, it must be a multiple or a divisor of block_size "
+                f"({self.block_size})"
+            )
+        if self.async_scheduling and self.batch_policy != "vllm_v1":
+            raise ValueError(f"async_scheduling is set and batch_policy is {self.batch_policy!r}, only vllm_v1 has it")
+        if self.is_asynchronous and (self.queue_order == "priority" or self.preemption_mode == "swap"):
+            raise ValueError("async_scheduling is set, queue_order 'priority' and preemption_mode 'swap' exclude it")
+
+    def _check_times(self) -> None:
+        """Refuse negative times and clients that send nothing.
+
+        Raises:
+            ValueError: As said.
+        """
+        for field in (
+            "launch_s",
+            "launch_s_per_request",
+            "process_s",
+            "process_s_per_request",
+            "client_think_s",
+            "ingress_s",
+            "ingress_s_per_token",
+            "egress_s",
+        ):
+            if not 0.0 <= getattr(self, field) < float("inf"):
+                raise ValueError(f"{field} is {getattr(self, field)}, it must be a finite time that is not negative")
+        if list(self.capture_sizes) != sorted(set(self.capture_sizes)) or min(self.capture_sizes, default=1) < 1:
+            raise ValueError(f"capture_sizes are {self.capture_sizes}, they must ascend from 1 or more")
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency is {self.concurrency}, it must be at least 1")

@@ -9,7 +9,8 @@ class BatchRecord:
 
     Attributes:
         replica: Where it ran.
-        start_s: When the batch was formed; with one stage it starts at once.
+        formed_s: When the batch was formed.
+        start_s: When it started on the device if batches are scheduled ahead, else when it was formed.
         end_s: When it left the last stage.
         num_tokens: All tokens.
         num_sequences: All requests.
@@ -26,6 +27,7 @@ class BatchRecord:
     """
 
     replica: int
+    formed_s: float
     start_s: float
     end_s: float
     num_tokens: int
@@ -66,18 +68,22 @@ class RequestResult:
 
     Attributes:
         replica: Where it ran.
+        arrival_s: When its client sent it.
         scheduled_s: When the first batch that held it was formed, kept through preemptions.
-        first_token_s: When its first output token came.
-        completed_s: When its last output token came.
+        first_token_s: When its first output token reached its client.
+        completed_s: When its last output token reached its client.
         preemptions: How often it was preempted.
-        token_times: When each of its output tokens came, in seconds.
+        cached_tokens: Prompt tokens found in the prefix cache at its first admission.
+        token_times: When each of its output tokens reached its client, in seconds.
     """
 
     replica: int
+    arrival_s: float
     scheduled_s: float
     first_token_s: float
     completed_s: float
     preemptions: int
+    cached_tokens: int
     token_times: list[float]
 
 

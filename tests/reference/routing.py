@@ -7,7 +7,7 @@ time counts, and so does every completion at that very time; no batch is formed 
 from collections.abc import Sequence
 
 from reference.config import ReferenceConfig
-from reference.engine import SynchronousEngine
+from reference.engine import Engine
 from reference.requests import Request
 
 
@@ -18,7 +18,7 @@ class RoundRobin:
         """Start at replica 0."""
         self._num_routed = 0
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
         chosen = self._num_routed % len(engines)
         self._num_routed += 1
@@ -32,9 +32,9 @@ class Random:
         """Take the draws from the configuration."""
         self._choices = config.router_choices
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
-        return self._choices[request.request_id]
+        return self._choices[request.position]
 
 
 class LeastOutstanding:
@@ -43,7 +43,7 @@ class LeastOutstanding:
     def __init__(self, config: ReferenceConfig) -> None:
         """Nothing to keep."""
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
         return min(range(len(engines)), key=lambda replica: (engines[replica].outstanding, replica))
 
@@ -57,7 +57,7 @@ class LeastOutstandingTokens:
     def __init__(self, config: ReferenceConfig) -> None:
         """Nothing to keep."""
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
         return min(range(len(engines)), key=lambda replica: (engines[replica].outstanding_tokens, replica))
 
@@ -71,9 +71,29 @@ class LeastKv:
     def __init__(self, config: ReferenceConfig) -> None:
         """Nothing to keep."""
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
         return min(range(len(engines)), key=lambda i: (engines[i].kv_blocks, engines[i].outstanding, i))
+
+
+class PrefixAware:
+    """The replica with the fewest outstanding tokens less weighted prompt tokens in its cache; of equals the lowest id.
+
+    P + O of an outstanding request count until it completes; what the cache would supply of the prompt is what a
+    lookup for the request alone would find now.
+    """
+
+    def __init__(self, config: ReferenceConfig) -> None:
+        """Take the weight from the configuration."""
+        self._hit_weight = config.hit_weight
+
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+        """Id of the replica for the next request."""
+
+        def load(engine: Engine) -> float:
+            return engine.outstanding_tokens - self._hit_weight * engine.num_found(request)
+
+        return min(range(len(engines)), key=lambda replica: (load(engines[replica]), replica))
 
 
 class PowerOfTwo:
@@ -83,9 +103,9 @@ class PowerOfTwo:
         """Take the draws from the configuration, two for each request."""
         self._choices = config.router_choices
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
-        first, second = self._choices[2 * request.request_id : 2 * request.request_id + 2]
+        first, second = self._choices[2 * request.position : 2 * request.position + 2]
         return second if engines[second].outstanding < engines[first].outstanding else first
 
 
@@ -97,7 +117,7 @@ class SessionAffinity:
         self._least_outstanding = LeastOutstanding(config)
         self._replica_of: dict[int, int] = {}
 
-    def choose(self, engines: Sequence[SynchronousEngine], request: Request) -> int:
+    def choose(self, engines: Sequence[Engine], request: Request) -> int:
         """Id of the replica for the next request."""
         if request.session in self._replica_of:
             return self._replica_of[request.session]
@@ -107,4 +127,13 @@ class SessionAffinity:
         return chosen
 
 
-Router = RoundRobin | Random | PowerOfTwo | LeastOutstanding | LeastOutstandingTokens | LeastKv | SessionAffinity
+Router = (
+    RoundRobin
+    | Random
+    | PowerOfTwo
+    | LeastOutstanding
+    | LeastOutstandingTokens
+    | LeastKv
+    | PrefixAware
+    | SessionAffinity
+)

@@ -70,6 +70,10 @@ class SgLang:
         request.prefill_tokens = request.prompt_tokens
         self.waiting.append(request)
 
+    def num_found(self, request: Request) -> int:
+        """Tokens of a request in the prefix cache, which there is none of."""
+        return 0
+
     def begin_round(self) -> None:
         """Every free slot may be tried once: first those whose micro-batches just ended, then the others by number."""
         free = [slot for slot in self.slots if slot.batch is None]

@@ -1,13 +1,19 @@
 """The entry of the reference simulator."""
 
+import heapq
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
+from reference.asynchronous import AsynchronousEngine
+from reference.clients import CLIENTS
 from reference.config import ReferenceConfig
-from reference.engine import SynchronousEngine
+from reference.engine import Engine
 from reference.faster_transformer import FasterTransformer
 from reference.lightllm import LightLlm
 from reference.orca import Orca
+from reference.overheads import tables_of_stages
+from reference.prefix_cache import named_blocks
 from reference.requests import Request
 from reference.results import BatchRecord, ReferenceResult, ReplicaResult, RequestResult
 from reference.routing import (
@@ -15,6 +21,7 @@ from reference.routing import (
     LeastOutstanding,
     LeastOutstandingTokens,
     PowerOfTwo,
+    PrefixAware,
     Random,
     RoundRobin,
     Router,
@@ -22,6 +29,7 @@ from reference.routing import (
 )
 from reference.sarathi import Sarathi
 from reference.sglang import SgLang
+from reference.synchronous import SynchronousEngine
 from reference.tables import ReferenceTables
 from reference.trtllm import TrtLlm
 from reference.vidur_policy import VidurPolicy
@@ -40,6 +48,8 @@ __all__ = [
     "simulate",
 ]
 
+Value = TypeVar("Value")
+
 BATCH_POLICIES: dict[str, type[VidurPolicy] | type[VllmV1] | type[SgLang]] = {
     "vllm_v1": VllmV1,
     "vllm_v0": VllmV0,
@@ -57,6 +67,7 @@ ROUTERS: dict[str, type[Router]] = {
     "least_outstanding": LeastOutstanding,
     "least_outstanding_tokens": LeastOutstandingTokens,
     "least_kv": LeastKv,
+    "prefix_aware": PrefixAware,
     "session_affinity": SessionAffinity,
 }
 
@@ -85,32 +96,75 @@ def simulate(
         raise ValueError(f"parity is {config.parity!r}, simulate_vidur() runs that")
     keys = _column("order_keys", config.order_keys, 0, len(requests))
     sessions = _column("sessions", config.sessions, -1, len(requests))
+    block_ids = _column("block_ids", config.block_ids, (), len(requests))
+    _column("think_s", config.think_s, math.nan, len(requests))
     records = [
-        Request(request_id, float(arrival_s), int(prompt_tokens), int(output_tokens), key, session)
-        for request_id, ((arrival_s, prompt_tokens, output_tokens), key, session) in enumerate(
-            zip(requests, keys, sessions, strict=True)
+        Request(
+            request_id,
+            float(arrival_s),
+            int(prompt_tokens),
+            int(output_tokens),
+            key,
+            session,
+            sent_s=float(arrival_s),
+            named_blocks=named_blocks(ids, config.block_tokens, config.block_size),
+        )
+        for request_id, ((arrival_s, prompt_tokens, output_tokens), key, session, ids) in enumerate(
+            zip(requests, keys, sessions, block_ids, strict=True)
         )
     ]
-    policies = [BATCH_POLICIES[config.batch_policy](config) for _ in range(config.replicas)]
+    policy = BATCH_POLICIES[config.batch_policy](config)
     for request in records:
         _check(request, config)
-        policies[0].check(request)
-    engines = [SynchronousEngine(replica, policy, tables, config) for replica, policy in enumerate(policies)]
-    router = ROUTERS[config.router](config)
-    # Advancing to the arrival leaves every replica with its completions at that very time counted and, if it is free
-    # then, with no batch formed: the requests that arrive together are all routed before the next batch.
-    for request in sorted(records, key=lambda request: (request.arrival_s, request.request_id)):
-        for engine in engines:
-            engine.advance_to(request.arrival_s)
-        engines[router.choose(engines, request)].assign(request)
+        policy.check(request)
+    engines = [_engine(replica, tables, config) for replica in range(config.replicas)]
+    _run(records, engines, config)
     for engine in engines:
-        engine.advance_to(math.inf)
-        if engine.kv_blocks > 0:
+        if engine.kv_blocks > 0 or engine.free_blocks != config.num_usable_blocks:
             raise AssertionError(f"replica {engine.replica} never freed {engine.kv_blocks} KV blocks")
-    return ReferenceResult([_request_result(request) for request in records], [engine.result for engine in engines])
+    return ReferenceResult([_request_result(request, config) for request in records], [e.result for e in engines])
 
 
-def _column(field: str, values: tuple[int, ...], default: int, num_requests: int) -> tuple[int, ...]:
+def _engine(replica: int, tables: ReferenceTables | Sequence[ReferenceTables], config: ReferenceConfig) -> Engine:
+    """A replica that has nothing to do yet."""
+    policy = BATCH_POLICIES[config.batch_policy](config)
+    stages = tables_of_stages(tables, config)
+    if config.is_asynchronous:
+        return AsynchronousEngine(replica, policy, stages[0], config)
+    return SynchronousEngine(replica, policy, stages, config)
+
+
+def _run(records: Sequence[Request], engines: Sequence[Engine], config: ReferenceConfig) -> None:
+    """Go from one time to the next at which something happens, until nothing is left.
+
+    At one time, over all replicas: what ends; then what arrives, in order, also what is sent because of those ends;
+    then what can be started.
+    """
+    router = ROUTERS[config.router](config)
+    client = CLIENTS[config.client](config, records)
+    travelling: list[tuple[float, int, Request]] = []
+    num_arrived = 0
+
+    def send(requests: Sequence[Request]) -> None:
+        for request in requests:
+            request.arrival_s = (request.sent_s + config.ingress_s) + config.ingress_s_per_token * request.prompt_tokens
+            heapq.heappush(travelling, (request.arrival_s, request.request_id, request))
+
+    send(client.begin())
+    while (clock_s := min([engine.next_s for engine in engines] + [at_s for at_s, _, _ in travelling[:1]])) < math.inf:
+        completed = [request for engine in engines for request in engine.finish(clock_s)]
+        for request in sorted(completed, key=lambda request: request.position):
+            send(client.completed(request))
+        while travelling and travelling[0][0] <= clock_s:
+            _, _, request = heapq.heappop(travelling)
+            request.position = num_arrived
+            num_arrived += 1
+            engines[router.choose(engines, request)].assign(request)
+        for engine in engines:
+            engine.start(clock_s)
+
+
+def _column(field: str, values: tuple[Value, ...], default: Value, num_requests: int) -> tuple[Value, ...]:
     """One value for each request.
 
     Raises:
@@ -138,15 +192,18 @@ def _check(request: Request, config: ReferenceConfig) -> None:
         raise ValueError(f"{name} needs more KV than {config.num_usable_blocks} blocks of {config.block_size} tokens")
 
 
-def _request_result(request: Request) -> RequestResult:
-    """Times of a completed request."""
+def _request_result(request: Request, config: ReferenceConfig) -> RequestResult:
+    """Times of a completed request, as its client sees them."""
     if not request.finished or request.replica is None or request.scheduled_s is None:
         raise AssertionError(f"request {request.request_id} was left unfinished")
+    token_times = [time_s + config.egress_s for time_s in request.token_times_s]
     return RequestResult(
         replica=request.replica,
+        arrival_s=request.sent_s,
         scheduled_s=request.scheduled_s,
-        first_token_s=request.token_times_s[0],
-        completed_s=request.token_times_s[-1],
+        first_token_s=token_times[0],
+        completed_s=token_times[-1],
         preemptions=request.preemptions,
-        token_times=request.token_times_s,
+        cached_tokens=request.cached_tokens,
+        token_times=token_times,
     )

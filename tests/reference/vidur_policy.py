@@ -67,6 +67,10 @@ class VidurPolicy:
         request.prefill_tokens = request.prompt_tokens
         self.waiting.append(request)
 
+    def num_found(self, request: Request) -> int:
+        """Tokens of a request in the prefix cache, which there is none of."""
+        return 0
+
     def begin_round(self) -> None:
         """Nothing to note before the attempts at one time."""
 

@@ -1,4 +1,4 @@
-"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4 and 8): synchronous, no prefix cache.
+"""The batch policy of vLLM's V1 engine (VLLM.md parts 1 to 4 and 8).
 
 R.1, R.2, ... and W.1, W.2, ... in the comments are the numbered steps of the two passes of VLLM.md part 1.
 """
@@ -6,6 +6,7 @@ R.1, R.2, ... and W.1, W.2, ... in the comments are the numbered steps of the tw
 from reference.batch import Batch, BatchMember
 from reference.blocks import BlockPool
 from reference.config import ReferenceConfig
+from reference.prefix_cache import PrefixCache
 from reference.requests import Request
 from reference.waiting import WaitingQueue
 
@@ -18,8 +19,14 @@ class VllmV1:
     preempted while its token is in flight still gets it, and leaves the queue if it was its last; until the token has
     come it is not admitted again. Neither B nor M is divided.
 
+    Asynchronous: the next token of a request is scheduled while the last one is in flight.
+
+    Prefix cache: as the engine, but for one thing. A block that a decode fills the engine marks as cached at once; here
+    it is counted as marked then, and enters the index when its request gives it up. Nobody else can have a use for it
+    before, unless the workload names it.
+
     Attributes:
-        pool: The KV blocks.
+        pool: The KV blocks; a PrefixCache if enable_prefix_caching.
         waiting: Requests not admitted, the next one first.
         running: Admitted requests in the order of admission.
     """
@@ -29,7 +36,10 @@ class VllmV1:
 
     def __init__(self, config: ReferenceConfig) -> None:
         """Start with no request and all blocks free."""
-        self.pool = BlockPool(config.num_usable_blocks, config.block_size)
+        self._cache: PrefixCache | None = None
+        if config.enable_prefix_caching:
+            self._cache = PrefixCache(config.num_usable_blocks, config.block_size, config.uncached_blocks_first)
+        self.pool = self._cache or BlockPool(config.num_usable_blocks, config.block_size)
         self.waiting = WaitingQueue(config.queue_order)
         self.running: list[Request] = []
         self._max_num_seqs = config.max_num_seqs
@@ -39,6 +49,7 @@ class VllmV1:
         self._long_prefill_token_threshold = config.long_prefill_token_threshold
         self._full_sequence_gate = config.full_sequence_gate
         self._num_stages = config.num_stages
+        self._asynchronous = config.is_asynchronous
         self._swap = config.preemption_mode == "swap"
         self._victims_by_priority = config.queue_order == "priority"
 
@@ -55,9 +66,10 @@ class VllmV1:
         the first to draw on the budget, and the victims of its allocation are taken from the other end, so it would
         be preempted only if it did not fit alone. Hence it stays running[0] until it finishes, and that
         is after it has computed P + O - 1 tokens. With p stages it may be in flight, but of p iterations in a row
-        one holds it.
+        one holds it. Asynchronous: it computes nothing in the one batch that is formed while its last token is in
+        flight.
         """
-        return self._num_stages * request.stored_tokens
+        return self._num_stages * request.stored_tokens + self._asynchronous
 
     def check(self, request: Request) -> None:
         """Nothing beyond what simulate() refuses."""
@@ -78,8 +90,9 @@ class VllmV1:
         for member in batch.members:
             member.request.computed_tokens += member.tokens
             member.request.tokens_in_flight += member.yields_token
-            if member.request.tokens_in_flight > 1:
-                raise AssertionError(f"request {member.request.request_id} has two tokens in flight")
+            if member.request.tokens_in_flight > 1 + self._asynchronous:
+                raise AssertionError(f"request {member.request.request_id} has too many tokens in flight")
+        self.check_blocks()
         return batch
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]:
@@ -93,20 +106,43 @@ class VllmV1:
             if not member.yields_token:
                 continue
             producers.append(member)
-            member.request.tokens_in_flight -= 1
-            member.request.generated_tokens += 1
-            if member.request.finished:
-                self._release(member.request)
-                (self.running if member.request in self.running else self.waiting).remove(member.request)
+            request = member.request
+            request.tokens_in_flight -= 1
+            request.generated_tokens += 1
+            if self._asynchronous and request in self.running:
+                self._count_marked(request, request.computed_tokens - request.tokens_in_flight)
+            if request.finished:
+                self._release(request)
+                (self.running if request in self.running else self.waiting).remove(request)
+        self.check_blocks()
         return producers
+
+    def check_blocks(self) -> None:
+        """Hold the invariants of the blocks.
+
+        Raises:
+            AssertionError: One is broken.
+        """
+        if self._cache is not None:
+            self._cache.check([request.blocks for request in self.running])
+        if any(request.blocks or request.marked_blocks for request in self.waiting):
+            raise AssertionError("a request that waits holds blocks")
+
+    def num_found(self, request: Request) -> int:
+        """Prompt tokens of a new request that the prefix cache would supply now."""
+        return len(self._find(request)) * self.pool.block_size
 
     def _schedule_running(self, batch: Batch, budget: int) -> int:
         """Pass R over the running list; returns the budget left."""
         index = 0
         while index < len(self.running) and budget > 0:
             request = self.running[index]
+            # R.1
+            if self._last_token_is_in_flight(request):
+                index += 1
+                continue
             # R.2
-            tokens = self._limited(request.known_tokens - request.computed_tokens)
+            tokens = self._limited(self._known_or_expected(request) - request.computed_tokens)
             tokens = min(tokens, budget, self._max_model_len - 1 - request.computed_tokens)
             if tokens < 1:
                 if self._num_stages == 1:
@@ -129,6 +165,16 @@ class VllmV1:
             index += 1
         return budget
 
+    def _last_token_is_in_flight(self, request: Request) -> bool:
+        """Whether an asynchronous engine has nothing more to schedule for a request."""
+        in_flight = request.tokens_in_flight
+        total = request.prompt_tokens + request.output_tokens
+        return self._asynchronous and in_flight > 0 and request.computed_tokens + 2 - in_flight >= total
+
+    def _known_or_expected(self, request: Request) -> int:
+        """T + F of an asynchronous engine, T of a synchronous one, which computes nothing before it is known."""
+        return request.known_tokens + (request.tokens_in_flight if self._asynchronous else 0)
+
     def _choose_victim(self) -> Request:
         """Whom a shortage hits: the last admitted, or under priority the last in queue order, wherever it stands."""
         if self._victims_by_priority:
@@ -150,23 +196,31 @@ class VllmV1:
                 return
             request = self.waiting.head
             if request.tokens_in_flight > 0:
+                if self._asynchronous:
+                    raise AssertionError(f"request {request.request_id} is tried with a token in flight")
                 return
-            # W.4; without a prefix cache W.3 finds nothing. Only swapped requests have computed tokens here.
-            tokens = self._limited(request.known_tokens - request.computed_tokens)
+            # W.3. Only swapped requests have computed tokens here, and nothing is found of those.
+            found = self._find(request)
+            computed = request.computed_tokens + len(found) * self.pool.block_size
+            # What is found in the queue of free blocks is not free any more once it is held.
+            free = self.pool.num_free - (self._cache.num_free_of(found) if self._cache is not None else 0)
+            # W.4
+            tokens = self._limited(request.known_tokens - computed)
             if tokens > budget and not self._chunked_prefill:
                 return
             tokens = min(tokens, budget)
             # W.5
             whole = min(request.known_tokens, self._max_model_len)
-            if self._full_sequence_gate and self.pool.blocks_for(whole) > self.pool.num_free:
+            if self._full_sequence_gate and self.pool.blocks_for(whole) - len(found) > free:
                 return
             # W.6
-            need = self._missing_blocks(request, tokens)
-            if need > self.pool.num_free:
+            need = self.pool.blocks_for(min(computed + tokens, self._max_model_len)) - len(found)
+            if need > free:
                 return
             # W.7
             self.waiting.pop()
             self.running.append(request)
+            self._take_found(request, found)
             if request.swapped:
                 request.swapped = False
                 batch.swapped_in_blocks += self.pool.blocks_for(request.computed_tokens)
@@ -174,6 +228,22 @@ class VllmV1:
                 request.prefill_tokens = request.known_tokens
             self._append(batch, request, tokens, need)
             budget -= tokens
+
+    def _find(self, request: Request) -> list[int]:
+        """Blocks of the prefix cache with which a request begins; at least one known token is left to compute."""
+        if self._cache is None:
+            return []
+        return self._cache.find(map(request.identity, range((request.known_tokens - 1) // self.pool.block_size)))
+
+    def _take_found(self, request: Request, found: list[int]) -> None:
+        """Give a request that is being admitted the blocks that were found for it."""
+        if self._cache is not None:
+            self._cache.touch(found)
+            request.blocks = list(found)
+            request.marked_blocks = len(found)
+            request.computed_tokens = len(found) * self.pool.block_size
+            if request.prefill_tokens == 0:
+                request.cached_tokens = request.computed_tokens
 
     def _limited(self, tokens: int) -> int:
         """Tokens cut to long_prefill_token_threshold, if there is one."""
@@ -189,15 +259,30 @@ class VllmV1:
     def _append(self, batch: Batch, request: Request, tokens: int, blocks: int) -> None:
         """Give a request its blocks and its place in the batch."""
         request.blocks += self.pool.take(blocks)
+        is_decode = request.computed_tokens >= request.prefill_tokens
+        self._count_marked(request, min(request.computed_tokens + tokens, request.known_tokens))
+        if not is_decode:
+            # Before they are computed: who is admitted later in this call finds them.
+            self._mark_counted(request)
         batch.members.append(
             BatchMember(
                 request=request,
                 history=request.computed_tokens,
                 tokens=tokens,
-                is_decode=request.computed_tokens >= request.prefill_tokens,
-                yields_token=request.computed_tokens + tokens >= request.known_tokens,
+                is_decode=is_decode,
+                yields_token=request.computed_tokens + tokens >= self._known_or_expected(request),
             )
         )
+
+    def _count_marked(self, request: Request, tokens: int) -> None:
+        """Count the full blocks of so many tokens as marked."""
+        if self._cache is not None:
+            request.marked_blocks = max(request.marked_blocks, tokens // self.pool.block_size)
+
+    def _mark_counted(self, request: Request) -> None:
+        """Let the index have all that were counted."""
+        for place in range(request.marked_blocks):
+            self._cache.mark(request.blocks[place], request.identity(place))
 
     def _preempt(self, batch: Batch, request: Request) -> None:
         """Send a request, already taken off the running list and out of the batch, back to the queue."""
@@ -214,5 +299,7 @@ class VllmV1:
 
     def _release(self, request: Request) -> None:
         """Take all blocks from a request."""
+        self._mark_counted(request)
         self.pool.release(request.blocks)
         request.blocks = []
+        request.marked_blocks = 0

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from reference.batch import Batch, BatchMember
-from reference.engine import SynchronousEngine
 from reference.requests import Request
 from reference.simulate import BatchRecord, ReferenceConfig, ReferenceResult, simulate
+from reference.synchronous import SynchronousEngine
 from reference.vllm_v1 import VllmV1
 from reference_tests.builders import ONE_SECOND, build_tables
 
@@ -46,11 +46,11 @@ def test_golden_trace_in_time() -> None:
     assert [request.preemptions for request in result.requests] == [0, 0, 1]
     assert result.token_gaps_s == [1, 1, 1, 1, 1, 1, 2]
     assert result.batches == [
-        BatchRecord(0, 0, 1, 8, 2, 0, 0, [(0, 0, 6), (1, 0, 2)], 3, [], [(0, 6), (1, 2)]),
-        BatchRecord(0, 1, 2, 5, 2, 1, 7, [(1, 2, 4)], 4, [], [(0, 1), (1, 4)]),
-        BatchRecord(0, 2, 3, 6, 3, 2, 15, [(2, 0, 4)], 5, [], [(0, 1), (1, 1), (2, 4)]),
-        BatchRecord(0, 3, 4, 2, 2, 2, 17, [], 5, [2], [(0, 1), (1, 1)]),
-        BatchRecord(0, 4, 5, 6, 2, 1, 9, [(2, 0, 5)], 5, [], [(1, 1), (2, 5)]),
+        BatchRecord(0, 0, 0, 1, 8, 2, 0, 0, [(0, 0, 6), (1, 0, 2)], 3, [], [(0, 6), (1, 2)]),
+        BatchRecord(0, 1, 1, 2, 5, 2, 1, 7, [(1, 2, 4)], 4, [], [(0, 1), (1, 4)]),
+        BatchRecord(0, 2, 2, 3, 6, 3, 2, 15, [(2, 0, 4)], 5, [], [(0, 1), (1, 1), (2, 4)]),
+        BatchRecord(0, 3, 3, 4, 2, 2, 2, 17, [], 5, [2], [(0, 1), (1, 1)]),
+        BatchRecord(0, 4, 4, 5, 6, 2, 1, 9, [(2, 0, 5)], 5, [], [(1, 1), (2, 5)]),
     ]
     assert (result.replicas[0].iterations, result.replicas[0].busy_s) == (5, 5.0)
 
@@ -239,19 +239,23 @@ def test_passing_the_iteration_bound_is_an_error() -> None:
                 member.request.computed_tokens = member.request.tokens_in_flight = 0
             return []
 
-    engine = SynchronousEngine(0, Forgetful(config()), ONE_SECOND)
+    engine = SynchronousEngine(0, Forgetful(config()), [ONE_SECOND], config())
     engine.assign(Request(0, 0.0, 4, 3))
+    engine.start(0.0)
     with pytest.raises(AssertionError, match="passed its bound of 6 iterations"):
-        engine.advance_to(float("inf"))
+        while True:
+            engine.finish(clock_s := engine.next_s)
+            engine.start(clock_s)
     assert engine.result.iterations == 6
 
 
 def test_an_empty_batch_is_an_error() -> None:
     """A request that slipped past the check of simulate() must not let the loop spin."""
-    engine = SynchronousEngine(0, VllmV1(config(num_usable_blocks=1)), ONE_SECOND)
+    small = config(num_usable_blocks=1)
+    engine = SynchronousEngine(0, VllmV1(small), [ONE_SECOND], small)
     engine.assign(Request(0, 0.0, 5, 1))
     with pytest.raises(AssertionError, match="empty batch"):
-        engine.advance_to(float("inf"))
+        engine.start(0.0)
 
 
 def test_a_negative_duration_is_an_error() -> None:
