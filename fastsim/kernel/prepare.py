@@ -7,11 +7,20 @@ import numpy as np
 
 from fastsim.kernel.cohorts import CHUNKED, HEADER, RUNNING_HEAD, RUNNING_TAIL
 from fastsim.kernel.histogram import NUM_BUCKETS
+from fastsim.kernel.prepare_clients import (
+    Clients,
+    in_order_of_arrival,
+    new_pending,
+    num_integers,
+    place_clients,
+    previous_in_session,
+)
 from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import (
     BATCH,
     CLUSTER,
     NONE,
+    PENDING,
     PREFILL_RULES,
     QUEUE_ORDERS,
     REPLICA,
@@ -20,6 +29,8 @@ from fastsim.kernel.state import (
     State,
     records,
 )
+
+_ONE_CLIENT = Clients()
 
 
 def new_state(
@@ -41,6 +52,7 @@ def new_state(
     stage_bases: Sequence[int] = (0,),
     send_latency_s: Sequence[float] = (0.0,),
     send_s_per_token: Sequence[float] = (0.0,),
+    clients: Clients = _ONE_CLIENT,
 ) -> State:
     """The state before the first arrival.
 
@@ -62,8 +74,15 @@ def new_state(
         stage_bases: where the tables of each stage begin, [num_stages].
         send_latency_s: what each stage adds to a batch to send it on, 0 for the last, [num_stages] [s].
         send_s_per_token: the same per token of the batch.
+        clients: who sends the requests, and what lies between them and the replicas.
     """
-    requests = new_requests(workload, order_keys)
+    dynamic = clients.send_later(workload)
+    if dynamic:
+        requests = records(REQUEST, len(workload.arrival_s))
+        pending = new_pending(workload, order_keys, clients)
+    else:
+        requests = new_requests(*in_order_of_arrival(workload, order_keys, clients))
+        pending = records(PENDING, 0)
     replicas = records(REPLICA, num_replicas)
     num_stages = len(stage_bases)
     replicas["ask_step"] = np.iinfo(np.int64).max
@@ -76,11 +95,12 @@ def new_state(
     replicas["block_size"] = block_size
     replicas["queue_order"] = QUEUE_ORDERS[queue_order]
     replicas["swap_s_per_block"] = swap_s_per_block
-    for end in ("waiting_head", "waiting_tail", "running_head", "running_tail"):
+    replicas["tells_completed"] = dynamic
+    for end in ("completed_head", "waiting_head", "waiting_tail", "running_head", "running_tail"):
         replicas[end] = NONE
     point_at_tables(replicas, layout, prefill_rule)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
-    integers = new_integers(replicas, int(workload.output_tokens.max()))
+    integers = new_integers(replicas, int(workload.output_tokens.max()), num_integers(pending))
     replicas["last_step_end_s"] = -1.0
     replicas["decodes_run"] = 1
     cluster = records(CLUSTER, 1)
@@ -92,7 +112,10 @@ def new_state(
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
     # However many requests are outstanding, their product is an integer.
     cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
-    return State(requests, replicas, cluster, integers, records(BATCH, max(batch_log_rows, num_stages)), stages)
+    if dynamic:
+        place_clients(cluster, integers, len(integers) - num_integers(pending), pending, clients)
+    batches = records(BATCH, max(batch_log_rows, num_stages))
+    return State(requests, replicas, cluster, integers, batches, stages, pending)
 
 
 def new_stages(
@@ -112,13 +135,13 @@ def new_stages(
     return stages
 
 
-def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
+def new_integers(replicas: np.ndarray, longest_output: int, num_more: int = 0) -> np.ndarray:
     """The pool of integers, with the places of the replicas' parts written into their records.
 
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
     list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
     `fastsim.kernel.own_slots`, and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
-    stages one more than there are stages.
+    stages one more than there are stages. At the end are num_more integers for the clients.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
@@ -136,7 +159,7 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     }
     size = sum(parts.values())
     begin = NUM_BUCKETS + size * np.arange(len(replicas))
-    integers = np.zeros(NUM_BUCKETS + size * len(replicas), np.int64)
+    integers = np.zeros(NUM_BUCKETS + size * len(replicas) + num_more, np.int64)
     for name, length in parts.items():
         replicas[name] = begin
         begin = begin + length
@@ -156,8 +179,14 @@ def new_integers(replicas: np.ndarray, longest_output: int) -> np.ndarray:
     return integers
 
 
-def new_requests(workload: Any, order_keys: np.ndarray | None = None) -> np.ndarray:
-    """The request table before the first arrival; see `new_state` for the arguments."""
+def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.ndarray | None = None) -> np.ndarray:
+    """The request table before the first arrival.
+
+    Args:
+        workload: columns in order of arrival.
+        order_keys: as in `new_state`, in that order.
+        rows: which row of the workload each is; None for its own number.
+    """
     requests = records(REQUEST, len(workload.arrival_s))
     fill_requests, _ = table_functions()
     fill_requests(
@@ -170,18 +199,11 @@ def new_requests(workload: Any, order_keys: np.ndarray | None = None) -> np.ndar
     )
     if order_keys is not None:
         requests["order_key"] = order_keys
+    if rows is not None:
+        requests["row"] = rows
     if workload.session.max() >= 0:
         requests["session_previous"] = previous_in_session(workload.session)
     return requests
-
-
-def previous_in_session(session: np.ndarray) -> np.ndarray:
-    """The request before each one in its session, NONE for the first and for those outside a session, int32 [n]."""
-    order = np.argsort(session, kind="stable")
-    follows = (session[order[1:]] == session[order[:-1]]) & (session[order[1:]] >= 0)
-    previous = np.full(len(session), NONE, np.int32)
-    previous[order[1:][follows]] = order[:-1][follows]
-    return previous
 
 
 def point_at_tables(replicas: np.ndarray, layout: Any, prefill_rule: str) -> None:

@@ -217,18 +217,22 @@ def complete(requests, replica, i, held):
     """Request i has its last token: free the blocks that it held."""
     remove_running(requests, replica, i)
     replica.free_blocks += held
-    count_completed(replica, requests[i])
+    count_completed(requests, replica, i)
 
 
 @jit(forceinline=True)
-def count_completed(replica, request):
-    """Count a request as completed at the clock."""
+def count_completed(requests, replica, i):
+    """Count request i as completed at the clock, and list it if its client waits for it."""
+    request = requests[i]
     replica.outstanding -= 1
     replica.outstanding_tokens -= whole_tokens(request)
     replica.completed += 1
     replica.progress_iteration = replica.iteration
     request.phase = COMPLETED
     request.completed_s = replica.clock_s
+    if replica.tells_completed:
+        request.due_previous = replica.completed_head
+        replica.completed_head = i
 
 
 @jit()
