@@ -5,7 +5,9 @@ from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
+from feature_cases import featured
 from hypothesis import strategies as st
+from reference.overheads import tables_of_stages
 from reference.simulate import ReferenceConfig, ReferenceTables
 from reference.tables import LogAxis
 
@@ -54,7 +56,10 @@ def draw_replica(seed: int, counter: int, num_replicas: int) -> int:
 
 def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, coarse: bool) -> ReferenceTables:
     """Tables large enough for a configuration, of random times that grow with the work; coarse ones are whole 1/8 s."""
-    max_kv = max(1, config.num_usable_blocks * config.block_size)
+    max_kv = config.num_usable_blocks * config.block_size
+    if config.enable_prefix_caching:
+        # Every request reads a block that several share.
+        max_kv = config.max_num_seqs * config.max_model_len
     bits = [int(b) for b in rng.integers(0, 4, 3)]
     most_tokens = scheduler_of(config).most_tokens(pool_of(config))
     max_history = max_kv if rule == "equivalent_chunk" else config.max_model_len
@@ -112,8 +117,12 @@ def cases(
     stages: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
     orders: tuple[str, ...] = ("fcfs", "fcfs", "priority", "sjf"),
     factors: tuple[float, ...] = (1.0, 1.0, 0.5, 2.0),
+    features: tuple[str, ...] = (),
 ) -> Case:
-    """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
+    """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1.
+
+    With features, names in feature_cases.FEATURES, also some of what those stand for.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     policy = draw(st.sampled_from(policies))
     num_stages = 1 if policy in ONE_STAGE else draw(st.sampled_from(stages))
@@ -175,6 +184,7 @@ def cases(
         share = rng.choice([0.05, 0.95], n)
     output = np.clip(np.round(total * share), 1, total - 1)
     requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
+    config, requests = draw(featured(config, requests, features, coarse))
     rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
     tables = random_tables(rng, config, rule, coarse)
     # Stages differ, but for some that share their tables.
@@ -203,6 +213,7 @@ def pool_of(config: ReferenceConfig) -> Pool:
 def prepare_kernel(case: Case, record_batches: bool = False):
     """The kernel's state before a case, and its tables."""
     config, tables = case.config, case.stage_tables[0]
+    stage_tables = tables_of_stages(case.tables, config)
     arrival_s, prompt, output = (np.array(column) for column in zip(*case.requests, strict=True))
     n = len(arrival_s)
     workload = SimpleNamespace(
@@ -223,10 +234,10 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         tables.chunk_bits,
     )
     # Equal tables stand once.
-    distinct = list({id(stage): stage for stage in case.stage_tables}.values())
+    distinct = list({id(stage): stage for stage in stage_tables}.values())
     values = np.concatenate([stage.values for stage in distinct])
     assert len(values) == layout.size * len(distinct)
-    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in case.stage_tables]
+    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in stage_tables]
     state = new_state(
         workload,
         layout,
