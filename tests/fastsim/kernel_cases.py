@@ -15,8 +15,9 @@ from estimators import TableLayout
 from fastsim import kernel
 from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
+from fastsim.kernel.prepare_clients import Clients, as_clients_see
 from fastsim.kernel.slots import policies as slots_of
-from fastsim.kernel.state import BATCH_LOG_FULL, DONE
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
 
@@ -222,6 +223,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         output_tokens=output,
         request_class=np.zeros(n, np.int32),
         session=np.array(config.sessions),
+        think_s=np.array(config.think_s or (math.nan,) * n),
     )
     layout = TableLayout(
         tables.max_tokens,
@@ -242,12 +244,13 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         workload,
         layout,
         tables.prefill_rule,
-        limits=scheduler_of(config).limits(pool_of(config)),
+        limits=scheduler_of(config).limits(pool_of(config)) | engine_limits_of(config),
         num_replicas=config.replicas,
         num_blocks=config.num_usable_blocks,
         block_size=config.block_size,
         seed=SEED,
         router_reads_replicas=ROUTERS[config.router].reads_replicas,
+        hit_weight=config.hit_weight if config.router == "prefix_aware" else None,
         batch_log_rows=4 if record_batches else 0,
         queue_order=config.queue_order,
         order_keys=np.array(config.order_keys) if config.order_keys else None,
@@ -255,8 +258,33 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         stage_bases=bases,
         send_latency_s=config.send_latency_s,
         send_s_per_token=config.send_s_per_token,
+        clients=clients_of(config),
     )
     return state, values
+
+
+def engine_limits_of(config: ReferenceConfig) -> dict[str, float]:
+    """What `fastsim.engine_presets.engine_limits` says for a configuration of the reference."""
+    ahead = config.is_asynchronous
+    limits: dict[str, float] = {
+        "async_scheduling": ahead,
+        "caching": config.enable_prefix_caching,
+        "uncached_first": config.uncached_blocks_first,
+    }
+    for name in ("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"):
+        limits[name] = getattr(config, name) if ahead else 0.0
+    return limits
+
+
+def clients_of(config: ReferenceConfig) -> Clients:
+    """The clients of a configuration of the reference, and their delays."""
+    return Clients(
+        config.concurrency if config.client == "closed" else 0,
+        config.client_think_s,
+        config.ingress_s,
+        config.ingress_s_per_token,
+        config.egress_s,
+    )
 
 
 def run_kernel(case: Case, record_batches: bool = False):
@@ -267,6 +295,12 @@ def run_kernel(case: Case, record_batches: bool = False):
         state = with_longer_log(state)
     assert status == DONE
     return state
+
+
+def client_requests(case: Case, state: State) -> np.ndarray:
+    """The requests after a run, in the order of the case, with the times of their clients."""
+    sent_s = SimpleNamespace(arrival_s=np.array([arrival_s for arrival_s, _, _ in case.requests]))
+    return as_clients_see(state.requests, state.pending, sent_s, clients_of(case.config))
 
 
 def bucket_of(gap_s: float) -> int:
