@@ -7,11 +7,11 @@ from typing import Any
 
 from fastsim.engine_presets import ENGINES, Engine, check_engine
 from fastsim.errors import ConfigError
-from fastsim.options import QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
+from fastsim.options import CLIENTS, QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
-_KINDS = ("scheduler", "queue", "router", "engine", "parity")
+_KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: Fields that have one legal value until their part of the simulator is there.
 _ONLY_ONE = {
     "data_parallel": "data-parallel engines inside a replica",
@@ -48,6 +48,8 @@ class SimulationConfig:
         router_options: its fields that differ from their defaults.
         engine: what happens around the batch policy, by engine and version.
         engine_options: its fields that differ from the preset's.
+        client: who sends the requests, and when.
+        client_options: its fields that differ from their defaults.
         parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
         parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
@@ -76,6 +78,8 @@ class SimulationConfig:
     router_options: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "ideal"
     engine_options: Mapping[str, Any] = field(default_factory=dict)
+    client: str = "open"
+    client_options: Mapping[str, Any] = field(default_factory=dict)
     parity: str | None = None
     parity_options: Mapping[str, Any] = field(default_factory=dict)
     record_batches: bool = False
@@ -119,6 +123,7 @@ class SimulationConfig:
         if self.parity is None or self.scheduler == "lightllm":
             self.batch_policy.check_stages(self.pipeline_parallel)
         check_engine(self)
+        self.client_choice.check()
 
     def __hash__(self) -> int:
         return hash(self.to_toml())
@@ -168,6 +173,11 @@ class SimulationConfig:
         return engine
 
     @property
+    def client_choice(self) -> Any:
+        """The client's dataclass with its options."""
+        return choose("client", CLIENTS, self.client, self.client_options)
+
+    @property
     def parity_choice(self) -> Any:
         """The dataclass of the parity with its options."""
         return choose("parity", PARITIES, self.parity or "", self.parity_options)
@@ -198,6 +208,7 @@ class SimulationConfig:
             "queue": QUEUES,
             "router": VIDUR_ROUTERS if self.parity else ROUTERS,
             "engine": ENGINES,
+            "client": CLIENTS,
             "parity": PARITIES,
         }
 

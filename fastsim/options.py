@@ -124,6 +124,44 @@ class ShortestJobFirst:
             raise ConfigError("queue.prediction_error", self.prediction_error, "is no standard deviation", mend)
 
 
+@dataclass(frozen=True)
+class OpenClient:
+    """Requests are sent at the times of the workload; one with a think time that long after the turn before it."""
+
+    def check(self) -> None:
+        """Nothing to refuse."""
+
+
+@dataclass(frozen=True)
+class ClosedClients:
+    """So many clients, each of which sends the next request of the workload when it has its last one whole.
+
+    Attributes:
+        concurrency: how many clients; must be given.
+        think_s: from the last token of a request to the sending of the next [s].
+        warmup_requests: so many requests, the first ones, count in no latency.
+    """
+
+    concurrency: int = 0
+    think_s: float = 0.0
+    warmup_requests: int = 0
+
+    def check(self) -> None:
+        """Refuse clients that send nothing, and negative numbers.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for name, least, mend in (
+            ("concurrency", 1, "give the number of clients, such as 64"),
+            ("think_s", 0, "give 0 or more seconds"),
+            ("warmup_requests", 0, "give 0 or more"),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"client.{name}", getattr(self, name), "is too small", mend)
+
+
+CLIENTS: Mapping[str, type] = {"open": OpenClient, "closed": ClosedClients}
 QUEUES: Mapping[str, type] = {"fcfs": Fcfs, "priority": Priority, "sjf": ShortestJobFirst}
 ROUTERS: Mapping[str, type] = {
     "least_kv": LeastKv,

@@ -24,6 +24,7 @@ from fastsim.stage_tables import StageTables, engine_values, join_tables
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
+    from fastsim.kernel.prepare_clients import Clients
     from fastsim.kernel.state import State
     from traces import Workload
 
@@ -197,6 +198,10 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
             f"holds {pool.num_blocks * pool.block_size} tokens, which {what}",
             f"give {pool.blocks(length - 1) + kept} or more, or {more_memory}",
         )
+    warmup = getattr(config.client_choice, "warmup_requests", 0)
+    if warmup >= len(workload):
+        wrong = f"leaves none of the {len(workload)} requests to be measured"
+        raise ConfigError("client.warmup_requests", warmup, wrong, "give less, or more requests")
     never = config.batch_policy.never_fits(prompt, output, pool)
     if never.any():
         raise ConfigError(
@@ -276,12 +281,14 @@ def _run(
 ) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
+    from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.result import summarize
 
     run, (schedule, route) = compile_kernel(config)
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
     values, bases = engine_values(config, tables)
+    clients = _clients(config)
     state = new_state(
         workload,
         tables.stages[0].layout,
@@ -297,6 +304,7 @@ def _run(
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
+        clients=clients,
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
@@ -310,12 +318,24 @@ def _run(
     if status != states.DONE:
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
     return SimulationResult(config, summary, state), _warnings(config, workload, model, tables, state)
+
+
+def _clients(config: SimulationConfig) -> "Clients":
+    """Who sends the requests, and what lies between them and the replicas."""
+    from fastsim.kernel.prepare_clients import Clients
+
+    engine, client = config.engine_choice, config.client_choice
+    delays = {name: getattr(engine, name) for name in ("ingress_s", "ingress_s_per_token", "egress_s")}
+    if config.client == "open":
+        return Clients(**delays)
+    return Clients(client.concurrency, client.think_s, **delays)
 
 
 def _stage_fields(

@@ -12,7 +12,7 @@ from fastsim.commands.vidur import read_vidur
 from fastsim.config import SimulationConfig, read_toml
 from fastsim.engine_presets import ENGINES
 from fastsim.errors import ConfigError
-from fastsim.options import QUEUES, ROUTERS, integer, number
+from fastsim.options import CLIENTS, QUEUES, ROUTERS, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from traces import Workload
 
 #: Choices of the configuration whose fields are flags of the form --group.field.
-_SERVING = ("scheduler", "queue", "router", "engine", "parity")
+_SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: All groups of such flags; the last three are of the workload.
 GROUPS = (*_SERVING, "arrivals", "lengths", "trace")
 _DEFAULT = SimulationConfig()
@@ -57,6 +57,9 @@ class RunCommand:
     queue: str = flag(_DEFAULT.queue, f"which waiting request is tried next: {', '.join(QUEUES)}")
     router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
     engine: str = flag(_DEFAULT.engine, f"what happens around the batch policy: {', '.join(ENGINES)}")
+    client: str = flag(
+        _DEFAULT.client, f"who sends the requests: {', '.join(CLIENTS)}; closed needs --client.concurrency"
+    )
     parity: Optional[str] = flag(None, "vidur: simulate by the exact rules of Vidur, oddities included")
     requests: Optional[int] = flag(None, f"number of requests (default: {DEFAULT_REQUESTS:,}, or the whole trace)")
     qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
@@ -85,6 +88,7 @@ def _epilog() -> str:
         "queue": QUEUES,
         "router": ROUTERS,
         "engine": ENGINES,
+        "client": CLIENTS,
         "parity": PARITIES,
         "arrivals": ARRIVALS,
         "lengths": LENGTHS,

@@ -2,8 +2,8 @@
 
 The workload is then in PENDING records, one per row. Rows whose time of sending is known from the start are listed in
 order of arrival in ``integers[cluster.fixed]``; the others join a binary heap by (arrival, row),
-``integers[cluster.travelling]``, when they are sent. A request gets its REQUEST record when it arrives, so that there an
-index is the order of arrival, as everywhere else.
+``integers[cluster.travelling]``, when they are sent. A request gets its REQUEST record when it arrives: so there, as
+everywhere else, an index is the order of arrival.
 """
 
 import numpy as np
