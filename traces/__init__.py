@@ -5,7 +5,8 @@ Knows nothing of estimators or of the simulator. Importing it is cheap: polars l
 
 from traces.errors import TraceError
 from traces.generators import generate
+from traces.prefix_reuse import prefix_reuse
 from traces.readers import read
 from traces.workload import Workload
 
-__all__ = ["TraceError", "Workload", "generate", "read"]
+__all__ = ["TraceError", "Workload", "generate", "prefix_reuse", "read"]

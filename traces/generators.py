@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from traces.arrivals import ARRIVALS, Static
+from traces.arrivals import ARRIVALS, ArrivalProcess, Static
 from traces.choices import choose
 from traces.classes import check_shares, draw_classes
+from traces.conversations import CONVERSATIONS, Conversations, draw_conversations
 from traces.errors import TraceError, real_number, shown, whole_number
 from traces.lengths import LENGTHS, LengthDistribution, Lengths
 from traces.resizing import cut_prompts
@@ -31,26 +32,37 @@ def generate(
     lengths: str = "azure_conv_2023",
     length_options: Mapping[str, object] | None = None,
     max_total_tokens: int | None = 8192,
+    conversations: str | None = None,
+    conversation_options: Mapping[str, object] | None = None,
     class_shares: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Workload:
     """Draw a workload.
 
-    The seed is split into one stream for arrivals, one for lengths and one for classes, so workloads of one seed have
-    the same lengths whatever their arrivals, and the first k requests are the same whatever ``num_requests``: searches
-    compare like with like.
+    With ``conversations`` the requests are turns: each turn's prompt is that of the turn before, its output, and the
+    drawn prompt, which is what the user adds; it arrives a think time after the turn before completes. Block ids name
+    the full blocks of prompts and outputs, so that caches find what was said.
+
+    The seed is split into one stream for arrivals, one for lengths, one for classes and two for conversations, so
+    workloads of one seed have the same lengths whatever their arrivals, and the first k requests are the same whatever
+    ``num_requests``: searches compare like with like.
 
     Args:
         num_requests: how many, at least 1; whole floats such as 1e6 are taken.
         qps: mean arrival rate in requests per second, for the processes that have one; or give it in
-            ``arrival_options``.
-        arrivals: a name in ``traces.arrivals.ARRIVALS``: gamma, poisson, static, trace.
+            ``arrival_options``. Conversations begin at the rate of qps / turns.
+        arrivals: a name in ``traces.arrivals.ARRIVALS``: gamma, poisson, static, trace. Of conversations it is the
+            process of their first turns.
         arrival_options: fields of that process.
         lengths: a name in ``traces.lengths.LENGTHS``: azure_code_2023, azure_conv_2023, fixed, lognormal,
             quantile_table, trace, uniform, uniform_total, zipf.
         length_options: fields of that distribution.
         max_total_tokens: most tokens of prompt and output together, at least 2. Longer requests lose prompt tokens;
-            outputs beyond max_total_tokens - 1 are cut to that first. None cuts nothing.
+            outputs beyond max_total_tokens - 1 are cut to that first. Conversations end before they get longer. None
+            cuts nothing.
+        conversations: a name in ``traces.conversations.CONVERSATIONS``: fixed, geometric, for the number of turns; None
+            for requests that have nothing to do with each other.
+        conversation_options: fields of that choice: turns, think_s, think_cv, system_prompt_tokens, block_tokens.
         class_shares: probability of each request class from 0, the most important: 1 to 128 numbers above 0 that sum
             to 1. None leaves all requests in class 0.
         seed: an integer of at least 0.
@@ -63,27 +75,31 @@ def generate(
     if max_total_tokens is not None:
         max_total_tokens = whole_number("max_total_tokens", max_total_tokens, 2)
     shares = None if class_shares is None else check_shares(class_shares)
-    process_options = _options("arrival_options", arrival_options)
-    notes: tuple[str, ...] = ()
-    if qps is not None:
-        if "qps" in process_options:
-            raise TraceError("qps", qps, f"is {shown(qps)} and stands in arrival_options too", "give it once")
-        if arrivals in _WITHOUT_RATE:
-            notes = (f"qps {shown(qps)} is not used: {_WITHOUT_RATE[arrivals]}",)
-        else:
-            process_options["qps"] = qps
-    process = choose("arrivals", ARRIVALS, arrivals, process_options)
+    process, notes = _process(qps, arrivals, arrival_options)
     distribution = choose("lengths", LENGTHS, lengths, _options("length_options", length_options))
+    talk = _conversations(conversations, conversation_options)
 
-    arrival_stream, length_stream = _streams(seed)
-    prompt_tokens, output_tokens = _draw(distribution, n, length_stream)
-    if max_total_tokens is not None:
-        prompt_tokens, output_tokens, num_cut = cut_prompts(prompt_tokens, output_tokens, max_total_tokens)
-        if num_cut:
-            notes += (f"{num_cut} of {n} requests were cut to max_total_tokens {max_total_tokens}",)
-    arrival_s = process.sample(n, arrival_stream)
+    def draw_lengths(m: int) -> Lengths:
+        return _draw(distribution, m, _streams(seed)[1])
 
-    provenance = {
+    more: dict[str, Any] = {}
+    arrival_stream = _streams(seed)[0]
+    if talk is None:
+        prompt_tokens, output_tokens = draw_lengths(n)
+        if max_total_tokens is not None:
+            prompt_tokens, output_tokens, num_cut = cut_prompts(prompt_tokens, output_tokens, max_total_tokens)
+            if num_cut:
+                notes += (f"{num_cut} of {n} requests were cut to max_total_tokens {max_total_tokens}",)
+        arrival_s = process.sample(n, arrival_stream)
+    else:
+        turns = draw_conversations(talk, n, seed, draw_lengths, max_total_tokens)
+        prompt_tokens, output_tokens = turns.prompt_tokens, turns.output_tokens
+        notes += turns.notes
+        starts_s = process.sample(int(turns.session[-1]) + 1, arrival_stream)
+        arrival_s = starts_s[turns.session] * (1 if arrivals in _WITHOUT_RATE else talk.turns)
+        more = {"session": turns.session, "think_s": turns.think_s, "blocks": turns.blocks}
+
+    provenance: dict[str, Any] = {
         "generator": {
             "num_requests": n,
             "arrivals": arrivals,
@@ -96,8 +112,11 @@ def generate(
         },
         "numpy": np.__version__,
     }
-    request_class = None if shares is None else draw_classes(n, shares, seed)
-    return Workload.from_arrays(arrival_s, prompt_tokens, output_tokens, provenance, notes, request_class)
+    if talk is not None:
+        provenance["generator"] |= {"conversations": conversations, "conversation_options": dict(vars(talk))}
+    if shares is not None:
+        more["request_class"] = draw_classes(n, shares, seed)
+    return Workload(arrival_s, prompt_tokens, output_tokens, provenance, notes, **more)
 
 
 def requests_before(
@@ -128,6 +147,33 @@ def requests_before(
     if count == 0:
         raise TraceError("duration_s", duration_s, f"is {shown(duration_s)}, before any request", "give a longer one")
     return count
+
+
+def _process(
+    qps: float | None, arrivals: str, arrival_options: Mapping[str, object] | None
+) -> tuple[ArrivalProcess, tuple[str, ...]]:
+    """The arrival process that is asked for, and a note where it has no use for ``qps``."""
+    options = _options("arrival_options", arrival_options)
+    notes: tuple[str, ...] = ()
+    if qps is not None:
+        if "qps" in options:
+            raise TraceError("qps", qps, f"is {shown(qps)} and stands in arrival_options too", "give it once")
+        if arrivals in _WITHOUT_RATE:
+            notes = (f"qps {shown(qps)} is not used: {_WITHOUT_RATE[arrivals]}",)
+        else:
+            options["qps"] = qps
+    return choose("arrivals", ARRIVALS, arrivals, options), notes
+
+
+def _conversations(name: str | None, given: Mapping[str, object] | None) -> Conversations | None:
+    """The choice of conversations that is asked for, if any."""
+    options = _options("conversation_options", given)
+    if name is not None:
+        return choose("conversations", CONVERSATIONS, name, options)
+    if options:
+        problem, mend = "is given without conversations", f"choose one of {', '.join(CONVERSATIONS)}"
+        raise TraceError("conversation_options", options, problem, mend)
+    return None
 
 
 def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:

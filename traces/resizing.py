@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from traces.block_ids import BlockIds, max_blocks
 from traces.errors import real_number, whole_number
 from traces.trace_columns import scaled
 from traces.workload import Workload
@@ -35,7 +36,10 @@ class Resizing:
         object.__setattr__(self, "max_total_tokens", most)
 
     def apply(self, workload: Workload) -> Workload:
-        """The changed requests; a note says how many were cut."""
+        """The changed requests; a note says how many were cut.
+
+        Block ids stay as far as the text does: a prompt loses its end, or gets tokens of its own there.
+        """
         prompt, output = scaled(workload.prompt_tokens, workload.output_tokens, self.prompt_scale, self.output_scale)
         notes = workload.notes
         if self.max_total_tokens:
@@ -50,7 +54,18 @@ class Resizing:
             output_tokens=output,
             provenance=provenance,
             notes=notes,
+            blocks=_blocks(workload, prompt, output),
         )
+
+
+def _blocks(workload: Workload, prompt: NDArray[np.int64], output: NDArray[np.int64]) -> BlockIds:
+    """The ids that the requests keep with prompts and outputs of these lengths, each of shape (n,)."""
+    if not workload.block_tokens:
+        return workload.blocks
+    tokens, before = workload.block_tokens, workload.prompt_tokens
+    # The last block of a prompt may be one that it does not fill, the same one only if the prompt is.
+    whole_prompt = np.maximum(max_blocks(before, tokens), (before + output) // tokens)
+    return workload.blocks.cut(np.where(prompt == before, whole_prompt, np.minimum(prompt, before) // tokens))
 
 
 def cut_prompts(

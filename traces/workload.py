@@ -11,27 +11,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from traces.arrivals import MAX_QPS, MIN_QPS
+from traces.block_ids import BlockIds
 from traces.classes import check_shares, draw_classes
-from traces.errors import (
-    MAX_CLASS,
-    MAX_SESSION,
-    MAX_TOKENS,
-    TraceError,
-    is_number,
-    real_number,
-    shown,
-    whole_number,
+from traces.columns import (
+    NOTHING_TO_WAIT_FOR,
+    RANGES,
+    arrivals,
+    nothing_to_wait_for,
+    numbers,
+    think_times,
+    whole_numbers,
 )
+from traces.errors import MAX_SESSION, TraceError, real_number, whole_number
 
-#: Smallest and largest value of every column but arrival_s.
-RANGES: Final = {
-    "prompt_tokens": (1, MAX_TOKENS),
-    "output_tokens": (1, MAX_TOKENS),
-    "request_class": (0, MAX_CLASS),
-    "session": (-1, MAX_SESSION),
-}
-#: Columns that need not be given, and what they hold then.
-DEFAULTS: Final = {"request_class": 0, "session": -1}
 _NOT_GIVEN: Final[Any] = None
 
 
@@ -48,6 +40,11 @@ class Workload:
         request_class: 0 to 127, a smaller one is more important; int32, shape (n,). All 0 unless given.
         session: number of the conversation that a request belongs to, 0 to 2**53 - 1, or -1 for none; int64, shape
             (n,). All -1 unless given.
+        think_s: a request with a number here arrives so many seconds after the request before it of its session
+            completes, and its ``arrival_s`` says only where it stands in the order; one with nan arrives at
+            ``arrival_s``. Finite, at least 0, and only where the session has a request before it; float64, shape (n,).
+            All nan unless given.
+        blocks: which requests begin with the same text; see ``block_ids``.
     """
 
     arrival_s: NDArray[np.float64]
@@ -57,22 +54,35 @@ class Workload:
     notes: tuple[str, ...] = ()
     request_class: NDArray[np.int32] = _NOT_GIVEN
     session: NDArray[np.int64] = _NOT_GIVEN
+    think_s: NDArray[np.float64] = _NOT_GIVEN
+    blocks: BlockIds = _NOT_GIVEN
 
     def __post_init__(self) -> None:
         """Check, sort by arrival (stable) and freeze; raises TraceError."""
-        arrival_s = _arrivals(self.arrival_s)
+        arrival_s = arrivals(self.arrival_s)
         n = len(arrival_s)
         columns: dict[str, NDArray[Any]] = {"arrival_s": arrival_s}
-        columns |= {name: _whole_numbers(name, getattr(self, name), n) for name in RANGES}
+        columns |= {name: whole_numbers(name, getattr(self, name), n) for name in RANGES}
+        columns["think_s"] = think_times(self.think_s, n)
+        blocks = BlockIds.none(n) if self.blocks is None else self.blocks
+        blocks.check_against(columns["prompt_tokens"] + columns["output_tokens"])
+        order = np.arange(n)
         notes = tuple(self.notes)
         if np.any(arrival_s[1:] < arrival_s[:-1]):
             late = int(np.count_nonzero(arrival_s < np.maximum.accumulate(arrival_s)))
             notes += (f"{late} of {n} requests were out of order; sorted by arrival",)
             order = np.argsort(arrival_s, kind="stable")
             columns = {name: column[order] for name, column in columns.items()}
+            blocks = blocks.gathered(order)
+        bad = nothing_to_wait_for(columns["think_s"], columns["session"])
+        if bad.any():
+            value, index = float(columns["think_s"][bad][0]), order[bad.argmax()]
+            problem = f"is {value} at index {index}, which has no request of its session before it"
+            raise TraceError("think_s", value, problem, NOTHING_TO_WAIT_FOR)
         for name, column in columns.items():
             column.setflags(write=False)
             object.__setattr__(self, name, column)
+        object.__setattr__(self, "blocks", blocks)
         object.__setattr__(self, "provenance", dict(self.provenance))
         object.__setattr__(self, "notes", notes)
 
@@ -86,6 +96,10 @@ class Workload:
         notes: tuple[str, ...] = (),
         request_class: ArrayLike | None = None,
         session: ArrayLike | None = None,
+        think_s: ArrayLike | None = None,
+        block_ids: Sequence[Sequence[int]] | NDArray[np.int64] | None = None,
+        block_tokens: int | None = None,
+        block_offsets: ArrayLike | None = None,
     ) -> "Workload":
         """Make a workload of any equally long sequences of numbers; whole floats are taken as whole numbers.
 
@@ -97,12 +111,19 @@ class Workload:
             notes: sentences to carry along.
             request_class: 0 to 127, a smaller one is more important; None for all 0.
             session: conversations, 0 to 2**53 - 1, or -1 for a request outside one; None for all -1.
+            think_s: seconds from the completion of the request before it in its session, or nan; None for all nan.
+            block_ids: one sequence of ids per request; or, with ``block_offsets``, all ids in one flat array.
+            block_tokens: tokens that an id stands for.
+            block_offsets: where the ids of each request begin, and the end of the last; shape (n + 1,).
 
         Raises:
             TraceError: naming the argument and the index of the first bad element, as given.
         """
         arrays: tuple[Any, Any, Any] = (arrival_s, prompt_tokens, output_tokens)
-        more: dict[str, Any] = {"request_class": request_class, "session": session}
+        more: dict[str, Any] = {"request_class": request_class, "session": session, "think_s": think_s}
+        if block_ids is not None or block_tokens is not None or block_offsets is not None:
+            n = len(numbers("arrival_s", arrival_s))
+            more["blocks"] = BlockIds.checked(block_ids, block_offsets, block_tokens, n)
         return cls(*arrays, provenance or {}, notes, **more)
 
     @staticmethod
@@ -140,11 +161,40 @@ class Workload:
         rate = (len(self) - 1) / duration_s if duration_s > 0 else np.inf
         return rate if rate < np.inf else None
 
+    @property
+    def block_ids(self) -> NDArray[np.int64]:
+        """Ids of blocks of text, 0 to 2**62 - 1, of all requests one after the other, shape (m,).
+
+        Id number q of a request stands for its tokens ``q * block_tokens`` up to ``(q + 1) * block_tokens``, prompt and
+        output together: requests with the same id at the same place are equal from their first token to the end of that
+        block. What a request has no id for is its own, seen nowhere else.
+        """
+        return self.blocks.values
+
+    @property
+    def block_offsets(self) -> NDArray[np.int64]:
+        """Where the ids of each request begin, and the end of the last, shape (n + 1,)."""
+        return self.blocks.offsets
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens that an id stands for, or 0 where requests have no ids."""
+        return self.blocks.tokens
+
     @cached_property
     def hash(self) -> str:
-        """sha256 of the five arrays as hexadecimal text; provenance and notes do not count."""
+        """sha256 of the arrays as hexadecimal text, without think times and ids where no request has any.
+
+        Provenance and notes do not count.
+        """
         digest = hashlib.sha256()
-        for name in ("arrival_s", "prompt_tokens", "output_tokens", "request_class", "session"):
+        names = ["arrival_s", "prompt_tokens", "output_tokens", "request_class", "session"]
+        if not np.isnan(self.think_s).all():
+            names.append("think_s")
+        if self.block_tokens:
+            digest.update(f"block_tokens {self.block_tokens}\n".encode())
+            names += ["block_ids", "block_offsets"]
+        for name in names:
             column = getattr(self, name)
             digest.update(f"{name} {column.dtype.str} {len(column)}\n".encode())
             digest.update(column)
@@ -170,8 +220,32 @@ class Workload:
             TraceError: ``n`` is not a whole number from 1 to the number of requests; a workload is never looped.
         """
         n = whole_number("n", n, 1, len(self))
-        columns: dict[str, Any] = {name: getattr(self, name)[:n] for name in ("arrival_s", *RANGES)}
-        return replace(self, **columns, provenance={**self.provenance, "head": n})
+        columns: dict[str, Any] = {name: getattr(self, name)[:n] for name in ("arrival_s", *RANGES, "think_s")}
+        return replace(self, **columns, blocks=self.blocks.head(n), provenance={**self.provenance, "head": n})
+
+    def repeated(self, times: int) -> "Workload":
+        """The same requests again and again, each copy behind the other at the same rate.
+
+        A copy begins one mean gap, ``1 / qps``, after the last arrival of the copy before it; where all requests arrive
+        at one time, so do all copies. Sessions are numbered anew in each copy; block ids are the same, so text returns.
+
+        Raises:
+            TraceError: ``times`` is not a whole number of at least 1, or sessions would need numbers above 2**53 - 1.
+        """
+        times = whole_number("times", times, 1)
+        copy = np.repeat(np.arange(times), len(self))
+        period_s = 0.0 if self.qps is None else self.duration_s + 1 / self.qps
+        columns: dict[str, Any] = {name: np.tile(getattr(self, name), times) for name in (*RANGES, "think_s")}
+        num_sessions = int(self.session.max()) + 1
+        if num_sessions * times - 1 > MAX_SESSION:
+            problem = f"is {times}, too many for sessions numbered up to {num_sessions - 1}"
+            raise TraceError(
+                "times", times, problem, f"number the sessions from 0, or give {MAX_SESSION // num_sessions}"
+            )
+        columns["session"] = np.where(columns["session"] < 0, -1, columns["session"] + copy * num_sessions)
+        arrival_s = np.tile(self.arrival_s, times) + copy * period_s
+        provenance = {**self.provenance, "repeated": times}
+        return replace(self, arrival_s=arrival_s, **columns, blocks=self.blocks.repeated(times), provenance=provenance)
 
     def with_classes(self, shares: Sequence[float], seed: int = 0) -> "Workload":
         """The same requests with other classes, class k drawn with probability ``shares[k]``.
@@ -189,52 +263,3 @@ class Workload:
         shares, seed = check_shares(shares), whole_number("seed", seed, 0, 2**128 - 1)
         provenance = {**self.provenance, "classes": {"shares": shares, "seed": seed}}
         return replace(self, request_class=draw_classes(len(self), shares, seed), provenance=provenance)
-
-
-def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
-    """A one-dimensional array of integers or floats, not copied where it is one already."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # numpy's refusal of ragged sequences
-        raise TraceError(name, values, "is not a flat sequence of numbers", "give one number per request") from error
-    if array.ndim != 1:
-        raise TraceError(name, values, f"has {array.ndim} dimensions", "give a flat sequence, one number per request")
-    if array.dtype.kind in "iuf":
-        return array
-    for index, value in enumerate(np.asarray(values, dtype=object)):
-        if not is_number(value):
-            raise TraceError(name, value, f"is {shown(value)} at index {index}", "give numbers only")
-    # What is left are durations, and Python integers beyond 64 bits.
-    raise TraceError(name, values, f"has elements of type {array.dtype}", "give numbers that fit 64 bits")
-
-
-def _arrivals(values: ArrayLike) -> NDArray[np.float64]:
-    """A checked float64 copy of the arrival times."""
-    # Adding 0.0 copies, and turns -0.0 into 0.0, which would hash differently.
-    arrival_s: NDArray[np.float64] = np.add(_numbers("arrival_s", values), 0.0, dtype=np.float64)
-    if len(arrival_s) == 0:
-        raise TraceError("arrival_s", values, "is empty", "give at least one request")
-    bad = ~((arrival_s >= 0) & (arrival_s < np.inf))
-    if bad.any():
-        index = int(bad.argmax())
-        value = float(arrival_s[index])
-        raise TraceError("arrival_s", value, f"is {value} at index {index}", "give finite seconds of at least 0")
-    return arrival_s
-
-
-def _whole_numbers(name: str, values: Any, n: int) -> NDArray[Any]:
-    """A checked copy of a column of whole numbers, int64 or, of classes, int32."""
-    dtype = np.int32 if name == "request_class" else np.int64
-    if values is None and name in DEFAULTS:
-        return np.full(n, DEFAULTS[name], dtype)
-    column = _numbers(name, values)
-    if len(column) != n:
-        problem = f"has {len(column)} elements where arrival_s has {n}"
-        raise TraceError(name, len(column), problem, "give one number per request")
-    low, high = RANGES[name]
-    bad = ~((column >= low) & (column <= high) & (column == np.trunc(column)))
-    if bad.any():
-        index = int(bad.argmax())
-        value = column[index].item()
-        raise TraceError(name, value, f"is {value} at index {index}", f"give whole numbers from {low} to {high}")
-    return column.astype(dtype)

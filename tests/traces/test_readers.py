@@ -95,6 +95,52 @@ def test_classes_and_sessions_are_read_where_there_are_columns(header):
     assert (one.request_class.tolist(), one.session.tolist()) == ([3], [-1])
 
 
+def test_think_times_are_read_where_there_is_a_column():
+    header = VIDUR.strip() + b",think_s,session\n"
+    workload = read_bytes(header + b"2.0,1,1, 0.5 ,4\n1.0,2,2,,4\n1.0,3,3, ,-1\n2.0,4,4,1e1,4")
+    assert workload.prompt_tokens.tolist() == [2, 3, 1, 4]
+    np.testing.assert_array_equal(workload.think_s, [np.nan, np.nan, 0.5, 10])
+    assert np.isnan(read_bytes(header + b"1.0,2,2,,4\n").think_s).all()
+
+
+NOTHING_BEFORE = "leave it empty (nan) for the first request of a session and for those outside one"
+THINK = "give a finite number of seconds of at least 0, or nothing"
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem", "mend"),
+    [
+        (b"0,1,1,,0\n0,1,1,-1,0\n", "is '-1' on line 3 of {}", THINK),
+        (b"0,1,1,,0\n0,1,1,nan,0\n", "is 'nan' on line 3 of {}", THINK),
+        (b"0,1,1,,0\n0,1,1,inf,0\n", "is 'inf' on line 3 of {}", THINK),
+        (b"0,1,1,,0\n0,1,1,soon,0\n", "is 'soon' on line 3 of {}", THINK),
+        (
+            b"1,1,1,,5\n0,1,1,1.5,5\n",
+            "is 1.5 on line 3 of {}, which has no request of its session before it",
+            NOTHING_BEFORE,
+        ),
+        (
+            b"0,1,1,,-1\n0,1,1,2,-1\n",
+            "is 2 on line 3 of {}, which has no request of its session before it",
+            NOTHING_BEFORE,
+        ),
+    ],
+)
+def test_bad_think_times(tmp_path, lines, problem, mend):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(VIDUR.strip() + b",think_s,session\n" + lines)
+    with pytest.raises(TraceError) as caught:
+        read(path)
+    assert str(caught.value) == f"think_s {problem.format(path)}; {mend}."
+
+
+def test_think_times_without_sessions_are_refused():
+    with pytest.raises(
+        TraceError, match=r"^think_s is 2 on line 2 of .*, which has no request of its session before it"
+    ):
+        read_bytes(VIDUR.strip() + b",think_s\n0,1,1,2\n")
+
+
 def test_gzip_is_recognised_by_content_and_provenance_names_the_file(tmp_path):
     content = gzip.compress(VIDUR + b"0.5,1,2\n")
     (tmp_path / "trace.csv").write_bytes(content)

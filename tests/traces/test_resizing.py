@@ -42,3 +42,19 @@ def test_refusals(options, sentence):
     with pytest.raises(TraceError) as caught:
         Resizing(**options)
     assert str(caught.value) == sentence
+
+
+def test_ids_stay_as_far_as_the_text_does():
+    """Blocks of 10 tokens; the second prompt does not fill its last one, the third has ids of its output."""
+    ids = [[1, 2, 3], [1, 2, 3], [1, 2, 3, 4, 5]]
+    workload = Workload.from_arrays([0, 1, 2], [30, 25, 20], [1, 9, 30], block_ids=ids, block_tokens=10)
+
+    def kept(**change: float) -> list[int]:
+        return Resizing(**change).apply(workload).blocks.counts.tolist()
+
+    assert kept() == [3, 3, 5]
+    assert kept(prompt_scale=2) == [3, 2, 2]
+    assert kept(prompt_scale=0.7) == [2, 1, 1]
+    assert kept(output_scale=0.5) == [3, 3, 3]
+    assert kept(output_scale=2) == [3, 3, 5]
+    assert kept(max_total_tokens=31) == [3, 2, 0]

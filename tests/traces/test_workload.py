@@ -240,3 +240,102 @@ def test_hash_is_that_of_the_content():
     }
     assert len(others | {make().hash}) == 7
     assert make(request_class=(0, 0), session=(-1, -1)).hash == make().hash
+
+
+def thinking(**more) -> Workload:
+    """Five requests out of order: session 7 in rows 0, 2 and 4, one outside any, session 0."""
+    given = {"session": [7, -1, 7, 0, 7], "think_s": [math.nan, math.nan, 0.5, math.nan, 2], **more}
+    return Workload.from_arrays([1.0, 1.0, 1.0, 0.5, 1.0], [10, 20, 30, 40, 50], [1] * 5, **given)
+
+
+def test_think_times_stay_with_their_requests():
+    workload = thinking()
+    assert workload.prompt_tokens.tolist() == [40, 10, 20, 30, 50]
+    np.testing.assert_array_equal(workload.think_s, [math.nan, math.nan, math.nan, 0.5, 2.0])
+    assert workload.think_s.dtype == np.float64
+    assert not workload.think_s.flags.writeable
+    np.testing.assert_array_equal(workload.head(4).think_s, workload.think_s[:4])
+    np.testing.assert_array_equal(workload.scaled(9).think_s, workload.think_s)
+    assert np.isnan(thinking(think_s=None).think_s).all()
+
+
+def test_hash_covers_think_times():
+    without = Workload.from_arrays([0.0, 1.0], [1, 1], [1, 1], session=[3, 3])
+    assert Workload.from_arrays([0.0, 1.0], [1, 1], [1, 1], session=[3, 3], think_s=[math.nan] * 2).hash == without.hash
+    hashes = {
+        Workload.from_arrays([0.0, 1.0], [1, 1], [1, 1], session=[3, 3], think_s=[first, think_s]).hash
+        for think_s in (0.0, -0.0, 1.0)
+        for first in (math.nan, -math.nan)
+    }
+    assert len(hashes | {without.hash}) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"think_s": [math.nan, -1.0, 0.5, math.nan, 2]},
+            "think_s is -1.0 at index 1; give finite seconds of at least 0, or nan for none.",
+        ),
+        (
+            {"think_s": [math.nan, math.nan, 0.5, math.nan, math.inf]},
+            "think_s is inf at index 4; give finite seconds of at least 0, or nan for none.",
+        ),
+        ({"think_s": [math.nan]}, "think_s has 1 elements where arrival_s has 5; give one number per request."),
+        ({"think_s": [math.nan, None, 1, 1, 1]}, "think_s is None at index 1; give numbers only."),
+        (
+            {"think_s": [0.25, math.nan, 0.5, math.nan, 2]},
+            "think_s is 0.25 at index 0, which has no request of its session before it; "
+            "leave it empty (nan) for the first request of a session and for those outside one.",
+        ),
+        (
+            {"think_s": [math.nan, 3, 0.5, math.nan, 2]},
+            "think_s is 3.0 at index 1, which has no request of its session before it; "
+            "leave it empty (nan) for the first request of a session and for those outside one.",
+        ),
+    ],
+)
+def test_refuses_bad_think_times(given, sentence):
+    with pytest.raises(TraceError) as caught:
+        thinking(**given)
+    assert str(caught.value) == sentence
+
+
+def test_the_request_before_is_that_of_the_order_of_arrival():
+    with pytest.raises(TraceError, match=r"^think_s is 1\.0 at index 1, which has no request of its session before it"):
+        Workload.from_arrays([2.0, 1.0], [1, 1], [1, 1], session=[0, 0], think_s=[math.nan, 1])
+    assert Workload.from_arrays([2.0, 1.0], [1, 1], [1, 1], session=[0, 0], think_s=[1, math.nan]).think_s[1] == 1
+
+
+def test_repeated():
+    workload = thinking().repeated(3)
+    assert len(workload) == 15
+    once = thinking()
+    gap_s = once.duration_s / 4
+    for k in range(3):
+        part = slice(5 * k, 5 * k + 5)
+        np.testing.assert_allclose(workload.arrival_s[part], once.arrival_s + k * (once.duration_s + gap_s))
+        for name in ("prompt_tokens", "output_tokens", "request_class", "think_s"):
+            np.testing.assert_array_equal(getattr(workload, name)[part], getattr(once, name))
+        sessions = [0 + 8 * k, 7 + 8 * k, -1, 7 + 8 * k, 7 + 8 * k]
+        assert workload.session[part].tolist() == sessions
+    assert workload.qps == pytest.approx(once.qps)
+    assert workload.provenance == {"repeated": 3}
+    assert once.repeated(1).hash == once.hash
+
+
+def test_repeated_without_a_rate_and_without_sessions():
+    workload = Workload.from_arrays([5.0, 5.0], [1, 2], [1, 1]).repeated(2)
+    assert workload.arrival_s.tolist() == [5.0] * 4
+    assert workload.session.tolist() == [-1] * 4
+    assert workload.prompt_tokens.tolist() == [1, 2, 1, 2]
+
+
+def test_repeated_refuses():
+    for times in (0, 1.5, "2"):
+        with pytest.raises(TraceError, match=r"^times is .*; give a whole number from 1 to \d+\.$"):
+            thinking().repeated(times)
+    workload = Workload.from_arrays([0.0], [1], [1], session=[2**53 - 1])
+    assert workload.repeated(1).hash == workload.hash
+    with pytest.raises(TraceError, match=r"^times is 2, too many for sessions numbered up to 9007199254740991; "):
+        workload.repeated(2)
