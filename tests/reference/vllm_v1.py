@@ -107,7 +107,7 @@ class VllmV1:
             if request.finished:
                 self._blocks.release(request)
                 (self.running if request in self.running else self.waiting).remove(request)
-        self._blocks.check(self.running, self.waiting)
+                self._blocks.check(self.running, self.waiting)
         return producers
 
     def num_found(self, request: Request) -> int:
