@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
-from feature_cases import featured
 from hypothesis import strategies as st
 from reference.overheads import tables_of_stages
 from reference.simulate import ReferenceConfig, ReferenceTables
 from reference.tables import LogAxis
+from reference_tests.feature_cases import featured
 
 from estimators import TableLayout
 from fastsim import kernel
