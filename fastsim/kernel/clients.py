@@ -46,6 +46,9 @@ def enter(requests, pending, cluster, integers, row):
     request.request_class = sent.request_class
     request.order_key = sent.order_key
     request.session = sent.session
+    request.first_id = sent.first_id
+    request.num_named = sent.num_named
+    request.last_use = NONE
     request.session_previous = NONE
     if sent.conversation != NONE:
         place = cluster.latest + sent.conversation

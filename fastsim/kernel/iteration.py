@@ -3,7 +3,8 @@
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
-from fastsim.kernel.running import complete, complete_due, join_decodes
+from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.running import complete, complete_due, join_decodes, settle
 from fastsim.kernel.state import NONE
 from fastsim.kernel.tables import along_row, base_time, decode_row, decode_time, locate, prefill_time
 
@@ -45,6 +46,8 @@ def finish(requests, replica, integers):
     else:
         replica.clock_s += seconds
     finish_chunks(requests, replica, integers)
+    if replica.num_done > 0:
+        settle(requests, replica, integers)
 
 
 @jit(forceinline=True)
@@ -55,6 +58,8 @@ def finish_step(requests, replica, integers, seconds):
     count_gap(replica, integers, seconds, replica.num_decodes)
     replica.clock_s += seconds
     advance_decodes(requests, replica, integers)
+    if replica.num_done > 0:
+        settle(requests, replica, integers)
 
 
 @jit()
@@ -146,7 +151,7 @@ def finish_prefill(requests, replica, integers, i):
     held = held_blocks(replica, request)
     request.generated += 1
     if request.generated == request.output_tokens:
-        complete(requests, replica, i, held)
+        complete(requests, replica, integers, i, held)
     else:
         join_decodes(requests, replica, integers, i)
 
@@ -174,4 +179,4 @@ def leap(requests, replica, integers, tables, until_s):
         needed = blocks_to_decode(replica, integers)
         if not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
             return
-        replica.free_blocks -= needed
+        take_blocks(replica, integers, needed)

@@ -1,4 +1,4 @@
-"""The project's one jit decorator, and four bit tricks that Python spells differently from machine code.
+"""The project's one jit decorator, and five bit tricks that Python spells differently from machine code.
 
 All jit options live here. Compiled code is cached in a directory named by the hash of every kernel source, because
 numba does not notice an edit to a callee in another file and would silently run the old code.
@@ -76,6 +76,9 @@ def jit(signature=None, forceinline=False):
 # The mixing function of splitmix64 (Steele et al., 2014) on 63 bits: its increment and its two multipliers.
 _MASK, _STEP, _FIRST, _SECOND = 2**63 - 1, 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB
 
+# Fibonacci hashing (Knuth): 2**64 over the golden ratio.
+_SPREAD = 0x9E3779B97F4A7C15
+
 if DISABLED:
 
     def bit_length(x):
@@ -90,6 +93,10 @@ if DISABLED:
         """The float whose 64 bits are the integer x."""
         return np.int64(x).view(np.float64)
 
+    def hash_bits(key):
+        """31 bits that depend on all bits of the integer key."""
+        return ((int(key) * _SPREAD) & (2**64 - 1)) >> 33
+
     def draw(seed, counter, n):
         """A number below n that depends on seed and counter >= 0 alone, so that no order of calls matters."""
         x = (int(seed) + (int(counter) + 1) * _STEP) & _MASK
@@ -100,6 +107,7 @@ if DISABLED:
 else:
     # Unsigned, because signed overflow is undefined in machine code.
     _MASK64, _STEP64, _FIRST64, _SECOND64 = (np.uint64(x) for x in (_MASK, _STEP, _FIRST, _SECOND))
+    _SPREAD64 = np.uint64(_SPREAD)
 
     @jit()
     def bit_length(x):
@@ -115,6 +123,11 @@ else:
     def bits_float(x):
         """The float whose 64 bits are the integer x."""
         return np.int64(x).view(np.float64)
+
+    @jit()
+    def hash_bits(key):
+        """31 bits that depend on all bits of the integer key."""
+        return np.int64((np.uint64(key) * _SPREAD64) >> np.uint64(33))
 
     @jit()
     def draw(seed, counter, n):

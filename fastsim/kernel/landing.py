@@ -7,7 +7,7 @@ from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free
 from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
 from fastsim.kernel.jit import bits_float, jit
 from fastsim.kernel.queues import comes_before, pop_waiting
-from fastsim.kernel.running import count_completed
+from fastsim.kernel.running import count_completed, settle
 
 
 @jit(forceinline=True)
@@ -20,6 +20,7 @@ def finish_oldest(requests, replica, integers):
             replica.last_step_end_s = replica.clock_s
         finish_noted_chunks(requests, replica, integers, place)
         free_slot(replica, integers, slot)
+        settle(requests, replica, integers)
         return
     if replica.num_decodes > 0:
         bench_all(requests, replica, integers)
@@ -28,6 +29,7 @@ def finish_oldest(requests, replica, integers):
     finish_decodes(requests, replica, integers)
     finish_noted_chunks(requests, replica, integers, place)
     free_slot(replica, integers, empty)
+    settle(requests, replica, integers)
 
 
 @jit(forceinline=True)

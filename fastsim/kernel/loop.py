@@ -2,6 +2,7 @@
 
 import math
 
+from fastsim.kernel.asynchronous import advance_asynchronous, waits_for_oldest
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, whole_tokens
 from fastsim.kernel.clients import enter, next_row, send_next
@@ -10,6 +11,8 @@ from fastsim.kernel.iteration import finish, leap, start
 from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.landing import finish_oldest
 from fastsim.kernel.own_slots import finish_slot, form_in_slots
+from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.prefix_cache import found_tokens
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import arrive_at_stages, describe_batch, form_all, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
@@ -120,7 +123,9 @@ def next_event_s(replica):
         if replica.try_to_form:
             return replica.clock_s
         return replica.next_end_s if replica.in_flight > 0 else math.inf
-    if replica.in_flight:
+    if replica.async_scheduling and waits_for_oldest(replica):
+        return replica.next_end_s
+    if replica.in_flight and not replica.async_scheduling:
         return replica.clock_s + replica.iteration_s
     return replica.clock_s if replica.outstanding > 0 else math.inf
 
@@ -130,6 +135,8 @@ def forms_next(replica):
     """Whether what happens next on a replica is that a batch is formed."""
     if replica.num_stages > 1:
         return replica.try_to_form > 0
+    if replica.async_scheduling:
+        return not waits_for_oldest(replica)
     return replica.in_flight == 0
 
 
@@ -155,13 +162,13 @@ def route_next(state, route, row):
 def find_hits(requests, replicas, integers, i):
     """Note with every replica how many prompt tokens of request i, which is about to be routed, its cache holds."""
     for r in range(replicas.size):
-        replicas[r].hit_tokens = 0
+        replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
 
 
 @jit()
 def has_work_before(replica, until_s):
     """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
-    if replica.num_stages > 1:
+    if replica.num_stages > 1 or replica.async_scheduling:
         return (replica.in_flight > 0 and replica.next_end_s <= until_s) or (
             replica.try_to_form > 0 and replica.clock_s < until_s
         )
@@ -181,6 +188,8 @@ def arrive(requests, replica, i):
         replica.idled = 1
     if replica.num_stages > 1:
         arrive_at_stages(replica, request.arrival_s)
+    elif replica.in_flight == 0:
+        replica.try_to_form = 1
     head = replica.waiting_head
     append_waiting(requests, replica, i)
     if replica.waiting_head != head:
@@ -202,6 +211,8 @@ def advance(state, tables, schedule, r, until_s):
     """
     if state.replicas[r].num_stages > 1:
         return advance_stages(state, tables, schedule, r, until_s)
+    if state.replicas[r].async_scheduling:
+        return advance_asynchronous(state, tables, schedule, r, until_s)
     requests, replicas, cluster_table, integers, batches, _, _ = state
     cluster = cluster_table[0]
     replica = replicas[r]
@@ -266,7 +277,7 @@ def form_batch(requests, replica, integers, schedule):
         schedule(requests, replica, integers)
         replica.preempted_unlogged += replica.preempted_now
     else:
-        replica.free_blocks -= needed
+        take_blocks(replica, integers, needed)
 
 
 @jit()

@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 
 from fastsim.kernel.cohorts import CHUNKED, HEADER, RUNNING_HEAD, RUNNING_TAIL
+from fastsim.kernel.flights import flight_size
 from fastsim.kernel.histogram import NUM_BUCKETS
+from fastsim.kernel.pieces import PIECE_SIZE
+from fastsim.kernel.prefix_cache import USE_SIZE
+from fastsim.kernel.prefix_index import ENTRY_SIZE, OLDEST
 from fastsim.kernel.prepare_clients import (
     Clients,
     in_order_of_arrival,
@@ -52,6 +56,7 @@ def new_state(
     stage_bases: Sequence[int] = (0,),
     send_latency_s: Sequence[float] = (0.0,),
     send_s_per_token: Sequence[float] = (0.0,),
+    named_blocks: Any = None,
     clients: Clients = _ONE_CLIENT,
 ) -> State:
     """The state before the first arrival.
@@ -74,6 +79,7 @@ def new_state(
         stage_bases: where the tables of each stage begin, [num_stages].
         send_latency_s: what each stage adds to a batch to send it on, 0 for the last, [num_stages] [s].
         send_s_per_token: the same per token of the batch.
+        named_blocks: fastsim.named_blocks.NamedBlocks of the requests, for a prefix cache; None if none has a name.
         clients: who sends the requests, and what lies between them and the replicas.
     """
     dynamic = clients.send_later(workload)
@@ -100,7 +106,10 @@ def new_state(
         replicas[end] = NONE
     point_at_tables(replicas, layout, prefill_rule)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
-    integers = new_integers(replicas, int(workload.output_tokens.max()), num_integers(pending))
+    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_integers(pending))
+    if named_blocks is not None:
+        name_requests(pending if dynamic else requests, named_blocks)
     replicas["last_step_end_s"] = -1.0
     replicas["decodes_run"] = 1
     cluster = records(CLUSTER, 1)
@@ -109,7 +118,6 @@ def new_state(
     if hit_weight is not None:
         cluster["router_reads_prefix"], cluster["hit_weight"] = True, hit_weight
     cluster["record_batches"] = batch_log_rows > 0
-    longest = int((workload.prompt_tokens + workload.output_tokens).max())
     # However many requests are outstanding, their product is an integer.
     cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
     if dynamic:
@@ -135,13 +143,16 @@ def new_stages(
     return stages
 
 
-def new_integers(replicas: np.ndarray, longest_output: int, num_more: int = 0) -> np.ndarray:
+def new_integers(
+    replicas: np.ndarray, longest_output: int, longest: int, named_blocks: Any, num_more: int = 0
+) -> np.ndarray:
     """The pool of integers, with the places of the replicas' parts written into their records.
 
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
     list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
-    `fastsim.kernel.own_slots`, and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
-    stages one more than there are stages. At the end are num_more integers for the clients.
+    `fastsim.kernel.own_slots`, the parts of the prefix cache (`cache_parts`), and the slots of
+    `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages. Then,
+    once for all replicas, come the ids of named blocks and num_more integers for the clients.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
@@ -152,22 +163,32 @@ def new_integers(replicas: np.ndarray, longest_output: int, num_more: int = 0) -
         "prefills": 2 * max_num_seqs,
         "scratch": 2 * max_num_seqs,
         "by_left": 2 * max_num_seqs,
-        "flights": num_stages,
+        "flights": 2 * int(flight_size(max_num_seqs)) if replicas["async_scheduling"][0] else num_stages,
         "free_slots": 1 + num_slots,
         "slots_to_try": num_stages,
+        **cache_parts(replicas, longest, named_blocks),
         "slots": num_slots * slot_size,
     }
     size = sum(parts.values())
     begin = NUM_BUCKETS + size * np.arange(len(replicas))
-    integers = np.zeros(NUM_BUCKETS + size * len(replicas) + num_more, np.int64)
+    ids = named_blocks.ids if replicas["caching"][0] and named_blocks is not None else np.zeros(0, np.int64)
+    integers = np.zeros(NUM_BUCKETS + size * len(replicas) + len(ids) + num_more, np.int64)
+    first_id = len(integers) - num_more - len(ids)
+    replicas["ids"] = first_id
+    integers[first_id : first_id + len(ids)] = ids
     for name, length in parts.items():
         replicas[name] = begin
         begin = begin + length
     replicas["slot_size"] = slot_size
     replicas["calendar_mask"] = ring - 1
     replicas["bench_slot"] = 1
+    replicas["has_names"] = len(ids) > 0
     replicas["asked"] = -1
+    for end in ("spare_piece", "spare_use", "queue_front", "queue_back"):
+        replicas[end] = NONE
     for replica in replicas:
+        if replica["caching"]:
+            integers[replica["index"] + OLDEST : replica["found"] : ENTRY_SIZE] = NONE
         for slot in range(num_slots):
             place = replica["slots"] + slot * slot_size
             integers[[place + CHUNKED, place + RUNNING_HEAD, place + RUNNING_TAIL]] = NONE
@@ -177,6 +198,33 @@ def new_integers(replicas: np.ndarray, longest_output: int, num_more: int = 0) -
         integers[replica["free_slots"]] = num_slots - 2
         integers[replica["free_slots"] + 1 : replica["free_slots"] + num_slots - 1] = np.arange(2, num_slots)
     return integers
+
+
+def cache_parts(replicas: np.ndarray, longest: int, named_blocks: Any) -> dict[str, int]:
+    """The parts of the prefix cache in the pool of a replica, with their sizes; none without a cache.
+
+    They are as large as the worst case needs, a piece for every block and a use for every block of every running
+    request; the memory of what is never touched is never taken.
+    """
+    replica = replicas[0]
+    if not replica["caching"]:
+        return {}
+    num_blocks, most_blocks = int(replica["num_blocks"]), longest // int(replica["block_size"]) + 1
+    entries = 1 << (2 * num_blocks).bit_length()
+    replicas["index_mask"] = entries - 1
+    named = 0 if named_blocks is None else min(most_blocks, int(named_blocks.num_named.max()))
+    return {
+        "index": ENTRY_SIZE * entries,
+        "found": 2 * most_blocks,
+        "next_piece": PIECE_SIZE * (num_blocks + 2),
+        "next_use": USE_SIZE * named * int(replica["max_num_seqs"]),
+    }
+
+
+def name_requests(table: np.ndarray, named_blocks: Any) -> None:
+    """Write where the names of its blocks are into each REQUEST or PENDING record, in place."""
+    rows = table["row"] if "row" in (table.dtype.names or ()) else slice(None)
+    table["first_id"], table["num_named"] = named_blocks.first_id[rows], named_blocks.num_named[rows]
 
 
 def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.ndarray | None = None) -> np.ndarray:
@@ -197,6 +245,7 @@ def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.n
         workload.request_class,
         workload.session,
     )
+    requests["last_use"] = NONE
     if order_keys is not None:
         requests["order_key"] = order_keys
     if rows is not None:

@@ -22,7 +22,10 @@ from fastsim.kernel.blocks import (
     written_tokens,
 )
 from fastsim.kernel.cohorts import note_in_flight, switch_cohort
+from fastsim.kernel.flights import note_late
 from fastsim.kernel.jit import jit
+from fastsim.kernel.pieces import free_dead, take_blocks
+from fastsim.kernel.prefix_cache import hold_found, mark, release
 from fastsim.kernel.queues import (
     append_running,
     insert_due,
@@ -31,14 +34,15 @@ from fastsim.kernel.queues import (
     remove_due,
     remove_running,
 )
-from fastsim.kernel.state import COMPLETED, DECODE, NONE, PREFILL, SWAPPED, WAITING
+from fastsim.kernel.state import COMPLETED, DECODE, ENDING, NONE, PREFILL, SWAPPED, WAITING
 
 
 @jit(forceinline=True)
 def admit(requests, replica, integers, num_tokens):
     """Move the head of the waiting queue to the end of the running list, with a first chunk of num_tokens.
 
-    Where its KV was swapped out, what it had computed is copied in.
+    Where its KV was swapped out, what it had computed is copied in. With a prefix cache its computed tokens are those
+    that `fastsim.kernel.prefix_cache.find` has just found.
     """
     i = pop_waiting(requests, replica)
     request = requests[i]
@@ -46,9 +50,15 @@ def admit(requests, replica, integers, num_tokens):
     request.phase = PREFILL
     if not request.scheduled_s >= 0.0:
         request.scheduled_s = replica.clock_s
-    if request.computed > 0:
-        replica.swapped_blocks += blocks_of(request.computed, replica)
-    replica.free_blocks -= first_blocks(replica, request, num_tokens)
+        request.cached_tokens = request.computed
+    if replica.caching:
+        held = hold_found(requests, replica, integers, i)
+        take_blocks(replica, integers, blocks_of(request.computed + num_tokens, replica) - held)
+        mark(request, replica, integers, request.computed + num_tokens)
+    else:
+        if request.computed > 0:
+            replica.swapped_blocks += blocks_of(request.computed, replica)
+        replica.free_blocks -= first_blocks(replica, request, num_tokens)
     prefill = replica.prefills + 2 * replica.num_prefills
     integers[prefill] = i
     integers[prefill + 1] = num_tokens
@@ -131,20 +141,27 @@ def last_step(request):
 
 
 @jit()
-def preempt(requests, replica, integers, i):
+def preempt(requests, replica, integers, i, tokens=0):
     """Preempt running request i: it gives its blocks back and returns to the front of the waiting queue.
+
+    Args:
+        requests: REQUEST records.
+        replica: its REPLICA record.
+        integers: the pool.
+        i: the request.
+        tokens: those for which it has taken blocks in the batch being formed.
 
     Returns:
         The blocks that it needed for the batch being formed.
     """
-    needed = stop_running(requests, replica, integers, i)
+    needed = stop_running(requests, replica, integers, i, tokens)
     push_waiting_front(requests, replica, i)
     return needed
 
 
 @jit()
-def stop_running(requests, replica, integers, i):
-    """Let running request i give its blocks back; whoever calls this puts it into the waiting queue.
+def stop_running(requests, replica, integers, i, tokens=0):
+    """Let running request i give its blocks back; whoever calls this puts it into the waiting queue; see `preempt`.
 
     Returns:
         The blocks that it needed for the batch being formed.
@@ -152,8 +169,12 @@ def stop_running(requests, replica, integers, i):
     request = requests[i]
     phase = WAITING
     needed = np.int64(0)
-    if request.phase == DECODE and request.cohort != replica.slot:
+    unmarked = np.int64(0)
+    if replica.async_scheduling and request.phase != PREFILL:
+        held, needed, unmarked = stop_ahead(requests, replica, integers, i)
+    elif request.phase == DECODE and request.cohort != replica.slot:
         held, phase = preempt_decode_in_flight(requests, replica, integers, i), SWAPPED
+        unmarked = np.int64(1)
     elif request.phase == DECODE:
         held, phase = held_blocks(replica, request), SWAPPED
         needed = np.int64(decode_needs_block(replica, request))
@@ -165,7 +186,14 @@ def stop_running(requests, replica, integers, i):
     else:
         held = held_blocks(replica, request)
         needed = chunk_blocks(replica, request, unlist_prefill(replica, integers, i))
-    replica.free_blocks += held
+    if tokens > 0:
+        held += needed
+    if replica.caching:
+        # The engine marks the blocks that decodes fill a token late.
+        marked = (request.computed + tokens - unmarked) // replica.block_size
+        release(requests, replica, integers, i, held, marked)
+    else:
+        replica.free_blocks += held
     remove_running(requests, replica, i)
     request.phase = phase if replica.swaps else WAITING
     if replica.swaps:
@@ -176,6 +204,38 @@ def stop_running(requests, replica, integers, i):
     replica.preemptions += 1
     replica.preempted_now += 1
     return needed
+
+
+@jit()
+def stop_ahead(requests, replica, integers, i):
+    """Take request i, which decodes or is ending, out of what is scheduled ahead; its token in flight is still delivered.
+
+    Returns:
+        The blocks it held, those it needed for the batch being formed, and how many of its tokens are not marked.
+    """
+    request = requests[i]
+    in_flight = np.int64(replica.in_flight)
+    needed = np.int64(0)
+    last_token_s = request.last_token_s
+    if request.phase == ENDING:
+        has_decoded = request.generated < request.output_tokens
+        if has_decoded:
+            remove_due(requests, replica, integers, i, last_step(request))
+        request.generated = request.output_tokens
+        request.computed = whole_tokens(request) - 1
+    else:
+        request.computed = written_tokens(replica, request)
+        has_decoded = request.computed >= request.prompt_tokens + request.generated
+        needed = np.int64(decode_needs_block(replica, request))
+        leave_decodes(requests, replica, integers, i)
+    request.generated -= in_flight
+    request.token_in_flight = in_flight
+    request.last_token_s = replica.last_step_end_s
+    if not has_decoded and in_flight:
+        request.last_token_s = last_token_s  # it has had none since it was admitted
+    if has_decoded and in_flight:
+        note_late(replica, integers, i)
+    return blocks_of(request.computed, replica), needed, in_flight * has_decoded
 
 
 @jit()
@@ -213,11 +273,41 @@ def unlist_prefill(replica, integers, i):
 
 
 @jit(forceinline=True)
-def complete(requests, replica, i, held):
+def complete(requests, replica, integers, i, held):
     """Request i has its last token: free the blocks that it held."""
-    remove_running(requests, replica, i)
-    replica.free_blocks += held
+    if replica.has_names:
+        # They free their blocks in the order of the batch, which is known when all are.
+        integers[replica.scratch + replica.num_done] = i
+        replica.num_done += 1
+    else:
+        remove_running(requests, replica, i)
+        free_dead(replica, integers, held)
     count_completed(requests, replica, i)
+
+
+@jit()
+def settle(requests, replica, integers):
+    """Let the requests that have completed in a batch free their blocks, in the order of the running list."""
+    if replica.num_done == 1:
+        free_completed(requests, replica, integers, integers[replica.scratch])
+    else:
+        i = np.int64(replica.running_head)
+        while replica.num_done > 0:
+            following = np.int64(requests[i].next)
+            if requests[i].phase == COMPLETED:
+                free_completed(requests, replica, integers, i)
+            i = following
+
+
+@jit()
+def free_completed(requests, replica, integers, i):
+    """Let a completed request leave the running list and free its blocks: all but its last token is written."""
+    request = requests[i]
+    remove_running(requests, replica, i)
+    written = whole_tokens(request) - 1
+    request.generated = request.output_tokens
+    release(requests, replica, integers, i, blocks_of(written, replica), written // replica.block_size)
+    replica.num_done -= 1
 
 
 @jit(forceinline=True)
@@ -246,5 +336,5 @@ def complete_due(requests, replica, integers, step):
         replica.num_decodes -= 1
         replica.decode_kv -= replica.step - request.origin
         count_crossing(replica, integers, request.origin, -1)
-        complete(requests, replica, i, held_blocks(replica, request))
+        complete(requests, replica, integers, i, held_blocks(replica, request))
         i = request.due_next

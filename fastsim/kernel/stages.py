@@ -18,6 +18,7 @@ from fastsim.kernel.cohorts import (
     take_slot,
 )
 from fastsim.kernel.jit import float_bits, jit
+from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 from fastsim.kernel.tables import base_time, decode_time, prefill_time
 
@@ -99,7 +100,7 @@ def form_micro_batch(requests, replica, integers, schedule):
         and replica.num_decodes <= replica.max_micro_batch
         and blocks_suffice(replica, needed)
     ):
-        replica.free_blocks -= needed
+        take_blocks(replica, integers, needed)
     else:
         schedule(requests, replica, integers)
         replica.preempted_unlogged += replica.preempted_now

@@ -11,8 +11,9 @@ import numpy as np
 #: No request: the end of a linked list.
 NONE = -1
 
-#: Request phases. A request whose KV was swapped out keeps what it has computed; if it was a decode it is SWAPPED.
-ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, SWAPPED = range(6)
+#: Request phases. A request whose KV was swapped out keeps what it has computed; if it was a decode it is SWAPPED. One
+#: whose last token is in flight under asynchronous scheduling is ENDING.
+ARRIVING, WAITING, PREFILL, DECODE, COMPLETED, SWAPPED, ENDING = range(7)
 
 #: Queue orders (docs/policies.md, section 6): by arrival with preempted requests in front, by class, by length.
 FCFS, PRIORITY, SJF = range(3)
@@ -41,6 +42,7 @@ REQUEST = np.dtype(
         ("last_token_s", np.float64),  # of all but a decode that runs in every iteration: when its last token came [s]
         ("origin", np.int64),  # of a decode: context = decode step of its replica - origin [tokens]
         ("session", np.int64),  # conversation; NONE outside one
+        ("first_id", np.int64),  # where its block ids begin in the pool, see `fastsim.kernel.prefix_cache`
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
         ("computed", np.int32),  # of all but a decode: tokens whose KV is written, or with stages in flight [tokens]
@@ -55,6 +57,9 @@ REQUEST = np.dtype(
         ("order_key", np.int32),  # queue order is (order_key, index)
         ("row", np.int32),  # its place in the workload
         ("session_previous", np.int32),  # the request before it in its session, or NONE
+        ("num_named", np.int32),  # blocks that have an id [blocks]
+        ("num_listed", np.int32),  # blocks of these on the list of pieces that it uses [blocks]
+        ("last_use", np.int32),  # end of that list, a place in the pool, or NONE
         ("request_class", np.int8),  # a smaller one is more important
         ("phase", np.int8),
         ("cohort", np.int8),  # of a decode, with stages: the cohort that it steps with
@@ -96,14 +101,32 @@ REPLICA = np.dtype(
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
         ("stays_running", np.int64),  # 1: who is in flight may be preempted, or have the next chunk in another batch
         ("owns_slots", np.int64),  # 1: each micro-batch has its own requests, see `fastsim.kernel.own_slots`
-        # Engine (docs/policies.md, sections 9 and 10); the times are 0 where the tables have them
-        ("async_scheduling", np.int64),  # 1: batches are formed while one runs
-        ("caching", np.int64),  # 1: prefixes are cached
-        ("uncached_first", np.int64),  # 1: freed blocks that are not cached are the next to be taken
-        ("launch_s", np.float64),  # CPU time from forming a batch to its start on the device [s]
+        # Engine (docs/policies.md, section 10); the times are 0 where the tables have them
+        ("async_scheduling", np.int64),  # 1: a batch is formed while the one before it runs
+        ("launch_s", np.float64),  # CPU time before a batch, and per request of it [s]
         ("launch_s_per_request", np.float64),
-        ("process_s", np.float64),  # CPU time from the end of a batch on the device until it is processed [s]
+        ("process_s", np.float64),  # CPU time behind a batch, and per request of it [s]
         ("process_s_per_request", np.float64),
+        ("device_s", np.float64),  # with async_scheduling: when the device is done with all batches formed so far
+        # Prefix cache, see `fastsim.kernel.prefix_cache`
+        ("caching", np.int64),  # 1: blocks can be found again
+        ("uncached_first", np.int64),  # 1: blocks that nobody can find are freed to the front of the queue
+        ("blocks_per_id", np.int64),
+        ("ids", np.int64),  # where the ids of all requests begin in the integer pool
+        ("index", np.int64),  # where the index begins
+        ("index_mask", np.int64),
+        ("found", np.int64),  # where the pieces found by the latest lookup begin
+        ("num_found", np.int64),
+        ("spare_piece", np.int64),  # a place given back, or NONE
+        ("next_piece", np.int64),  # the first place never used
+        ("spare_use", np.int64),
+        ("next_use", np.int64),
+        ("queue_front", np.int64),  # of the blocks that nobody uses
+        ("queue_back", np.int64),
+        ("has_names", np.int64),  # 1 if blocks have names: then the order in which requests free theirs counts
+        ("num_done", np.int64),  # completed requests that have not freed their blocks yet
+        ("num_live", np.int64),  # cached pieces in that queue
+        ("retry_head", np.int64),  # 1 if the head of the waiting queue may fit once less of it is found
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
@@ -258,9 +281,11 @@ PENDING = np.dtype(
         ("arrival_s", np.float64),  # at the replicas; the same
         ("think_s", np.float64),  # of the open client: from the completion of the one before to sending [s]
         ("session", np.int64),
+        ("first_id", np.int64),
         ("prompt_tokens", np.int32),
         ("output_tokens", np.int32),
         ("order_key", np.int32),
+        ("num_named", np.int32),
         ("successor", np.int32),  # of the open client: row that is sent when this one has completed, or NONE
         ("conversation", np.int32),  # number of its session among those of the run, or NONE
         ("request_class", np.int8),

@@ -1,12 +1,16 @@
-"""Batch policy of vLLM's V1 engine, synchronous and without prefix caching (vllm/v1/core/sched/scheduler.py).
+"""Batch policy of vLLM's V1 engine (vllm/v1/core/sched/scheduler.py).
 
 Running requests first, in order of admission, then the waiting queue, first come first served. There is no prefill
 phase and no decode phase: each request catches up with the tokens it knows, within one token budget. A running request
 that cannot get its blocks preempts the last admitted one; a waiting one never preempts.
 """
 
+import numpy as np
+
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
 from fastsim.kernel.jit import jit
+from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.prefix_cache import find, mark
 from fastsim.kernel.running import admit, preempt, resume
 from fastsim.kernel.state import NONE, PRIORITY, SWAPPED
 from fastsim.kernel.vllm_v1_walk import schedule_in_order, wanted_chunk
@@ -25,7 +29,7 @@ def schedule(requests, replica, integers):
     if replica.preempted_now == 0:
         budget = admit_waiting(requests, replica, integers, budget)
     # Without chunks and preemptions the same decodes go on, and what blocks the waiting queue's head still blocks it.
-    replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
+    replica.batch_may_change = replica.num_prefills + replica.preempted_now + replica.retry_head > 0
     return replica.max_num_batched_tokens - budget
 
 
@@ -54,8 +58,18 @@ def schedule_running(requests, replica, integers):
         return schedule_in_order(requests, replica, integers)
     while needed > replica.free_blocks:
         needed -= preempt(requests, replica, integers, replica.running_tail)
-    replica.free_blocks -= needed
+    take_blocks(replica, integers, needed)
+    if replica.caching:
+        mark_chunks(requests, replica, integers)
     return budget
+
+
+@jit()
+def mark_chunks(requests, replica, integers):
+    """Let others find the blocks that the chunks of the batch being formed will fill."""
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        request = requests[integers[prefill]]
+        mark(request, replica, integers, request.computed + integers[prefill + 1])
 
 
 @jit()
@@ -71,16 +85,26 @@ def may_cut_decodes(replica, integers):
 @jit(forceinline=True)
 def admit_waiting(requests, replica, integers, budget):
     """Admit from the head of the waiting queue while it fits, never past the head; returns the budget left."""
+    replica.retry_head = 0
     while replica.waiting_head != NONE and budget > 0 and replica.num_running < replica.max_num_seqs:
         request = requests[replica.waiting_head]
+        if request.token_in_flight:
+            break
+        found = idle = np.int64(0)
+        if replica.caching:
+            found, idle = find(requests, replica, integers, replica.waiting_head)
+            request.computed = found * replica.block_size
         chunk = wanted_chunk(replica, request)
-        if request.token_in_flight or (chunk > budget and not replica.enable_chunked_prefill):
+        if chunk > budget and not replica.enable_chunked_prefill:
             break
         chunk = min(chunk, budget)
         known = request.prompt_tokens + request.generated
-        if replica.scheduler_reserve_full_isl and blocks_of(known, replica) > replica.free_blocks:
+        # A block found that nobody uses is no longer free when it is touched.
+        free = replica.free_blocks + found - idle
+        if replica.scheduler_reserve_full_isl and blocks_of(known, replica) > free:
             break
-        if blocks_of(request.computed + chunk, replica) > replica.free_blocks:
+        if blocks_of(request.computed + chunk, replica) > free:
+            replica.retry_head = idle > 0
             break
         if request.phase == SWAPPED:
             resume(requests, replica, integers)

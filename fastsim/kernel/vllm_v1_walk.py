@@ -10,6 +10,8 @@ import numpy as np
 from fastsim.kernel.bench import bench
 from fastsim.kernel.blocks import chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
+from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.prefix_cache import mark
 from fastsim.kernel.queues import comes_before
 from fastsim.kernel.running import place_of_prefill, preempt
 from fastsim.kernel.state import DECODE, NONE, PREFILL, PRIORITY
@@ -38,7 +40,9 @@ def schedule_in_order(requests, replica, integers):
                     bench_idle_after(requests, replica, integers, scheduled)
                     return budget
             put_in_batch(requests, replica, integers, i, tokens, scheduled)
-            replica.free_blocks -= needed
+            take_blocks(replica, integers, needed)
+            if replica.caching and requests[i].phase == PREFILL:
+                mark(requests[i], replica, integers, requests[i].computed + tokens)
             budget -= tokens
             scheduled += 1
         i = np.int64(requests[i].next)
@@ -100,17 +104,17 @@ def give_up(requests, replica, integers, victim, scheduled):
     Returns:
         The tokens that it had in the batch, and how many requests are left in it.
     """
-    needed = preempt(requests, replica, integers, victim)
+    tokens = np.int64(0)
     for k in range(scheduled):
         place = replica.scratch + 2 * k
         if integers[place] == victim:
-            # Its blocks of this batch had been taken already.
-            replica.free_blocks += needed
             tokens = integers[place + 1]
             for later in range(place, replica.scratch + 2 * (scheduled - 1)):
                 integers[later] = integers[later + 2]
-            return tokens, scheduled - 1
-    return np.int64(0), scheduled
+            scheduled -= 1
+            break
+    preempt(requests, replica, integers, victim, tokens)
+    return tokens, scheduled
 
 
 @jit()

@@ -1,0 +1,221 @@
+"""Asynchronous scheduling of one stage (docs/policies.md, section 10): a batch is formed while the one before it runs.
+
+The engine's clock is the replica's, and ``device_s`` says when the GPU will be free. At most two batches are in flight
+(`fastsim.kernel.flights`).
+
+What forms batches must see a request one token ahead of its last token: a decode steps, and takes its blocks, when a
+batch is *formed*; it has its token when the batch is *processed*. A request whose last token is in flight is *ending*: in
+no further batch, but with its blocks and its place until then. As every running decode is in every batch, the token
+before came to each of them when the batch before was processed. All functions modify their arguments in place.
+"""
+
+import numpy as np
+
+from fastsim.kernel.blocks import blocks_of, blocks_suffice, blocks_to_decode, count_crossing, whole_tokens
+from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at, late_list
+from fastsim.kernel.iteration import count_gap
+from fastsim.kernel.jit import bits_float, float_bits, jit
+from fastsim.kernel.landing import deliver_late
+from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.running import complete, enter_decodes, settle
+from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
+from fastsim.kernel.tables import base_time, decode_time, prefill_time
+
+
+@jit()
+def advance_asynchronous(state, tables, schedule, r, until_s):
+    """What `fastsim.kernel.loop.advance` does, for a replica that schedules asynchronously."""
+    requests, replicas, cluster_table, integers, batches, _, _ = state
+    replica, cluster = replicas[r], cluster_table[0]
+    while True:
+        if waits_for_oldest(replica):
+            if replica.next_end_s > until_s:
+                return DONE
+            process_oldest(requests, replica, integers)
+            replica.try_to_form = 1
+        if replica.clock_s >= until_s or replica.outstanding == 0 or replica.completed_head != NONE:
+            return DONE
+        if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
+            return NO_PROGRESS
+        if cluster.record_batches and cluster.num_batches == batches.size:
+            return BATCH_LOG_FULL
+        form(requests, replica, integers, schedule)
+        if is_empty(replica, integers):
+            if replica.in_flight == 0 and replica.preempted_now == 0:
+                return NO_PROGRESS
+            replica.try_to_form = replica.in_flight == 0
+        else:
+            launch(state, tables, r)
+            replica.try_to_form = (
+                replica.in_flight == 1 and bits_float(integers[flight_at(replica, 0)]) > replica.clock_s
+            )
+
+
+@jit()
+def waits_for_oldest(replica):
+    """Whether the engine forms no batch before it has processed the oldest in flight."""
+    return replica.in_flight == 2 or (replica.in_flight == 1 and not replica.try_to_form)
+
+
+@jit(forceinline=True)
+def form(requests, replica, integers, schedule):
+    """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
+    replica.preempted_now = 0
+    needed = blocks_to_decode(replica, integers)
+    if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
+        replica.decodes_run = 1
+        schedule(requests, replica, integers)
+        replica.preempted_unlogged += replica.preempted_now
+    else:
+        take_blocks(replica, integers, needed)
+
+
+@jit(forceinline=True)
+def launch(state, tables, r):
+    """Send the batch just formed to the device, and count its tokens as scheduled."""
+    requests, replicas, cluster_table, integers, batches, _, _ = state
+    replica, cluster = replicas[r], cluster_table[0]
+    decodes = replica.num_decodes
+    decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
+    prefill_s = prefill_time(tables, replica, requests, integers)
+    members = decodes + replica.num_chunks
+    model_s = base_time(tables, replica, decodes + replica.chunk_tokens, members) + decode_s + prefill_s
+    start_s = max(replica.clock_s + (replica.launch_s + replica.launch_s_per_request * members), replica.device_s)
+    replica.device_s = start_s + model_s
+    replica.busy_s += model_s
+    replica.running_seconds += members * model_s
+    if cluster.record_batches:
+        row = batches[cluster.num_batches]
+        row.replica, row.stage, row.start_s, row.end_s = r, 0, start_s, replica.device_s
+        describe_batch(replica, row)
+        cluster.num_batches += 1
+    replica.preempted_unlogged = 0
+    count_batch(replica, decodes)
+    flight = flight_at(replica, replica.in_flight)
+    integers[flight + END_S] = float_bits(replica.device_s)
+    integers[flight + MEMBERS] = members
+    integers[flight + DECODES] = decodes
+    integers[flight + STEP] = replica.step
+    integers[flight + COMPLETE] = 0
+    integers[flight + LATE] = 0
+    replica.in_flight += 1
+    if replica.in_flight == 1:
+        await_oldest(replica, integers)
+    if decodes > 0:
+        step_decodes(requests, replica, integers)
+    if replica.num_prefills > 0:
+        schedule_chunks(requests, replica, integers, flight)
+
+
+@jit(forceinline=True)
+def await_oldest(replica, integers):
+    """Note when the oldest flight will have been processed."""
+    flight = flight_at(replica, 0)
+    end_s = max(replica.clock_s, bits_float(integers[flight + END_S]))
+    replica.next_end_s = end_s + (replica.process_s + replica.process_s_per_request * integers[flight + MEMBERS])
+
+
+@jit(forceinline=True)
+def step_decodes(requests, replica, integers):
+    """Count the token of every decode as scheduled; those for which it is the last are ending."""
+    step = replica.step
+    replica.decode_kv += replica.num_decodes
+    replica.step = step + 1
+    i = integers[replica.calendar + (step & replica.calendar_mask)]
+    while i != NONE:
+        request = requests[i]
+        request.phase = ENDING
+        replica.num_decodes -= 1
+        replica.decode_kv -= replica.step - request.origin
+        count_crossing(replica, integers, request.origin, -1)
+        # A budget that is short of a whole prompt may now do.
+        replica.batch_may_change = replica.batch_may_change or not replica.enable_chunked_prefill
+        i = request.due_next
+
+
+@jit()
+def schedule_chunks(requests, replica, integers, flight):
+    """Count the chunks of the batch as computed; requests that it completes decode from the next one on."""
+    kept = replica.prefills
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        i = integers[prefill]
+        request = requests[i]
+        request.computed += integers[prefill + 1]
+        if request.computed < request.prompt_tokens + request.generated:
+            integers[kept] = i
+            kept += 2
+            continue
+        place = complete_list(flight) + 2 * integers[flight + COMPLETE]
+        integers[place] = i
+        integers[place + 1] = request.preemptions
+        integers[flight + COMPLETE] += 1
+        request.generated += 1
+        if request.generated == request.output_tokens:
+            request.phase = ENDING
+        else:
+            enter_decodes(requests, replica, integers, i)
+    replica.num_prefills = (kept - replica.prefills) // 2
+
+
+@jit()
+def process_oldest(requests, replica, integers):
+    """Let the oldest flight have been processed: its requests have their tokens."""
+    flight = flight_at(replica, 0)
+    used = replica.num_blocks - replica.free_blocks
+    replica.block_seconds += used * (replica.next_end_s - replica.clock_s)
+    replica.clock_s = replica.next_end_s
+    decodes = integers[flight + DECODES]
+    gap_s = replica.clock_s - replica.last_step_end_s
+    if decodes > integers[flight + LATE]:
+        count_gap(replica, integers, gap_s, decodes - integers[flight + LATE])
+    if decodes > 0:
+        step = integers[flight + STEP]
+        if integers[replica.calendar + (step & replica.calendar_mask)] != NONE:
+            replica.batch_may_change = 1
+            complete_ending(requests, replica, integers, step)
+    if integers[flight + COMPLETE] + integers[flight + LATE] > 0:
+        deliver_first(requests, replica, integers, flight)
+    replica.last_step_end_s = replica.clock_s
+    if replica.num_done > 0:
+        settle(requests, replica, integers)
+    replica.oldest = 1 - replica.oldest
+    replica.in_flight -= 1
+    if replica.in_flight > 0:
+        await_oldest(replica, integers)
+
+
+@jit()
+def complete_ending(requests, replica, integers, step):
+    """Complete the requests whose last token came with this decode step."""
+    slot = replica.calendar + (step & replica.calendar_mask)
+    i = integers[slot]
+    integers[slot] = NONE
+    while i != NONE:
+        complete(requests, replica, integers, i, blocks_of(whole_tokens(requests[i]) - 1, replica))
+        i = np.int64(requests[i].due_next)
+
+
+@jit()
+def deliver_first(requests, replica, integers, flight):
+    """Deliver the tokens of completed prefills, and of requests that have been preempted since."""
+    place = complete_list(flight)
+    for _ in range(integers[flight + COMPLETE]):
+        i = integers[place]
+        request = requests[i]
+        if request.preemptions != integers[place + 1]:
+            deliver_late(requests, replica, integers, i)
+            replica.batch_may_change = 1
+        else:
+            if request.generated == 1:
+                request.first_token_s = replica.clock_s
+            else:
+                count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
+            if request.phase == ENDING and request.generated == request.output_tokens:
+                replica.batch_may_change = 1
+                complete(requests, replica, integers, i, blocks_of(request.computed, replica))
+        place += 2
+    place = late_list(replica, flight)
+    for k in range(integers[flight + LATE]):
+        deliver_late(requests, replica, integers, integers[place + k])
+        replica.batch_may_change = 1
