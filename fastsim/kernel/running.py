@@ -24,7 +24,7 @@ from fastsim.kernel.blocks import (
 from fastsim.kernel.cohorts import note_in_flight, switch_cohort
 from fastsim.kernel.flights import note_late
 from fastsim.kernel.jit import jit
-from fastsim.kernel.pieces import free_dead, take_blocks
+from fastsim.kernel.pieces import free_dead, free_dead_first, take_blocks
 from fastsim.kernel.prefix_cache import hold_found, mark, release
 from fastsim.kernel.queues import (
     append_running,
@@ -281,6 +281,10 @@ def complete(requests, replica, integers, i, held):
         replica.num_done += 1
     else:
         remove_running(requests, replica, i)
+        if replica.uncached_first:
+            cached = (whole_tokens(requests[i]) - 1) // replica.block_size
+            free_dead_first(replica, integers, held - cached)
+            held = cached
         free_dead(replica, integers, held)
     count_completed(requests, replica, i)
 
