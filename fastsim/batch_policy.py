@@ -65,7 +65,7 @@ class Scheduler:
         for spec in fields(self):
             value = getattr(self, spec.name)
             least = 1 if spec.name.startswith("max_num_") or spec.name in ("chunk_size", "max_prefill_tokens") else 0
-            if not isinstance(value, str) and value < least:
+            if not isinstance(value, str) and value is not None and value < least:
                 mend = f"give {least} or more"
                 raise ConfigError(f"scheduler.{spec.name}", value, "is too small", mend)
 
@@ -87,6 +87,7 @@ class Scheduler:
         """Fields of the kernel's REPLICA record, with their values."""
         named = asdict(self)
         swaps = named.pop("preemption_mode", "") == SWAP
+        named.pop("enable_prefix_caching", None)  # fastsim.engine_presets says what it comes to
         return {name: int(value) for name, value in named.items()} | {"swaps": swaps}
 
     def most_tokens(self, pool: Pool) -> int:

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from fastsim.engine_presets import ENGINES, Engine, check_engine
 from fastsim.errors import ConfigError
-from fastsim.options import ENGINES, QUEUES, ROUTERS, as_table, boolean, choose, integer, number
+from fastsim.options import CLIENTS, QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
-_KINDS = ("scheduler", "queue", "router", "parity")
+_KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: Fields that have one legal value until their part of the simulator is there.
 _ONLY_ONE = {
     "data_parallel": "data-parallel engines inside a replica",
@@ -45,7 +46,10 @@ class SimulationConfig:
         queue_options: its fields that differ from their defaults.
         router: which replica a request goes to.
         router_options: its fields that differ from their defaults.
-        engine: what an iteration costs outside the GPU.
+        engine: what happens around the batch policy, by engine and version.
+        engine_options: its fields that differ from the preset's.
+        client: who sends the requests, and when.
+        client_options: its fields that differ from their defaults.
         parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
         parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
@@ -73,6 +77,9 @@ class SimulationConfig:
     router: str = "round_robin"
     router_options: Mapping[str, Any] = field(default_factory=dict)
     engine: str = "ideal"
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    client: str = "open"
+    client_options: Mapping[str, Any] = field(default_factory=dict)
     parity: str | None = None
     parity_options: Mapping[str, Any] = field(default_factory=dict)
     record_batches: bool = False
@@ -98,8 +105,6 @@ class SimulationConfig:
             raise ConfigError(
                 "gpu_memory_utilization", self.gpu_memory_utilization, "is not a part of the memory", "give 0.9, say"
             )
-        if self.engine not in ENGINES:
-            raise ConfigError("engine", self.engine, "is not known", f"choose one of {', '.join(sorted(ENGINES))}")
         for kind, choices in self._choices().items():
             if getattr(self, kind) is None:
                 if options := dict(self._options(kind)):
@@ -107,7 +112,7 @@ class SimulationConfig:
                 continue
             # Only what differs from the defaults is kept: equal configurations are equal however they are written.
             chosen = choose(kind, choices, getattr(self, kind), self._options(kind))
-            defaults = as_table(choices[getattr(self, kind)]())
+            defaults = as_table(default_of(choices[getattr(self, kind)]))
             options = {name: value for name, value in as_table(chosen).items() if value != defaults[name]}
             object.__setattr__(self, f"{kind}_options", options)
         self.batch_policy.check(self.max_model_len, self.block_size)
@@ -117,6 +122,8 @@ class SimulationConfig:
         # Vidur starts whatever it is given, and its orca and faster_transformer count the requests of a micro-batch.
         if self.parity is None or self.scheduler == "lightllm":
             self.batch_policy.check_stages(self.pipeline_parallel)
+        check_engine(self)
+        self.client_choice.check()
 
     def __hash__(self) -> int:
         return hash(self.to_toml())
@@ -155,6 +162,22 @@ class SimulationConfig:
         return choose("queue", QUEUES, self.queue, self.queue_options)
 
     @property
+    def router_choice(self) -> Any:
+        """The router's dataclass with its options."""
+        return choose("router", self._choices()["router"], self.router, self.router_options)
+
+    @property
+    def engine_choice(self) -> Engine:
+        """The engine preset with its options."""
+        engine: Engine = choose("engine", ENGINES, self.engine, self.engine_options)
+        return engine
+
+    @property
+    def client_choice(self) -> Any:
+        """The client's dataclass with its options."""
+        return choose("client", CLIENTS, self.client, self.client_options)
+
+    @property
     def parity_choice(self) -> Any:
         """The dataclass of the parity with its options."""
         return choose("parity", PARITIES, self.parity or "", self.parity_options)
@@ -178,12 +201,14 @@ class SimulationConfig:
                 result[spec.name] = getattr(self, spec.name)
         return result
 
-    def _choices(self) -> dict[str, Mapping[str, type]]:
-        """The dataclasses by name, for each kind of choice."""
+    def _choices(self) -> dict[str, Mapping[str, Any]]:
+        """The dataclasses or presets by name, for each kind of choice."""
         return {
             "scheduler": SCHEDULERS,
             "queue": QUEUES,
             "router": VIDUR_ROUTERS if self.parity else ROUTERS,
+            "engine": ENGINES,
+            "client": CLIENTS,
             "parity": PARITIES,
         }
 
@@ -218,7 +243,7 @@ class SimulationConfig:
         """
         import tomli_w
 
-        table = {key: value for key, value in self.to_dict().items() if value is not None}
+        table = _without_none(self.to_dict())
         return tomli_w.dumps(table if workload is None else table | {"workload": dict(workload)})
 
     @classmethod
@@ -231,6 +256,15 @@ class SimulationConfig:
         values = read_toml("config", text)
         values.pop("workload", None)
         return cls.from_dict(values)
+
+
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table without what is None, for which TOML has no word; the tables in it alike."""
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if value is not None
+    }
 
 
 def read_toml(source: str, text: str) -> dict[str, Any]:

@@ -118,8 +118,22 @@ def describe_classes(requests: np.ndarray, keep_requests: bool) -> dict[str, dic
                 for name, values in columns.items()
             },
             "preemptions": int(requests["preemptions"][own].sum()),
+            "hit_rate": describe_hits(requests[own])["hit_rate"],
         }
     return result
+
+
+def describe_hits(requests: np.ndarray) -> dict[str, float]:
+    """What requests found in the prefix cache when they were first scheduled.
+
+    Args:
+        requests: REQUEST records.
+
+    Returns:
+        ``cached_tokens`` of the ``prompt_tokens``, and their ratio ``hit_rate``.
+    """
+    cached, prompt = (int(requests[name].sum(dtype=np.int64)) for name in ("cached_tokens", "prompt_tokens"))
+    return {"cached_tokens": cached, "prompt_tokens": prompt, "hit_rate": cached / prompt}
 
 
 def describe_replica(replica: Any, stages: np.ndarray, makespan_s: float) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""The choices of a configuration: one small frozen dataclass per router and engine, selected by name.
+"""The choices of a configuration: one small frozen dataclass per router, queue order and so on, selected by name.
 
-Batch policies are in `fastsim.schedulers`. A choice also says where its compiled part is, so that adding one touches
-its kernel file and one list. Nothing here imports numba: the command line lists the choices without it.
+Batch policies are in `fastsim.schedulers`, engines in `fastsim.engine_presets`. A choice also says where its compiled
+part is, so that adding one touches its kernel file and one list. Nothing here imports numba: the command line lists the
+choices without it.
 """
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 from fastsim.errors import ConfigError
@@ -69,8 +70,27 @@ class SessionAffinity:
 
 
 @dataclass(frozen=True)
-class Ideal:
-    """No time passes outside the GPU: no CPU time per iteration, no graph padding, synchronous scheduling."""
+class PrefixAware:
+    """The replica with the fewest tokens of requests not completed, less what its prefix cache would spare this one.
+
+    Attributes:
+        hit_weight: what a prompt token found in the cache counts against a token of load.
+    """
+
+    kernel: ClassVar[str] = "routing:prefix_aware"
+    reads_replicas: ClassVar[bool] = True
+
+    hit_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a negative weight.
+
+        Raises:
+            ConfigError: as said.
+        """
+        if self.hit_weight < 0:
+            mend = "give 1, say, or 0 to look at the load alone"
+            raise ConfigError("router.hit_weight", self.hit_weight, "would shun what is cached", mend)
 
 
 @dataclass(frozen=True)
@@ -104,17 +124,55 @@ class ShortestJobFirst:
             raise ConfigError("queue.prediction_error", self.prediction_error, "is no standard deviation", mend)
 
 
+@dataclass(frozen=True)
+class OpenClient:
+    """Requests are sent at the times of the workload; one with a think time that long after the turn before it."""
+
+    def check(self) -> None:
+        """Nothing to refuse."""
+
+
+@dataclass(frozen=True)
+class ClosedClients:
+    """So many clients, each of which sends the next request of the workload when it has its last one whole.
+
+    Attributes:
+        concurrency: how many clients; must be given.
+        think_s: from the last token of a request to the sending of the next [s].
+        warmup_requests: so many requests, the first ones, count in no latency.
+    """
+
+    concurrency: int = 0
+    think_s: float = 0.0
+    warmup_requests: int = 0
+
+    def check(self) -> None:
+        """Refuse clients that send nothing, and negative numbers.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for name, least, mend in (
+            ("concurrency", 1, "give the number of clients, such as 64"),
+            ("think_s", 0, "give 0 or more seconds"),
+            ("warmup_requests", 0, "give 0 or more"),
+        ):
+            if getattr(self, name) < least:
+                raise ConfigError(f"client.{name}", getattr(self, name), "is too small", mend)
+
+
+CLIENTS: Mapping[str, type] = {"open": OpenClient, "closed": ClosedClients}
 QUEUES: Mapping[str, type] = {"fcfs": Fcfs, "priority": Priority, "sjf": ShortestJobFirst}
 ROUTERS: Mapping[str, type] = {
     "least_kv": LeastKv,
     "least_outstanding": LeastOutstanding,
     "least_outstanding_tokens": LeastOutstandingTokens,
     "power_of_two": PowerOfTwo,
+    "prefix_aware": PrefixAware,
     "random": Random,
     "round_robin": RoundRobin,
     "session_affinity": SessionAffinity,
 }
-ENGINES: Mapping[str, type] = {"ideal": Ideal}
 
 
 def integer(field: str, value: object) -> int:
@@ -171,7 +229,16 @@ def word(field: str, value: object, choices: Sequence[str]) -> str:
     return str(value)
 
 
-_READERS = {int: integer, float: number, bool: boolean}
+def boolean_or_none(field: str, value: object) -> bool | None:
+    """A truth value, or None for "as the rest of the configuration says".
+
+    Raises:
+        ConfigError: the value is neither.
+    """
+    return None if value is None else boolean(field, value)
+
+
+_READERS = {int: integer, float: number, bool: boolean, bool | None: boolean_or_none}
 
 
 def _read(field: str, spec: "Field[Any]", value: object) -> object:
@@ -181,12 +248,17 @@ def _read(field: str, spec: "Field[Any]", value: object) -> object:
     return _READERS[spec.type](field, value)  # type: ignore[index]
 
 
-def choose(kind: str, choices: Mapping[str, type], name: str, values: Mapping[str, object]) -> Any:
+def default_of(choice: Any) -> Any:
+    """A choice with its defaults: the dataclass's, or the preset itself."""
+    return choice() if isinstance(choice, type) else choice
+
+
+def choose(kind: str, choices: Mapping[str, Any], name: str, values: Mapping[str, object]) -> Any:
     """The choice called name, with its fields set.
 
     Args:
         kind: what is chosen, for the message: ``"scheduler"``.
-        choices: dataclasses by name.
+        choices: dataclasses by name, or presets, instances of one.
         name: one of them.
         values: fields that differ from their defaults; dashes may stand for underscores.
 
@@ -206,7 +278,7 @@ def choose(kind: str, choices: Mapping[str, type], name: str, values: Mapping[st
         if field in given:
             raise ConfigError(f"{kind}.{field}", value, "is given twice", "give it once")
         given[field] = _read(f"{kind}.{field}", specs[field], value)
-    return choice(**given)
+    return replace(default_of(choice), **given)
 
 
 def as_table(choice: Any) -> dict[str, object]:

@@ -19,6 +19,7 @@ from fastsim.kernel.state import NONE
 from fastsim.metrics import (
     KEEP_LIMIT,
     describe_classes,
+    describe_hits,
     describe_pipeline,
     describe_replica,
     latencies,
@@ -56,7 +57,8 @@ class SimulationResult:
     Attributes:
         config: what was simulated.
         summary: counts, latencies, throughput, use of the hardware, versions and hashes; JSON-able.
-        state: the kernel's tables after the run.
+        state: the kernel's tables after the run, but its requests in the order of the workload and with the times of
+            their clients (only ``scheduled_s`` is the engine's).
     """
 
     config: SimulationConfig
@@ -65,7 +67,10 @@ class SimulationResult:
 
     @functools.cached_property
     def requests(self) -> "pl.DataFrame | None":
-        """One row per request, in order of arrival; None above 2 M requests or with ``keep_requests=False``.
+        """One row per request, in the order of the workload; None above 2 M requests or with ``keep_requests=False``.
+
+        ``arrival_s`` is when its client sends it, ``first_token_s`` and ``completed_s`` when the client has them, and
+        ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
 
         ``tpot_s`` is null for requests with one output token. The columns ``request_class`` and ``session`` come last,
         where the workload has other classes than 0, and any session.
@@ -164,7 +169,8 @@ def summarize(
     """The summary of a finished run, but for its wall time, which the caller adds."""
     requests, replicas = state.requests, state.replicas
     n = len(requests)
-    makespan_s = float(requests["completed_s"].max() - requests["arrival_s"][0])
+    counted = requests[getattr(config.client_choice, "warmup_requests", 0) :]
+    makespan_s = float(requests["completed_s"].max() - requests["arrival_s"].min())
     keep = keeps_requests(config, n)
     prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
     output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
@@ -195,7 +201,7 @@ def summarize(
             "makespan_s": makespan_s,
             "quantiles": "exact" if keep else "from a histogram, relative error at most 0.4 %",
         },
-        "metrics": summarize_latencies(requests, state.integers, float(replicas["tbt_sum_s"].sum()), keep)
+        "metrics": summarize_latencies(counted, state.integers, float(replicas["tbt_sum_s"].sum()), keep)
         | {
             "throughput_requests_per_s": _per(n, makespan_s),
             "throughput_output_tokens_per_s": _per(output_tokens, makespan_s),
@@ -213,7 +219,8 @@ def summarize(
             "cost_usd": gpu_hours * device.price_per_hour,
             "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,
         },
-    } | ({"classes": describe_classes(requests, keep)} if several_classes else {})
+        "prefix_cache": {"enabled": bool(replicas["caching"][0])} | describe_hits(counted),
+    } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
 
 
 def _per(amount: float, seconds: float) -> float | None:

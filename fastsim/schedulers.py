@@ -14,7 +14,7 @@ from fastsim.errors import ConfigError
 
 @dataclass(frozen=True)
 class VllmV1(Scheduler):
-    """vLLM's V1 scheduler, synchronous, without prefix caching; the names are vLLM's own.
+    """vLLM's V1 scheduler; the names are vLLM's own.
 
     Attributes:
         max_num_seqs: most requests running at a time.
@@ -23,6 +23,8 @@ class VllmV1(Scheduler):
         scheduler_reserve_full_isl: admit a request only if all its known tokens fit into free blocks (vLLM >= 0.19).
         enable_chunked_prefill: cut a prompt that exceeds what is left of max_num_batched_tokens.
         preemption_mode: ``"recompute"``, or ``"swap"`` the KV of a preempted request to host memory (not in vLLM V1).
+        enable_prefix_caching: reuse KV blocks of equal text; None as the engine preset says, and with ``ideal`` exactly
+            if the workload names its blocks.
     """
 
     kernel: ClassVar[str] = "vllm_v1:schedule"
@@ -33,6 +35,7 @@ class VllmV1(Scheduler):
     scheduler_reserve_full_isl: bool = True
     enable_chunked_prefill: bool = True
     preemption_mode: str = preemption_field()
+    enable_prefix_caching: bool | None = None
 
     def check(self, max_model_len: int, block_size: int) -> None:
         """Refuse what the engine refuses at its start.

@@ -13,16 +13,18 @@ from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
+from fastsim.engine_presets import engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement, stage_links, swap_s_per_block
 from fastsim.options import ROUTERS
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
-from fastsim.stage_tables import StageTables, join_tables
+from fastsim.stage_tables import StageTables, engine_values, join_tables
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
+    from fastsim.kernel.prepare_clients import Clients
     from fastsim.kernel.state import State
     from traces import Workload
 
@@ -83,6 +85,9 @@ def _simulate(
         if batch_policy is not None or router is not None:
             raise ConfigError("parity", config.parity, "takes no functions of your own", "leave them out, or parity")
         return simulate_parity(config, workload, tables)
+    if batch_policy is not None and schedules_ahead(config):
+        mend = "give engine.async_scheduling = false"
+        raise ConfigError("batch_policy", None, "does not go with asynchronous scheduling", mend)
     model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
     if isinstance(tables, OperatorTables):
@@ -193,6 +198,10 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
             f"holds {pool.num_blocks * pool.block_size} tokens, which {what}",
             f"give {pool.blocks(length - 1) + kept} or more, or {more_memory}",
         )
+    warmup = getattr(config.client_choice, "warmup_requests", 0)
+    if warmup >= len(workload):
+        wrong = f"leaves none of the {len(workload)} requests to be measured"
+        raise ConfigError("client.warmup_requests", warmup, wrong, "give less, or more requests")
     never = config.batch_policy.never_fits(prompt, output, pool)
     if never.any():
         raise ConfigError(
@@ -272,28 +281,33 @@ def _run(
 ) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
+    from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.result import summarize
 
     run, (schedule, route) = compile_kernel(config)
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
+    values, bases = engine_values(config, tables)
+    clients = _clients(config)
     state = new_state(
         workload,
         tables.stages[0].layout,
         tables.stages[0].prefill_rule,
-        limits=config.batch_policy.limits(pool),
+        limits=config.batch_policy.limits(pool) | engine_limits(config, names_blocks=False),
         num_replicas=config.replicas,
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
         seed=config.seed,
+        hit_weight=getattr(config.router_choice, "hit_weight", None),
         router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
-        **_stage_fields(config, tables, model, device),
+        clients=clients,
+        **_stage_fields(config, bases, model, device),
     )
-    while (status := run(state, tables.values, slots)) == states.BATCH_LOG_FULL:
+    while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state)
     if status == states.NO_SUCH_REPLICA and "router" in own:
         mend = f"return 0 to {config.replicas - 1}"
@@ -304,6 +318,7 @@ def _run(
     if status != states.DONE:
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
@@ -312,15 +327,26 @@ def _run(
     return SimulationResult(config, summary, state), _warnings(config, workload, model, tables, state)
 
 
+def _clients(config: SimulationConfig) -> "Clients":
+    """Who sends the requests, and what lies between them and the replicas."""
+    from fastsim.kernel.prepare_clients import Clients
+
+    engine, client = config.engine_choice, config.client_choice
+    delays = {name: getattr(engine, name) for name in ("ingress_s", "ingress_s_per_token", "egress_s")}
+    if config.client == "open":
+        return Clients(**delays)
+    return Clients(client.concurrency, client.think_s, **delays)
+
+
 def _stage_fields(
-    config: SimulationConfig, tables: StageTables, model: "ModelSpec", device: "DeviceSpec"
+    config: SimulationConfig, bases: tuple[int, ...], model: "ModelSpec", device: "DeviceSpec"
 ) -> dict[str, Any]:
     """What the kernel is told of each pipeline stage; nothing of a single one."""
     if config.pipeline_parallel == 1:
-        return {}
+        return {}  # one table, wherever it came from, begins at 0
     links = stage_links(config, model, device)
     return {
-        "stage_bases": tables.bases,
+        "stage_bases": bases,
         # The last stage sends nothing.
         "send_latency_s": (*(link.latency_s for link in links), 0.0),
         "send_s_per_token": (*(link.s_per_token for link in links), 0.0),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
+from fastsim.engine_presets import schedules_ahead
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,6 +73,42 @@ def join_tables(
     begins = {sha256: i * stages[0].layout.size for i, sha256 in enumerate(distinct)}
     values = stages[0].values if len(distinct) == 1 else np.concatenate(list(distinct.values()))
     return StageTables(tuple(stages), values, tuple(begins[stage.values_sha256] for stage in stages))
+
+
+def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
+    """The values that the kernel reads: with graph padding, and on the first stage a synchronous engine's CPU time.
+
+    Args:
+        config: what serves.
+        tables: those of its stages, which stay as they are.
+
+    Returns:
+        The values [s], and where those of each stage begin: those of ``tables`` where the engine adds nothing.
+    """
+    engine, policy, layout = config.engine_choice, config.batch_policy, tables.stages[0].layout
+    sizes = engine.padded_sizes(policy.max_num_seqs, policy.activation_tokens(config.max_model_len))
+    cpu_s = np.zeros(layout.max_sequences + 1)
+    if not schedules_ahead(config):
+        requests = np.arange(1, len(cpu_s))
+        cpu_s[1:] = (engine.launch_s + engine.launch_s_per_request * requests) + (
+            engine.process_s + engine.process_s_per_request * requests
+        )
+    if not sizes and not cpu_s.any():
+        return tables.values, tables.bases
+    size = layout.size
+    alone = tables.bases.count(tables.bases[0]) == 1
+    # Only the first stage has the CPU time: where others share its tables it gets some of its own, behind all others.
+    first = tables.values[tables.bases[0] :][: 0 if alone or not cpu_s.any() else size]
+    values = np.concatenate((tables.values, first))
+    bases = (tables.bases[0] if len(first) == 0 else len(tables.values), *tables.bases[1:])
+    values[bases[0] + layout.sequence_offset :][: len(cpu_s)] += cpu_s
+    if sizes:
+        numbers = np.arange(min(sizes[-1], layout.max_tokens) + 1)
+        padded = np.minimum(np.append(0, sizes)[np.searchsorted(np.append(0, sizes), numbers)], layout.max_tokens)
+        for base in range(0, len(values), size):
+            token_s = values[base + layout.token_offset :][: layout.max_tokens + 1]
+            token_s[numbers] = token_s[padded]
+    return values, bases
 
 
 def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool) -> None:

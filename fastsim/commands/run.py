@@ -5,21 +5,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, cast
+from typing import TYPE_CHECKING, Any, Optional
 
 from fastsim.commands.parsing import Parser, flag, progress, split_options
 from fastsim.commands.vidur import read_vidur
 from fastsim.config import SimulationConfig, read_toml
+from fastsim.engine_presets import ENGINES
 from fastsim.errors import ConfigError
-from fastsim.options import ENGINES, QUEUES, ROUTERS, integer, number
+from fastsim.options import CLIENTS, QUEUES, ROUTERS, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES
 
 if TYPE_CHECKING:
     from traces import Workload
 
-#: Flags of the form --group.field; the first four are fields of SimulationConfig, the others of the workload.
-GROUPS = ("scheduler", "queue", "router", "parity", "arrivals", "lengths", "trace")
+#: Choices of the configuration whose fields are flags of the form --group.field.
+_SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
+#: All groups of such flags; the last three are of the workload.
+GROUPS = (*_SERVING, "arrivals", "lengths", "trace")
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -53,7 +56,10 @@ class RunCommand:
     scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
     queue: str = flag(_DEFAULT.queue, f"which waiting request is tried next: {', '.join(QUEUES)}")
     router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
-    engine: str = flag(_DEFAULT.engine, f"what an iteration costs outside the GPU: {', '.join(ENGINES)}")
+    engine: str = flag(_DEFAULT.engine, f"what happens around the batch policy: {', '.join(ENGINES)}")
+    client: str = flag(
+        _DEFAULT.client, f"who sends the requests: {', '.join(CLIENTS)}; closed needs --client.concurrency"
+    )
     parity: Optional[str] = flag(None, "vidur: simulate by the exact rules of Vidur, oddities included")
     requests: Optional[int] = flag(None, f"number of requests (default: {DEFAULT_REQUESTS:,}, or the whole trace)")
     qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
@@ -81,20 +87,31 @@ def _epilog() -> str:
         "scheduler": SCHEDULERS,
         "queue": QUEUES,
         "router": ROUTERS,
+        "engine": ENGINES,
+        "client": CLIENTS,
         "parity": PARITIES,
         "arrivals": ARRIVALS,
         "lengths": LENGTHS,
         "trace": {"FILE": Resizing},
     }
-    lines = ["choices and their fields:"]
+    lines = ["choices and their fields (of an engine those that differ from ideal, which has them all):"]
     for group, choices in groups.items():
         for name, choice in choices.items():
             lines.append(f"  --{group} {name}")
-            for spec in fields(cast(Any, choice)):
-                default = "" if spec.default is MISSING else f"   (default: {spec.default})"
-                if spec.name != "qps":  # a flag of its own
-                    lines.append(f"      --{group}.{spec.name.replace('_', '-')} X{default}")
+            lines += [f"      --{group}.{flag_name} X{default}" for flag_name, default in _fields_of(choice)]
     return "\n".join(lines)
+
+
+def _fields_of(choice: Any) -> list[tuple[str, str]]:
+    """Name and default, as text, of the fields of a choice: of a preset that is not plain those that it sets."""
+    shown = []
+    for spec in fields(choice):
+        default = spec.default if isinstance(choice, type) else getattr(choice, spec.name)
+        inherited = not isinstance(choice, type) and choice != type(choice)() and default == spec.default
+        if spec.name != "qps" and not inherited:  # qps is a flag of its own
+            text = "" if default is MISSING else f"   (default: {default})"
+            shown.append((spec.name.replace("_", "-"), text))
+    return shown
 
 
 def main(words: Sequence[str]) -> int:
@@ -218,7 +235,7 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     given["model"] = _lasting(given["model"])
-    given |= {f"{kind}_options": options[kind] for kind in ("scheduler", "queue", "router", "parity")}
+    given |= {f"{kind}_options": options[kind] for kind in _SERVING}
     config = SimulationConfig(**given)
     made_for = load_machine(config)[0].max_position_embeddings
     if command.max_model_len is None and made_for < config.max_model_len:

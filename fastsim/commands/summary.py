@@ -29,6 +29,7 @@ def render(summary: Mapping[str, Any]) -> str:
     lines += [
         *_classes(summary),
         "",
+        *_client(config),
         f"throughput        {metrics['throughput_requests_per_s']:.2f} requests/s, "
         f"{metrics['throughput_output_tokens_per_s']:,.0f} output tokens/s, "
         f"{metrics['throughput_tokens_per_s']:,.0f} tokens/s in all",
@@ -37,6 +38,7 @@ def render(summary: Mapping[str, Any]) -> str:
         *_pipeline(metrics),
         f"KV cache          {metrics['kv_use_mean']:.1%} used on average, {metrics['kv_use_max']:.1%} at most, "
         f"of {summary['replicas'][0]['kv_blocks']:,} blocks per replica; {metrics['preemptions']:,} preemptions",
+        *_prefix_cache(summary),
         f"hardware          MFU {metrics['mfu']:.1%} idle time included, {metrics['gpu_hours']:.2f} GPU hours, "
         f"${metrics['cost_usd_per_million_output_tokens']:.2f} per million output tokens at assumed list price",
         "",
@@ -56,6 +58,28 @@ def _classes(summary: Mapping[str, Any]) -> list[str]:
         preemptions = f"{described['preemptions']:,} preemptions"
         lines.append(f"{f'class {number}':18}{described['requests']:,} requests; {ttft}; {e2e}; {preemptions}")
     return lines
+
+
+def _prefix_cache(summary: Mapping[str, Any]) -> list[str]:
+    """A line about the prefix cache, where there is one."""
+    cache = summary["prefix_cache"]
+    if not cache["enabled"]:
+        return []
+    return [
+        f"prefix cache      {cache['hit_rate']:.1%} of the prompt tokens found in it, "
+        f"{cache['cached_tokens']:,} of {cache['prompt_tokens']:,}"
+    ]
+
+
+def _client(config: Mapping[str, Any]) -> list[str]:
+    """A line about the clients, unless they send at the times of the workload."""
+    client = config["client"]
+    if client["name"] == "open":
+        return []
+    thinking = f" that think {_time(client['think_s'])}" if client["think_s"] > 0 else ""
+    warmup = client["warmup_requests"]
+    left_out = f"; latencies are without the first {warmup:,} requests" if warmup > 0 else ""
+    return [f"clients           {client['concurrency']:,}{thinking}, each with one request at a time{left_out}"]
 
 
 def _pipeline(metrics: Mapping[str, Any]) -> list[str]:

@@ -26,15 +26,15 @@ from fastsim.kernel.tables import along_row, base_time, decode_row, decode_time,
 @jit()
 def advance_asynchronous(state, tables, schedule, r, until_s):
     """What `fastsim.kernel.loop.advance` does, for a replica that schedules asynchronously."""
-    requests, replicas, cluster_table, integers, batches, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     while True:
-        if replica.in_flight == 2 or (replica.in_flight == 1 and not replica.try_to_form):
+        if waits_for_oldest(replica):
             if replica.next_end_s > until_s:
                 return DONE
             process_oldest(requests, replica, integers)
             replica.try_to_form = 1
-        if replica.clock_s >= until_s or replica.outstanding == 0:
+        if replica.clock_s >= until_s or replica.outstanding == 0 or replica.completed_head != NONE:
             return DONE
         if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
             return NO_PROGRESS
@@ -59,6 +59,12 @@ def is_of_decodes(replica):
     return replica.num_prefills == 0 and replica.num_decodes > 0
 
 
+@jit()
+def waits_for_oldest(replica):
+    """Whether the engine forms no batch before it has processed the oldest in flight."""
+    return replica.in_flight == 2 or (replica.in_flight == 1 and not replica.try_to_form)
+
+
 @jit(forceinline=True)
 def form(requests, replica, integers, schedule):
     """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
@@ -75,7 +81,7 @@ def form(requests, replica, integers, schedule):
 @jit(forceinline=True)
 def launch(state, tables, r):
     """Send the batch just formed to the device, and count its tokens as scheduled."""
-    requests, replicas, cluster_table, integers, batches, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes
     decode_s = decode_time(tables, replica, decodes, replica.decode_kv)

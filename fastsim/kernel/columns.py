@@ -7,7 +7,7 @@ from fastsim.kernel.state import NONE
 
 
 def fill_requests(requests, arrival_s, prompt_tokens, output_tokens, request_class, session):
-    """Write the columns of a workload, each [n], into the request table, in place."""
+    """Write the columns of a workload, each [n], in order of arrival, into the request table, in place."""
     for i in range(requests.size):
         request = requests[i]
         request.arrival_s = arrival_s[i]
@@ -16,6 +16,7 @@ def fill_requests(requests, arrival_s, prompt_tokens, output_tokens, request_cla
         request.request_class = request_class[i]
         request.session = session[i]
         request.session_previous = NONE
+        request.row = i
 
 
 def read_latencies(requests, columns):

@@ -90,7 +90,7 @@ def deliver_late(requests, replica, integers, i):
     request.generated += 1
     replica.changes += 1
     if request.generated == request.output_tokens:
-        count_completed(replica, request)
+        count_completed(requests, replica, i)
         if replica.waiting_head == i:
             pop_waiting(requests, replica)
 

@@ -2,18 +2,20 @@
 
 import math
 
-from fastsim.kernel.asynchronous import advance_asynchronous
+from fastsim.kernel.asynchronous import advance_asynchronous, waits_for_oldest
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, whole_tokens
+from fastsim.kernel.clients import enter, next_row, send_next
 from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.iteration import finish, leap, start
-from fastsim.kernel.jit import jit
+from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.landing import finish_oldest
 from fastsim.kernel.own_slots import finish_slot, form_in_slots
 from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.prefix_cache import found_tokens
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import arrive_at_stages, describe_batch, form_all, is_empty, is_stalled, pass_time
-from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, WAITING
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
 
 
 def run(state, tables, policies):
@@ -29,11 +31,15 @@ def run(state, tables, policies):
     Returns:
         DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
     """
-    requests, replicas, cluster_table, _, _, stages = state
+    requests, replicas, cluster_table, integers, _, stages, _ = state
     schedule, route = policies
     cluster = cluster_table[0]
     for r in range(replicas.size):
         point_at_slot(replicas[r])
+    if cluster.dynamic:
+        status = run_clients(state, tables, schedule, route)
+        if status != DONE:
+            return status
     while cluster.next_request < requests.size:
         i = cluster.next_request
         arrival_s = requests[i].arrival_s
@@ -44,6 +50,8 @@ def run(state, tables, policies):
                         status = advance(state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
+            if cluster.router_reads_prefix:
+                find_hits(requests, replicas, integers, i)
             requests[i].replica = route(requests, replicas, cluster, i)
             cluster.num_routed += 1
         r = requests[i].replica
@@ -62,6 +70,99 @@ def run(state, tables, policies):
             replicas[r].active_s = replicas[r].busy_s
             stages[r].busy_s = replicas[r].busy_s
     return DONE
+
+
+@jit()
+def run_clients(state, tables, schedule, route):
+    """Simulate what clients send because requests complete; returns a status as `run` does.
+
+    Of the replicas that whose next event comes first goes on, up to the next event of another one or the next arrival,
+    so that none passes a time at which a request may still be sent. At one time iterations end first, then requests
+    arrive, and then batches are formed.
+    """
+    requests, replicas, cluster_table, integers, _, _, pending = state
+    cluster = cluster_table[0]
+    while True:
+        r, event_s, until_s = first_event(replicas)
+        row = next_row(pending, cluster, integers)
+        if row != NONE:
+            arrival_s = pending[row].arrival_s
+            if arrival_s < event_s or (arrival_s == event_s and forms_next(replicas[r])):
+                status = route_next(state, route, row)
+                if status != DONE:
+                    return status
+                continue
+            until_s = min(until_s, arrival_s)
+        if event_s == math.inf:
+            return DONE
+        if until_s <= event_s and forms_next(replicas[r]):
+            until_s = bits_float(float_bits(event_s) + 1)
+        status = advance(state, tables, schedule, r, until_s)
+        if status != DONE:
+            return status
+        if replicas[r].completed_head != NONE:
+            send_next(requests, replicas[r], pending, cluster, integers)
+
+
+@jit()
+def first_event(replicas):
+    """The replica with the first event, its time, and the time of the first event of the others; inf for none [s]."""
+    first, first_s, next_s = 0, next_event_s(replicas[0]), math.inf
+    for r in range(1, replicas.size):
+        event_s = next_event_s(replicas[r])
+        if event_s < first_s or (event_s == first_s and forms_next(replicas[first]) and not forms_next(replicas[r])):
+            first, first_s, event_s = r, event_s, first_s
+        next_s = min(next_s, event_s)
+    return first, first_s, next_s
+
+
+@jit()
+def next_event_s(replica):
+    """When something happens next on a replica if nothing arrives: an iteration ends, or a batch is formed [s]."""
+    if replica.num_stages > 1:
+        if replica.try_to_form:
+            return replica.clock_s
+        return replica.next_end_s if replica.in_flight > 0 else math.inf
+    if replica.async_scheduling and waits_for_oldest(replica):
+        return replica.next_end_s
+    if replica.in_flight and not replica.async_scheduling:
+        return replica.clock_s + replica.iteration_s
+    return replica.clock_s if replica.outstanding > 0 else math.inf
+
+
+@jit()
+def forms_next(replica):
+    """Whether what happens next on a replica is that a batch is formed."""
+    if replica.num_stages > 1:
+        return replica.try_to_form > 0
+    if replica.async_scheduling:
+        return not waits_for_oldest(replica)
+    return replica.in_flight == 0
+
+
+@jit()
+def route_next(state, route, row):
+    """Let the request of a row arrive; returns DONE or NO_SUCH_REPLICA."""
+    requests, replicas, cluster_table, integers, _, _, pending = state
+    cluster = cluster_table[0]
+    i = cluster.next_request
+    enter(requests, pending, cluster, integers, row)
+    if cluster.router_reads_prefix:
+        find_hits(requests, replicas, integers, i)
+    r = route(requests, replicas, cluster, i)
+    if r < 0 or r >= replicas.size:
+        return NO_SUCH_REPLICA
+    requests[i].replica = r
+    arrive(requests, replicas[r], i)
+    cluster.next_request += 1
+    return DONE
+
+
+@jit()
+def find_hits(requests, replicas, integers, i):
+    """Note with every replica how many prompt tokens of request i, which is about to be routed, its cache holds."""
+    for r in range(replicas.size):
+        replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
 
 
 @jit()
@@ -102,7 +203,8 @@ def arrive(requests, replica, i):
 def advance(state, tables, schedule, r, until_s):
     """Run replica r through all iterations that end by until_s, without forming a batch at or after it.
 
-    Arrivals at until_s belong to the batch formed then, so the caller adds them first.
+    Arrivals at until_s belong to the batch formed then, so the caller adds them first. If clients wait for completions
+    it returns after the first, before another batch is formed.
 
     Returns:
         DONE, BATCH_LOG_FULL or NO_PROGRESS.
@@ -111,7 +213,7 @@ def advance(state, tables, schedule, r, until_s):
         return advance_stages(state, tables, schedule, r, until_s)
     if state.replicas[r].async_scheduling:
         return advance_asynchronous(state, tables, schedule, r, until_s)
-    requests, replicas, cluster_table, integers, batches, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _ = state
     cluster = cluster_table[0]
     replica = replicas[r]
     while True:
@@ -119,7 +221,7 @@ def advance(state, tables, schedule, r, until_s):
             if replica.clock_s + replica.iteration_s > until_s:
                 return DONE
             finish(requests, replica, integers)
-        if replica.clock_s >= until_s or replica.outstanding == 0:
+        if replica.clock_s >= until_s or replica.outstanding == 0 or replica.completed_head != NONE:
             return DONE
         if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
             return NO_PROGRESS
@@ -149,7 +251,7 @@ def advance_stages(state, tables, schedule, r, until_s):
             else:
                 finish_oldest(state.requests, replica, state.integers)
             replica.try_to_form = 1
-        if replica.clock_s >= until_s:
+        if replica.clock_s >= until_s or replica.completed_head != NONE:
             return DONE
         if replica.try_to_form:
             if replica.owns_slots:

@@ -11,11 +11,20 @@ from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.pieces import PIECE_SIZE
 from fastsim.kernel.prefix_cache import USE_SIZE
 from fastsim.kernel.prefix_index import ENTRY_SIZE, OLDEST
+from fastsim.kernel.prepare_clients import (
+    Clients,
+    in_order_of_arrival,
+    new_pending,
+    num_integers,
+    place_clients,
+    previous_in_session,
+)
 from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import (
     BATCH,
     CLUSTER,
     NONE,
+    PENDING,
     PREFILL_RULES,
     QUEUE_ORDERS,
     REPLICA,
@@ -24,6 +33,8 @@ from fastsim.kernel.state import (
     State,
     records,
 )
+
+_ONE_CLIENT = Clients()
 
 
 def new_state(
@@ -36,6 +47,7 @@ def new_state(
     num_blocks: int,
     block_size: int,
     router_reads_replicas: bool,
+    hit_weight: float | None = None,
     seed: int = 0,
     batch_log_rows: int = 0,
     queue_order: str = "fcfs",
@@ -45,6 +57,7 @@ def new_state(
     send_latency_s: Sequence[float] = (0.0,),
     send_s_per_token: Sequence[float] = (0.0,),
     named_blocks: Any = None,
+    clients: Clients = _ONE_CLIENT,
 ) -> State:
     """The state before the first arrival.
 
@@ -52,11 +65,12 @@ def new_state(
         workload: traces.Workload, or anything with its columns, sorted by arrival.
         layout: estimators.TableLayout of the tables, the same for every replica and stage.
         prefill_rule: one of PREFILL_RULES.
-        limits: fields of REPLICA that the batch policy reads, with their values.
+        limits: fields of REPLICA that the batch policy and the engine set, with their values.
         num_replicas: number of replicas.
         num_blocks: usable KV blocks of each replica.
         block_size: tokens per block.
         router_reads_replicas: whether replicas must be brought to each arrival's time before it is routed.
+        hit_weight: of a router that looks up what replicas have cached; None for one that does not.
         seed: of the routers that draw.
         batch_log_rows: capacity of the batch log, 0 to keep none.
         queue_order: one of QUEUE_ORDERS.
@@ -66,8 +80,15 @@ def new_state(
         send_latency_s: what each stage adds to a batch to send it on, 0 for the last, [num_stages] [s].
         send_s_per_token: the same per token of the batch.
         named_blocks: fastsim.named_blocks.NamedBlocks of the requests, for a prefix cache; None if none has a name.
+        clients: who sends the requests, and what lies between them and the replicas.
     """
-    requests = new_requests(workload, order_keys)
+    dynamic = clients.send_later(workload)
+    if dynamic:
+        requests = records(REQUEST, len(workload.arrival_s))
+        pending = new_pending(workload, order_keys, clients)
+    else:
+        requests = new_requests(*in_order_of_arrival(workload, order_keys, clients))
+        pending = records(PENDING, 0)
     replicas = records(REPLICA, num_replicas)
     num_stages = len(stage_bases)
     replicas["ask_step"] = np.iinfo(np.int64).max
@@ -80,23 +101,29 @@ def new_state(
     replicas["block_size"] = block_size
     replicas["queue_order"] = QUEUE_ORDERS[queue_order]
     replicas["swap_s_per_block"] = swap_s_per_block
-    for end in ("waiting_head", "waiting_tail", "running_head", "running_tail"):
+    replicas["tells_completed"] = dynamic
+    for end in ("completed_head", "waiting_head", "waiting_tail", "running_head", "running_tail"):
         replicas[end] = NONE
     point_at_tables(replicas, layout, prefill_rule)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks)
+    integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_integers(pending))
     if named_blocks is not None:
-        requests["first_id"], requests["num_named"] = named_blocks.first_id, named_blocks.num_named
+        name_requests(pending if dynamic else requests, named_blocks)
     replicas["last_step_end_s"] = -1.0
     replicas["decodes_run"] = 1
     cluster = records(CLUSTER, 1)
     cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
+    if hit_weight is not None:
+        cluster["router_reads_prefix"], cluster["hit_weight"] = True, hit_weight
     cluster["record_batches"] = batch_log_rows > 0
     # However many requests are outstanding, their product is an integer.
     cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
-    return State(requests, replicas, cluster, integers, records(BATCH, max(batch_log_rows, num_stages)), stages)
+    if dynamic:
+        place_clients(cluster, integers, len(integers) - num_integers(pending), pending, clients)
+    batches = records(BATCH, max(batch_log_rows, num_stages))
+    return State(requests, replicas, cluster, integers, batches, stages, pending)
 
 
 def new_stages(
@@ -116,14 +143,16 @@ def new_stages(
     return stages
 
 
-def new_integers(replicas: np.ndarray, longest_output: int, longest: int, named_blocks: Any) -> np.ndarray:
+def new_integers(
+    replicas: np.ndarray, longest_output: int, longest: int, named_blocks: Any, num_more: int = 0
+) -> np.ndarray:
     """The pool of integers, with the places of the replicas' parts written into their records.
 
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
     list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
     `fastsim.kernel.own_slots`, the parts of the prefix cache (`cache_parts`), and the slots of
-    `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages. The ids
-    of named blocks come last, once for all replicas.
+    `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages. Then,
+    once for all replicas, come the ids of named blocks and num_more integers for the clients.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
@@ -143,9 +172,10 @@ def new_integers(replicas: np.ndarray, longest_output: int, longest: int, named_
     size = sum(parts.values())
     begin = NUM_BUCKETS + size * np.arange(len(replicas))
     ids = named_blocks.ids if replicas["caching"][0] and named_blocks is not None else np.zeros(0, np.int64)
-    integers = np.zeros(NUM_BUCKETS + size * len(replicas) + len(ids), np.int64)
-    replicas["ids"] = len(integers) - len(ids)
-    integers[len(integers) - len(ids) :] = ids
+    integers = np.zeros(NUM_BUCKETS + size * len(replicas) + len(ids) + num_more, np.int64)
+    first_id = len(integers) - num_more - len(ids)
+    replicas["ids"] = first_id
+    integers[first_id : first_id + len(ids)] = ids
     for name, length in parts.items():
         replicas[name] = begin
         begin = begin + length
@@ -192,8 +222,20 @@ def cache_parts(replicas: np.ndarray, longest: int, named_blocks: Any) -> dict[s
     }
 
 
-def new_requests(workload: Any, order_keys: np.ndarray | None = None) -> np.ndarray:
-    """The request table before the first arrival; see `new_state` for the arguments."""
+def name_requests(table: np.ndarray, named_blocks: Any) -> None:
+    """Write where the names of its blocks are into each REQUEST or PENDING record, in place."""
+    rows = table["row"] if "row" in (table.dtype.names or ()) else slice(None)
+    table["first_id"], table["num_named"] = named_blocks.first_id[rows], named_blocks.num_named[rows]
+
+
+def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.ndarray | None = None) -> np.ndarray:
+    """The request table before the first arrival.
+
+    Args:
+        workload: columns in order of arrival.
+        order_keys: as in `new_state`, in that order.
+        rows: which row of the workload each is; None for its own number.
+    """
     requests = records(REQUEST, len(workload.arrival_s))
     fill_requests, _ = table_functions()
     fill_requests(
@@ -207,18 +249,11 @@ def new_requests(workload: Any, order_keys: np.ndarray | None = None) -> np.ndar
     requests["last_use"] = NONE
     if order_keys is not None:
         requests["order_key"] = order_keys
+    if rows is not None:
+        requests["row"] = rows
     if workload.session.max() >= 0:
         requests["session_previous"] = previous_in_session(workload.session)
     return requests
-
-
-def previous_in_session(session: np.ndarray) -> np.ndarray:
-    """The request before each one in its session, NONE for the first and for those outside a session, int32 [n]."""
-    order = np.argsort(session, kind="stable")
-    follows = (session[order[1:]] == session[order[:-1]]) & (session[order[1:]] >= 0)
-    previous = np.full(len(session), NONE, np.int32)
-    previous[order[1:][follows]] = order[:-1][follows]
-    return previous
 
 
 def point_at_tables(replicas: np.ndarray, layout: Any, prefill_rule: str) -> None:

@@ -68,6 +68,22 @@ def power_of_two(requests, replicas, cluster, i):
 
 
 @jit()
+def prefix_aware(requests, replicas, cluster, i):
+    """The replica with the least load less hits, both in tokens and hits weighted; the lowest number of equals."""
+    best = 0
+    for r in range(1, replicas.size):
+        if load_less_hits(replicas[r], cluster) < load_less_hits(replicas[best], cluster):
+            best = r
+    return best
+
+
+@jit()
+def load_less_hits(replica, cluster):
+    """Tokens of requests not completed, less the weighted prompt tokens found in the prefix cache [tokens]."""
+    return replica.outstanding_tokens - cluster.hit_weight * replica.hit_tokens
+
+
+@jit()
 def session_affinity(requests, replicas, cluster, i):
     """Where the request before it in its session went; the first of a session as `least_outstanding`."""
     previous = requests[i].session_previous

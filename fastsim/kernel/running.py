@@ -286,7 +286,7 @@ def complete(requests, replica, integers, i, held):
             free_dead_first(replica, integers, held - cached)
             held = cached
         free_dead(replica, integers, held)
-    count_completed(replica, requests[i])
+    count_completed(requests, replica, i)
 
 
 @jit()
@@ -315,14 +315,18 @@ def free_completed(requests, replica, integers, i):
 
 
 @jit(forceinline=True)
-def count_completed(replica, request):
-    """Count a request as completed at the clock."""
+def count_completed(requests, replica, i):
+    """Count request i as completed at the clock, and list it if its client waits for it."""
+    request = requests[i]
     replica.outstanding -= 1
     replica.outstanding_tokens -= whole_tokens(request)
     replica.completed += 1
     replica.progress_iteration = replica.iteration
     request.phase = COMPLETED
     request.completed_s = replica.clock_s
+    if replica.tells_completed:
+        request.due_previous = replica.completed_head
+        replica.completed_head = i
 
 
 @jit()

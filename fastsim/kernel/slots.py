@@ -14,7 +14,7 @@ from numba import from_dtype, types
 from numba.core.errors import NumbaError, NumbaExperimentalFeatureWarning
 
 from fastsim.kernel.jit import DISABLED, cache_directory, jit
-from fastsim.kernel.state import BATCH, CLUSTER, REPLICA, REQUEST, STAGE, State
+from fastsim.kernel.state import BATCH, CLUSTER, PENDING, REPLICA, REQUEST, STAGE, State
 
 # Function slots are numba's "first-class functions", experimental by name; our tests pin what we use of them.
 warnings.filterwarnings("ignore", message="First-class function type", category=NumbaExperimentalFeatureWarning)
@@ -25,6 +25,7 @@ _CLUSTER = types.Array(from_dtype(CLUSTER), 1, "C")
 _INTEGERS = types.Array(types.int64, 1, "C")
 _BATCHES = types.Array(from_dtype(BATCH), 1, "C")
 _STAGES = types.Array(from_dtype(STAGE), 1, "C")
+_PENDING = types.Array(from_dtype(PENDING), 1, "C")
 
 #: (requests, replica, integers) -> tokens in the batch
 SCHEDULE = types.int64(_REQUESTS, from_dtype(REPLICA), _INTEGERS)
@@ -32,7 +33,7 @@ SCHEDULE = types.int64(_REQUESTS, from_dtype(REPLICA), _INTEGERS)
 ROUTE = types.int64(_REQUESTS, _REPLICAS, from_dtype(CLUSTER), types.int64)
 #: (state, tables, (schedule, route)) -> status
 RUN = types.int64(
-    types.NamedTuple((_REQUESTS, _REPLICAS, _CLUSTER, _INTEGERS, _BATCHES, _STAGES), State),
+    types.NamedTuple((_REQUESTS, _REPLICAS, _CLUSTER, _INTEGERS, _BATCHES, _STAGES, _PENDING), State),
     types.Array(types.float64, 1, "C", readonly=True),
     types.Tuple((types.FunctionType(SCHEDULE), types.FunctionType(ROUTE))),
 )

@@ -50,11 +50,12 @@ REQUEST = np.dtype(
         ("next", np.int32),  # running list; waiting queue, or the left child in the heap that it is in other orders
         ("previous", np.int32),  # running list; the right child in that heap
         ("due_next", np.int32),  # calendar of completions
-        ("due_previous", np.int32),
+        ("due_previous", np.int32),  # of a completed one: the next in the list `completed_head`
         ("preemptions", np.int32),
         ("cached_tokens", np.int32),  # prompt tokens found in the prefix cache [tokens]
         ("replica", np.int32),
         ("order_key", np.int32),  # queue order is (order_key, index)
+        ("row", np.int32),  # its place in the workload
         ("session_previous", np.int32),  # the request before it in its session, or NONE
         ("num_named", np.int32),  # blocks that have an id [blocks]
         ("num_listed", np.int32),  # blocks of these on the list of pieces that it uses [blocks]
@@ -100,7 +101,7 @@ REPLICA = np.dtype(
         ("queue_order", np.int64),  # one of FCFS, PRIORITY, SJF
         ("stays_running", np.int64),  # 1: who is in flight may be preempted, or have the next chunk in another batch
         ("owns_slots", np.int64),  # 1: each micro-batch has its own requests, see `fastsim.kernel.own_slots`
-        # Engine
+        # Engine (docs/policies.md, section 10); the times are 0 where the tables have them
         ("async_scheduling", np.int64),  # 1: a batch is formed while the one before it runs
         ("launch_s", np.float64),  # CPU time before a batch, and per request of it [s]
         ("launch_s_per_request", np.float64),
@@ -145,7 +146,10 @@ REPLICA = np.dtype(
         ("running_tokens", np.int64),  # sum of running requests' prompts and outputs, whole [tokens]
         ("running_blocks", np.int64),  # that they will hold in the end, with guaranteed_no_evict [blocks]
         ("num_long_outputs", np.int64),  # running requests with an output beyond SGLANG_CLIP [requests]
+        ("hit_tokens", np.int64),  # prompt tokens of the request being routed that the prefix cache holds [tokens]
         ("num_benched", np.int64),  # decodes in the cohort on the bench [requests]
+        ("tells_completed", np.int64),  # 1: completed requests are listed, until clients have read it
+        ("completed_head", np.int64),  # of that list
         ("waiting_head", np.int64),
         ("waiting_tail", np.int64),
         ("running_head", np.int64),
@@ -248,9 +252,43 @@ CLUSTER = np.dtype(
         ("turn", np.int64),  # round-robin router: replica of the next request
         ("seed", np.int64),  # of the routers that draw
         ("router_reads_replicas", np.int64),  # 1: bring every replica to the arrival's time before routing
+        ("router_reads_prefix", np.int64),  # 1: look up in every replica's prefix cache what is about to be routed
+        ("hit_weight", np.float64),  # of the prefix-aware router: what such a token counts against one of load
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),
         ("max_stall", np.int64),  # iterations per outstanding request after which one must have completed
+        # Clients that send because requests complete, see `fastsim.kernel.clients`
+        ("dynamic", np.int64),  # 1: there are such
+        ("closed", np.int64),  # 1: whoever has got a request whole sends the next of the workload
+        ("next_row", np.int64),  # which that is
+        ("client_think_s", np.float64),  # after how long it is sent [s]
+        ("ingress_s", np.float64),  # from a client to the replicas [s]
+        ("ingress_s_per_token", np.float64),  # the same per prompt token [s]
+        ("egress_s", np.float64),  # from a replica to a client [s]
+        ("fixed", np.int64),  # in the integer pool: rows whose time of sending was known from the start
+        ("next_fixed", np.int64),  # of these the first that has not arrived yet
+        ("num_fixed", np.int64),
+        ("travelling", np.int64),  # in the integer pool: heap of rows sent since
+        ("num_travelling", np.int64),
+        ("latest", np.int64),  # in the integer pool: the latest request of each conversation, or NONE
+    ],
+    align=True,
+)
+
+PENDING = np.dtype(
+    [
+        ("sent_s", np.float64),  # when its client sends it; written then, where others must complete first
+        ("arrival_s", np.float64),  # at the replicas; the same
+        ("think_s", np.float64),  # of the open client: from the completion of the one before to sending [s]
+        ("session", np.int64),
+        ("first_id", np.int64),
+        ("prompt_tokens", np.int32),
+        ("output_tokens", np.int32),
+        ("order_key", np.int32),
+        ("num_named", np.int32),
+        ("successor", np.int32),  # of the open client: row that is sent when this one has completed, or NONE
+        ("conversation", np.int32),  # number of its session among those of the run, or NONE
+        ("request_class", np.int8),
     ],
     align=True,
 )
@@ -283,6 +321,8 @@ class State(NamedTuple):
             `fastsim.kernel.prepare` lists.
         batches: BATCH records [capacity], the batch log; empty unless it is kept.
         stages: STAGE records [num_replicas * num_stages], those of a replica side by side.
+        pending: PENDING records [num_requests], by row of the workload; none unless clients send because requests
+            complete. The records of ``requests`` are then written when they arrive.
     """
 
     requests: np.ndarray
@@ -291,6 +331,7 @@ class State(NamedTuple):
     integers: np.ndarray
     batches: np.ndarray
     stages: np.ndarray
+    pending: np.ndarray
 
 
 def records(dtype: np.dtype, size: int) -> np.ndarray:

@@ -82,6 +82,7 @@ def check_choices(config: "SimulationConfig") -> None:
         ("scheduler", scheduler, VIDUR_SCHEDULERS),
         ("queue", config.queue, ("fcfs",)),
         ("router", router, VIDUR_ROUTERS),
+        ("client", config.client, ("open",)),
         ("scheduler.preemption_mode", options.get("preemption_mode", "recompute"), ("recompute",)),
     ):
         if value not in known:

@@ -79,6 +79,7 @@ def translate(vidur: State, workload: "Workload") -> ours.State:
     for name in ("arrival_s", "replica"):
         requests[name] = theirs[name]
     requests["preemptions"] = theirs["restarts"]
+    requests["row"] = np.arange(len(requests))
     completed = theirs["processed"] == theirs["prefill"] + theirs["decode"]
     requests["scheduled_s"] = np.where(theirs["scheduled"] == 1, theirs["scheduled_s"], np.nan)
     requests["first_token_s"] = np.where(completed | (theirs["first_token_s"] > 0), theirs["first_token_s"], np.nan)
@@ -94,7 +95,8 @@ def translate(vidur: State, workload: "Workload") -> ours.State:
     )
     for name in ("block_seconds", "running_seconds"):
         replicas[name] *= weight
-    return ours.State(requests, replicas, records(ours.CLUSTER, 1), vidur.tbt, records(ours.BATCH, 0), stages)
+    nothing = [records(dtype, size) for dtype, size in ((ours.CLUSTER, 1), (ours.BATCH, 0), (ours.PENDING, 0))]
+    return ours.State(requests, replicas, nothing[0], vidur.tbt, nothing[1], stages, nothing[2])
 
 
 def summarize_parity(

@@ -6,15 +6,18 @@ from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import strategies as st
+from reference.overheads import tables_of_stages
 from reference.simulate import ReferenceConfig, ReferenceTables
 from reference.tables import LogAxis
+from reference_tests.feature_cases import featured
 
 from estimators import TableLayout
 from fastsim import kernel
 from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
+from fastsim.kernel.prepare_clients import Clients, as_clients_see
 from fastsim.kernel.slots import policies as slots_of
-from fastsim.kernel.state import BATCH_LOG_FULL, DONE
+from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
 
@@ -54,7 +57,10 @@ def draw_replica(seed: int, counter: int, num_replicas: int) -> int:
 
 def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, coarse: bool) -> ReferenceTables:
     """Tables large enough for a configuration, of random times that grow with the work; coarse ones are whole 1/8 s."""
-    max_kv = max(1, config.num_usable_blocks * config.block_size)
+    max_kv = config.num_usable_blocks * config.block_size
+    if config.enable_prefix_caching:
+        # Every request reads a block that several share.
+        max_kv = config.max_num_seqs * config.max_model_len
     bits = [int(b) for b in rng.integers(0, 4, 3)]
     most_tokens = scheduler_of(config).most_tokens(pool_of(config))
     max_history = max_kv if rule == "equivalent_chunk" else config.max_model_len
@@ -112,8 +118,12 @@ def cases(
     stages: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
     orders: tuple[str, ...] = ("fcfs", "fcfs", "priority", "sjf"),
     factors: tuple[float, ...] = (1.0, 1.0, 0.5, 2.0),
+    features: tuple[str, ...] = (),
 ) -> Case:
-    """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1."""
+    """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1.
+
+    With features, names in feature_cases.FEATURES, also some of what those stand for.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     policy = draw(st.sampled_from(policies))
     num_stages = 1 if policy in ONE_STAGE else draw(st.sampled_from(stages))
@@ -175,6 +185,7 @@ def cases(
         share = rng.choice([0.05, 0.95], n)
     output = np.clip(np.round(total * share), 1, total - 1)
     requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
+    config, requests = draw(featured(config, requests, features, coarse))
     rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
     tables = random_tables(rng, config, rule, coarse)
     # Stages differ, but for some that share their tables.
@@ -203,6 +214,7 @@ def pool_of(config: ReferenceConfig) -> Pool:
 def prepare_kernel(case: Case, record_batches: bool = False):
     """The kernel's state before a case, and its tables."""
     config, tables = case.config, case.stage_tables[0]
+    stage_tables = tables_of_stages(case.tables, config)
     arrival_s, prompt, output = (np.array(column) for column in zip(*case.requests, strict=True))
     n = len(arrival_s)
     workload = SimpleNamespace(
@@ -211,6 +223,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         output_tokens=output,
         request_class=np.zeros(n, np.int32),
         session=np.array(config.sessions),
+        think_s=np.array(config.think_s or (math.nan,) * n),
     )
     layout = TableLayout(
         tables.max_tokens,
@@ -223,20 +236,21 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         tables.chunk_bits,
     )
     # Equal tables stand once.
-    distinct = list({id(stage): stage for stage in case.stage_tables}.values())
+    distinct = list({id(stage): stage for stage in stage_tables}.values())
     values = np.concatenate([stage.values for stage in distinct])
     assert len(values) == layout.size * len(distinct)
-    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in case.stage_tables]
+    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in stage_tables]
     state = new_state(
         workload,
         layout,
         tables.prefill_rule,
-        limits=scheduler_of(config).limits(pool_of(config)),
+        limits=scheduler_of(config).limits(pool_of(config)) | engine_limits_of(config),
         num_replicas=config.replicas,
         num_blocks=config.num_usable_blocks,
         block_size=config.block_size,
         seed=SEED,
         router_reads_replicas=ROUTERS[config.router].reads_replicas,
+        hit_weight=config.hit_weight if config.router == "prefix_aware" else None,
         batch_log_rows=4 if record_batches else 0,
         queue_order=config.queue_order,
         order_keys=np.array(config.order_keys) if config.order_keys else None,
@@ -244,8 +258,33 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         stage_bases=bases,
         send_latency_s=config.send_latency_s,
         send_s_per_token=config.send_s_per_token,
+        clients=clients_of(config),
     )
     return state, values
+
+
+def engine_limits_of(config: ReferenceConfig) -> dict[str, float]:
+    """What `fastsim.engine_presets.engine_limits` says for a configuration of the reference."""
+    ahead = config.is_asynchronous
+    limits: dict[str, float] = {
+        "async_scheduling": ahead,
+        "caching": config.enable_prefix_caching,
+        "uncached_first": config.uncached_blocks_first,
+    }
+    for name in ("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"):
+        limits[name] = getattr(config, name) if ahead else 0.0
+    return limits
+
+
+def clients_of(config: ReferenceConfig) -> Clients:
+    """The clients of a configuration of the reference, and their delays."""
+    return Clients(
+        config.concurrency if config.client == "closed" else 0,
+        config.client_think_s,
+        config.ingress_s,
+        config.ingress_s_per_token,
+        config.egress_s,
+    )
 
 
 def run_kernel(case: Case, record_batches: bool = False):
@@ -256,6 +295,12 @@ def run_kernel(case: Case, record_batches: bool = False):
         state = with_longer_log(state)
     assert status == DONE
     return state
+
+
+def client_requests(case: Case, state: State) -> np.ndarray:
+    """The requests after a run, in the order of the case, with the times of their clients."""
+    sent_s = SimpleNamespace(arrival_s=np.array([arrival_s for arrival_s, _, _ in case.requests]))
+    return as_clients_see(state.requests, state.pending, sent_s, clients_of(case.config))
 
 
 def bucket_of(gap_s: float) -> int:

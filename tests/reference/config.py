@@ -27,8 +27,8 @@ class ReferenceConfig:
         batch_policy: Name in `reference.simulate.BATCH_POLICIES`.
         replicas: Copies of the model.
         router: Name in `reference.simulate.ROUTERS`, or under parity in `reference.vidur_routing.ROUTERS`.
-        router_choices: What the random router drew, in the order of simulate(): the replica of each request; for
-            power_of_two two replicas for each.
+        router_choices: What the random router drew, in the order of arrival: the replica of each request; for
+            power_of_two two replicas for each. Under parity in the order of simulate_vidur().
         watermark_blocks_fraction: Share of the blocks that vllm_v0 and sarathi leave free when they admit.
         max_waiting_iterations: Decode iterations of lightllm between two attempts to admit.
         num_stages: Pipeline stages of a replica, and most micro-batches in flight.

@@ -32,6 +32,8 @@ def with_padding(tables: ReferenceTables, capture_sizes: Sequence[int]) -> Refer
 
 def with_cpu_time(tables: ReferenceTables, config: ReferenceConfig) -> ReferenceTables:
     """Tables whose sequence table has the CPU time that a synchronous engine adds to every iteration."""
+    if process_s(config, 1) + launch_s(config, 1) == 0.0:
+        return tables
     values = list(tables.values)
     for num_sequences in range(1, tables.max_sequences + 1):
         cpu_s = launch_s(config, num_sequences) + process_s(config, num_sequences)
@@ -58,7 +60,8 @@ def tables_of_stages(
     if len(stages) != config.num_stages:
         raise ValueError(f"there are {len(stages)} tables, one is needed for each of {config.num_stages} stages")
     if config.capture_sizes:
-        stages = [with_padding(stage, config.capture_sizes) for stage in stages]
+        padded_tables = {id(stage): with_padding(stage, config.capture_sizes) for stage in stages}
+        stages = [padded_tables[id(stage)] for stage in stages]
     if not config.is_asynchronous:
         stages[0] = with_cpu_time(stages[0], config)
     return stages

@@ -4,9 +4,8 @@ R.1, R.2, ... and W.1, W.2, ... in the comments are the numbered steps of the tw
 """
 
 from reference.batch import Batch, BatchMember
-from reference.blocks import BlockPool
 from reference.config import ReferenceConfig
-from reference.prefix_cache import PrefixCache
+from reference.request_blocks import RequestBlocks
 from reference.requests import Request
 from reference.waiting import WaitingQueue
 
@@ -21,10 +20,6 @@ class VllmV1:
 
     Asynchronous: the next token of a request is scheduled while the last one is in flight.
 
-    Prefix cache: as the engine, but for one thing. A block that a decode fills the engine marks as cached at once; here
-    it is counted as marked then, and enters the index when its request gives it up. Nobody else can have a use for it
-    before, unless the workload names it.
-
     Attributes:
         pool: The KV blocks; a PrefixCache if enable_prefix_caching.
         waiting: Requests not admitted, the next one first.
@@ -36,10 +31,8 @@ class VllmV1:
 
     def __init__(self, config: ReferenceConfig) -> None:
         """Start with no request and all blocks free."""
-        self._cache: PrefixCache | None = None
-        if config.enable_prefix_caching:
-            self._cache = PrefixCache(config.num_usable_blocks, config.block_size, config.uncached_blocks_first)
-        self.pool = self._cache or BlockPool(config.num_usable_blocks, config.block_size)
+        self._blocks = RequestBlocks(config)
+        self.pool = self._blocks.pool
         self.waiting = WaitingQueue(config.queue_order)
         self.running: list[Request] = []
         self._max_num_seqs = config.max_num_seqs
@@ -92,7 +85,7 @@ class VllmV1:
             member.request.tokens_in_flight += member.yields_token
             if member.request.tokens_in_flight > 1 + self._asynchronous:
                 raise AssertionError(f"request {member.request.request_id} has too many tokens in flight")
-        self.check_blocks()
+        self._blocks.check(self.running, self.waiting)
         return batch
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]:
@@ -110,27 +103,16 @@ class VllmV1:
             request.tokens_in_flight -= 1
             request.generated_tokens += 1
             if self._asynchronous and request in self.running:
-                self._count_marked(request, request.computed_tokens - request.tokens_in_flight)
+                self._blocks.count_marked(request, request.computed_tokens - request.tokens_in_flight)
             if request.finished:
-                self._release(request)
+                self._blocks.release(request)
                 (self.running if request in self.running else self.waiting).remove(request)
-        self.check_blocks()
+                self._blocks.check(self.running, self.waiting)
         return producers
-
-    def check_blocks(self) -> None:
-        """Hold the invariants of the blocks.
-
-        Raises:
-            AssertionError: One is broken.
-        """
-        if self._cache is not None:
-            self._cache.check([request.blocks for request in self.running])
-        if any(request.blocks or request.marked_blocks for request in self.waiting):
-            raise AssertionError("a request that waits holds blocks")
 
     def num_found(self, request: Request) -> int:
         """Prompt tokens of a new request that the prefix cache would supply now."""
-        return len(self._find(request)) * self.pool.block_size
+        return len(self._blocks.find(request)) * self.pool.block_size
 
     def _schedule_running(self, batch: Batch, budget: int) -> int:
         """Pass R over the running list; returns the budget left."""
@@ -200,10 +182,10 @@ class VllmV1:
                     raise AssertionError(f"request {request.request_id} is tried with a token in flight")
                 return
             # W.3. Only swapped requests have computed tokens here, and nothing is found of those.
-            found = self._find(request)
+            found = self._blocks.find(request)
             computed = request.computed_tokens + len(found) * self.pool.block_size
             # What is found in the queue of free blocks is not free any more once it is held.
-            free = self.pool.num_free - (self._cache.num_free_of(found) if self._cache is not None else 0)
+            free = self._blocks.num_free_beside(found)
             # W.4
             tokens = self._limited(request.known_tokens - computed)
             if tokens > budget and not self._chunked_prefill:
@@ -220,7 +202,9 @@ class VllmV1:
             # W.7
             self.waiting.pop()
             self.running.append(request)
-            self._take_found(request, found)
+            self._blocks.hold(request, found)
+            if request.preemptions == 0:
+                request.cached_tokens = computed
             if request.swapped:
                 request.swapped = False
                 batch.swapped_in_blocks += self.pool.blocks_for(request.computed_tokens)
@@ -228,22 +212,6 @@ class VllmV1:
                 request.prefill_tokens = request.known_tokens
             self._append(batch, request, tokens, need)
             budget -= tokens
-
-    def _find(self, request: Request) -> list[int]:
-        """Blocks of the prefix cache with which a request begins; at least one known token is left to compute."""
-        if self._cache is None:
-            return []
-        return self._cache.find(map(request.identity, range((request.known_tokens - 1) // self.pool.block_size)))
-
-    def _take_found(self, request: Request, found: list[int]) -> None:
-        """Give a request that is being admitted the blocks that were found for it."""
-        if self._cache is not None:
-            self._cache.touch(found)
-            request.blocks = list(found)
-            request.marked_blocks = len(found)
-            request.computed_tokens = len(found) * self.pool.block_size
-            if request.prefill_tokens == 0:
-                request.cached_tokens = request.computed_tokens
 
     def _limited(self, tokens: int) -> int:
         """Tokens cut to long_prefill_token_threshold, if there is one."""
@@ -258,12 +226,12 @@ class VllmV1:
 
     def _append(self, batch: Batch, request: Request, tokens: int, blocks: int) -> None:
         """Give a request its blocks and its place in the batch."""
-        request.blocks += self.pool.take(blocks)
+        self._blocks.take(request, blocks)
         is_decode = request.computed_tokens >= request.prefill_tokens
-        self._count_marked(request, min(request.computed_tokens + tokens, request.known_tokens))
+        self._blocks.count_marked(request, min(request.computed_tokens + tokens, request.known_tokens))
         if not is_decode:
             # Before they are computed: who is admitted later in this call finds them.
-            self._mark_counted(request)
+            self._blocks.mark_counted(request)
         batch.members.append(
             BatchMember(
                 request=request,
@@ -274,19 +242,9 @@ class VllmV1:
             )
         )
 
-    def _count_marked(self, request: Request, tokens: int) -> None:
-        """Count the full blocks of so many tokens as marked."""
-        if self._cache is not None:
-            request.marked_blocks = max(request.marked_blocks, tokens // self.pool.block_size)
-
-    def _mark_counted(self, request: Request) -> None:
-        """Let the index have all that were counted."""
-        for place in range(request.marked_blocks):
-            self._cache.mark(request.blocks[place], request.identity(place))
-
     def _preempt(self, batch: Batch, request: Request) -> None:
         """Send a request, already taken off the running list and out of the batch, back to the queue."""
-        self._release(request)
+        self._blocks.release(request)
         if self._swap:
             # What is being computed in other micro-batches counts as computed.
             request.swapped = True
@@ -296,10 +254,3 @@ class VllmV1:
         request.preemptions += 1
         batch.preempted.append(request)
         self.waiting.push_front(request)
-
-    def _release(self, request: Request) -> None:
-        """Take all blocks from a request."""
-        self._mark_counted(request)
-        self.pool.release(request.blocks)
-        request.blocks = []
-        request.marked_blocks = 0

@@ -7,6 +7,7 @@ from reference.config import SWAPPING_POLICIES
 from reference.simulate import BATCH_POLICIES, ReferenceConfig
 from reference.waiting import ORDERS
 from reference_tests.builders import build_tables
+from reference_tests.feature_cases import featured
 
 Case = tuple[ReferenceConfig, list[tuple[float, int, int]]]
 
@@ -49,8 +50,12 @@ def cases(
     max_stages: int = 4,
     orders: tuple[str, ...] = ORDERS,
     modes: tuple[str, ...] = ("recompute", "swap"),
+    features: tuple[str, ...] = (),
 ) -> Case:
-    """A replica with room for the longest request and little more, and a workload that fits it."""
+    """A replica with room for the longest request and little more, and a workload that fits it.
+
+    With features, names in feature_cases.FEATURES, also some of what those stand for.
+    """
     policy = draw(st.sampled_from(policies))
     longest = draw(st.integers(2, LONGEST))
     lightllm = policy == "lightllm"
@@ -107,4 +112,4 @@ def cases(
         total = draw(st.integers(shortest, longest))
         prompt = draw(st.integers(1, total - 1))
         requests.append((draw(st.integers(0, gap * MOST_REQUESTS)) / 8, prompt, total - prompt))
-    return config, requests
+    return draw(featured(config, requests, features, coarse=True)) if features else (config, requests)

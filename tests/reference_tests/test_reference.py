@@ -241,11 +241,12 @@ def test_passing_the_iteration_bound_is_an_error() -> None:
 
     engine = SynchronousEngine(0, Forgetful(config()), [ONE_SECOND], config())
     engine.assign(Request(0, 0.0, 4, 3))
-    engine.start(0.0)
+    for clock_s in range(6):
+        engine.finish(clock_s)
+        engine.start(clock_s)
+    engine.finish(6.0)
     with pytest.raises(AssertionError, match="passed its bound of 6 iterations"):
-        while True:
-            engine.finish(clock_s := engine.next_s)
-            engine.start(clock_s)
+        engine.start(6.0)
     assert engine.result.iterations == 6
 
 

@@ -23,7 +23,7 @@ def test_each_router_chose_as_it_says(case: Case) -> None:
                 tokens[result.requests[earlier].replica] += requests[earlier][1] + requests[earlier][2]
         expected = {
             "round_robin": position % config.replicas,
-            "random": config.router_choices[chosen],
+            "random": config.router_choices[position],
             "least_outstanding": counts.index(min(counts)),
             "least_outstanding_tokens": tokens.index(min(tokens)),
             "session_affinity": same[-1] if same else counts.index(min(counts)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference.batch import Batch
@@ -41,7 +42,8 @@ def step(scheduler: VllmV1) -> list[tuple[int, int]]:
     return [(member.request.request_id, member.tokens) for member in batch.members]
 
 
-def test_golden_trace_of_the_real_scheduler() -> None:
+@pytest.mark.parametrize("caching", [True, False])
+def test_golden_trace_of_the_real_scheduler(caching: bool) -> None:
     """The synchronous column of VLLM.md part 4, recorded with prefix caching on.
 
     With caching off nothing in it changes. A and B are never looked up again after their admission, when the index is
@@ -51,7 +53,8 @@ def test_golden_trace_of_the_real_scheduler() -> None:
     outputs must be those of the page.
     """
     a, b, c = request(0, 6, 4), request(1, 6, 4), request(2, 4, 2)
-    scheduler = policy(a, b, num_usable_blocks=5, max_num_seqs=3, max_num_batched_tokens=8)
+    sizes = {"num_usable_blocks": 5, "max_num_seqs": 3, "max_num_batched_tokens": 8}
+    scheduler = policy(a, b, enable_prefix_caching=caching, **sizes)
     expected = [
         # tokens and blocks of the batch; preempted; who got a token; free queue after the outputs
         ([(0, 6, [1, 2]), (1, 2, [3])], [], [0], [4, 5]),
