@@ -13,14 +13,15 @@ from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
-from fastsim.engine_presets import engine_limits, schedules_ahead
+from fastsim.engine_presets import caches_prefixes, engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement, stage_links, swap_s_per_block
+from fastsim.named_blocks import name_blocks
 from fastsim.options import ROUTERS
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
-from fastsim.stage_tables import StageTables, engine_values, join_tables
+from fastsim.stage_tables import StageTables, engine_values, join_tables, most_decode_kv
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
@@ -92,7 +93,8 @@ def _simulate(
     check_requests(config, workload, pool)
     if isinstance(tables, OperatorTables):
         raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
-    joined = join_tables(config, tables_for(config) if tables is None else tables, pool)
+    names_blocks = workload.block_tokens > 0
+    joined = join_tables(config, tables_for(config, names_blocks) if tables is None else tables, pool, names_blocks)
     own = {
         kind: as_slot(kind, function)
         for kind, function in (("batch_policy", batch_policy), ("router", router))
@@ -216,8 +218,13 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig) -> Any:
+def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
+
+    Args:
+        config: what serves.
+        names_blocks: whether they will serve workloads that name the blocks of their requests: with a prefix cache
+            decodes then read more tokens than there is room for, those that they share more than once.
 
     Returns:
         IterationTables, or with several pipeline stages a tuple of those of each; under parity OperatorTables.
@@ -246,7 +253,7 @@ def tables_for(config: SimulationConfig) -> Any:
                 dtype=config.dtype,
                 max_tokens=config.batch_policy.most_tokens(pool),
                 max_sequences=config.batch_policy.max_num_seqs,
-                max_kv=pool.num_blocks * pool.block_size,
+                max_kv=most_decode_kv(config, pool, names_blocks),
                 max_model_len=config.max_model_len,
                 pp=pp,
                 stage=stage,
@@ -289,11 +296,12 @@ def _run(
     started = time.perf_counter()
     values, bases = engine_values(config, tables)
     clients = _clients(config)
+    caching = caches_prefixes(config, workload.block_tokens > 0)
     state = new_state(
         workload,
         tables.stages[0].layout,
         tables.stages[0].prefill_rule,
-        limits=config.batch_policy.limits(pool) | engine_limits(config, names_blocks=False),
+        limits=config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0),
         num_replicas=config.replicas,
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
@@ -304,6 +312,7 @@ def _run(
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
+        named_blocks=name_blocks(workload, config.block_size) if caching else None,
         clients=clients,
         **_stage_fields(config, bases, model, device),
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
-from fastsim.engine_presets import schedules_ahead
+from fastsim.engine_presets import caches_prefixes, schedules_ahead
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ class StageTables:
 
 
 def join_tables(
-    config: SimulationConfig, tables: "IterationTables | Sequence[IterationTables]", pool: Pool
+    config: SimulationConfig,
+    tables: "IterationTables | Sequence[IterationTables]",
+    pool: Pool,
+    names_blocks: bool = False,
 ) -> StageTables:
     """Lay the tables of the stages end to end; equal ones once.
 
@@ -55,6 +58,7 @@ def join_tables(
         config: what serves.
         tables: of every stage, or one for each.
         pool: the KV memory of a replica.
+        names_blocks: whether the workload names the blocks of its requests.
 
     Raises:
         ConfigError: there are not as many as stages, they do not go together, or a run could read beyond their end.
@@ -66,7 +70,7 @@ def join_tables(
     for stage in stages:
         if (stage.layout, stage.prefill_rule) != (stages[0].layout, stages[0].prefill_rule):
             raise ConfigError("tables", None, "differ in their axes or rule", "build those of all stages alike")
-    check_tables(config, stages[0], pool)
+    check_tables(config, stages[0], pool, names_blocks)
     if len(stages) == 1:  # also spares the hash of the values
         return StageTables((stages[0],), stages[0].values, (0,))
     distinct = {stage.values_sha256: stage.values for stage in stages}
@@ -111,7 +115,15 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
     return values, bases
 
 
-def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool) -> None:
+def most_decode_kv(config: SimulationConfig, pool: Pool, names_blocks: bool) -> int:
+    """Most KV tokens that the decodes of an iteration read together: one block may be read by each of them."""
+    if caches_prefixes(config, names_blocks) and names_blocks:
+        most: int = config.batch_policy.max_num_seqs * pool.max_model_len
+        return most
+    return pool.num_blocks * pool.block_size
+
+
+def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool, names_blocks: bool) -> None:
     """Refuse tables that a run could read beyond their end.
 
     Raises:
@@ -119,7 +131,7 @@ def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool
     """
     policy, layout = config.batch_policy, tables.layout
     equivalent = tables.prefill_rule == "equivalent_chunk"
-    tokens, kv = policy.most_tokens(pool), pool.num_blocks * pool.block_size
+    tokens, kv = policy.most_tokens(pool), most_decode_kv(config, pool, names_blocks)
     needed = {
         "max_tokens": tokens,
         "max_sequences": policy.max_num_seqs,

@@ -309,7 +309,7 @@ def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
 
     check_requests(config, workload, load_machine(config)[2])
     with progress(f"building the tables of {config.model} on {config.device}"):
-        tables = tables_for(config)
+        tables = tables_for(config, workload.block_tokens > 0)
     with progress("compiling the event loop, once per machine"):
         compile_kernel(config)
     return tables
