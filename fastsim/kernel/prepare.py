@@ -237,7 +237,7 @@ def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.n
         rows: which row of the workload each is; None for its own number.
     """
     requests = records(REQUEST, len(workload.arrival_s))
-    fill_requests, _ = table_functions()
+    fill_requests, *_ = table_functions()
     fill_requests(
         requests,
         workload.arrival_s,

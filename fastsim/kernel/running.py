@@ -52,9 +52,10 @@ def admit(requests, replica, integers, num_tokens):
         request.scheduled_s = replica.clock_s
         request.cached_tokens = request.computed
     if replica.caching:
-        held = hold_found(requests, replica, integers, i)
+        held = hold_found(requests, replica, integers, i) if replica.num_found > 0 else np.int64(0)
         take_blocks(replica, integers, blocks_of(request.computed + num_tokens, replica) - held)
-        mark(request, replica, integers, request.computed + num_tokens)
+        if replica.has_names:
+            mark(request, replica, integers, request.computed + num_tokens)
     else:
         if request.computed > 0:
             replica.swapped_blocks += blocks_of(request.computed, replica)
