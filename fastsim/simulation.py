@@ -291,6 +291,8 @@ def _run(
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
+        joint=tables.stages[0].joint,
+        skew=tables.stages[0].skew,
         **_stage_fields(config, tables, model, device),
     )
     while (status := run(state, tables.values, slots)) == states.BATCH_LOG_FULL:

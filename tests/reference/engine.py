@@ -189,6 +189,7 @@ class SynchronousEngine:
                 batch.num_decodes,
                 batch.decode_kv,
                 [(chunk.history, chunk.tokens) for chunk in batch.chunks],
+                batch.decode_contexts,
             )
             if stage < len(self._tables) - 1:
                 duration_s += self._send_latency_s[stage] + self._send_s_per_token[stage] * batch.num_tokens
