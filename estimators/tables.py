@@ -73,10 +73,9 @@ class IterationTables:
             raise EstimatorError(
                 "prefill_rule", self.prefill_rule, "is not known", f"choose {' or '.join(TABLE_RULES)}"
             )
-        if (self.prefill_rule == "joint") != (self.joint is not None) or (self.skew and not self.joint):
-            raise EstimatorError(
-                "prefill_rule", self.prefill_rule, "does not go with the tables", 'give "joint" a layout'
-            )
+        if (self.prefill_rule == "joint") != (self.joint is not None) or (self.skew is not None and self.joint is None):
+            wrong = "does not go with the optional parts of the tables"
+            raise EstimatorError("prefill_rule", self.prefill_rule, wrong, 'give joint with the rule "joint" alone')
         values = self.values
         if values.dtype != np.float64 or values.shape != (self.size,) or not values.flags.c_contiguous:
             shape = f"{values.dtype} {values.shape}"
