@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -311,3 +312,49 @@ def test_a_grid_of_steps_of_two_tells_the_cells_between():
     assert between.sum() > 10_000
     assert np.abs(error).mean() < 0.035
     assert abs(error.mean()) < 0.005
+
+
+def test_shares_of_their_buckets_tell_the_times_of_unequal_decodes():
+    fit = read_layerwise(public("RTXPRO6000")).skew
+    assert fit is not None
+    rows = pl.read_csv(public("RTXPRO6000") / "tp1" / "skew.csv.gz")
+    columns = ("pc", "n", "kvs", "kv_big", "kv_mean", "kp", "t_mean_us", "t_max_us", "t_skew_us")
+    pc, n, least, most, mean, kp, mean_us, most_us, measured_us = (rows[name].to_numpy() for name in columns)
+    place = [np.searchsorted(fit.chunks, pc)]
+    place += [
+        np.searchsorted(e, x) for e, x in zip(fit.edges, (n, (mean - least) / (most - least), most, kp), strict=True)
+    ]
+    share = np.clip(fit.alpha[tuple(place)], -1, 1)
+    without, corrected = mean_us / measured_us - 1, (mean_us + share * (most_us - mean_us)) / measured_us - 1
+    assert np.abs(without).mean() > 0.08
+    assert without.mean() < -0.07
+    assert np.abs(corrected).mean() < 0.03
+    assert abs(corrected.mean()) < 0.004
+
+
+def test_one_prompt_of_as_many_pairs_stands_for_several_prompts():
+    path = PROFILES.parent / "aiconfigurator" / "rtx_pro_6000_server" / "vllm-0.19.0" / "context_attention_perf.parquet"
+    if not path.is_file():
+        pytest.skip("the profiles of aiconfigurator are not in ../shared/data")
+    heads = {
+        "num_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "attn_dtype": "bfloat16",
+        "kv_cache_dtype": "bfloat16",
+    }
+    rows = pl.read_parquet(path).filter(*(pl.col(name) == value for name, value in heads.items()), pl.col("step") == 0)
+    times = {
+        (batch, chunk): seconds for batch, chunk, seconds in rows.select("batch_size", "isl", "latency").iter_rows()
+    }
+    chunks, seconds = zip(*sorted((chunk, t) for (batch, chunk), t in times.items() if batch == 1), strict=True)
+
+    def alone(chunk: int) -> float:
+        return float(np.exp(np.interp(np.log(chunk), np.log(chunks), np.log(seconds))))
+
+    several = {(b, c): t for (b, c), t in times.items() if b > 1 and c >= 256 and b * c <= 8192}
+    assert len(several) > 15
+    pairs = [alone(one_chunk([(0, c)] * b)[1]) / t - 1 for (b, c), t in several.items()]
+    tokens = [alone(b * c) / t - 1 for (b, c), t in several.items()]
+    assert np.median(np.abs(pairs)) < 0.1
+    assert np.median(tokens) > 1.0
