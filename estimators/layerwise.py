@@ -17,8 +17,10 @@ from estimators.attention_grid import fill_holes, grid_of, resample
 from estimators.errors import EstimatorError
 from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import FloatArray, IntArray, TableLayout, log_points
-from estimators.model_spec import ModelSpec
+from estimators.model_spec import ModelSpec, Stage
 from estimators.models import load_model
+from estimators.operators import iteration_calls
+from estimators.sources.all_reduce import AllReduce
 from estimators.sources.layerwise import LayerwiseProfile, SkewFit, read_layerwise
 from estimators.tables import IterationTables
 
@@ -42,6 +44,7 @@ def layerwise_tables(
     max_model_len: int = 8192,
     pp: int = 1,
     stage: int = 0,
+    all_reduce: AllReduce | None = None,
 ) -> IterationTables:
     """Tabulate a pipeline stage of a model from a directory of layerwise measurements.
 
@@ -56,12 +59,16 @@ def layerwise_tables(
         max_model_len: longest request, prompt and output.
         pp: number of pipeline stages; sending from one to the next is left to the caller.
         stage: which of them, 0 to ``pp - 1``.
+        all_reduce: of ``tp`` GPUs, which the profile does not hold; needed where ``tp`` is more than 1.
 
     Raises:
         EstimatorError: naming the argument, or the file and its row, that is wrong.
     """
     spec = model if isinstance(model, ModelSpec) else load_model(model)
     profile = read_layerwise(directory, tp)
+    if (all_reduce.gpus if all_reduce else 1) != tp:
+        wrong = "needs the time of an all-reduce of as many GPUs, which layerwise profiles do not hold"
+        raise EstimatorError("tp", tp, wrong, "give all_reduce, as estimators.sources.all_reduce reads it")
     part = spec.pipeline_stage(pp, stage)
     if profile.skew is not None:
         max_kv = None
@@ -74,12 +81,17 @@ def layerwise_tables(
     )
     attention = _Attention(*profile.attention)
     values = [
-        _token_table(profile, spec, part.layers, part.first, part.last, layout.max_tokens),
+        _token_table(profile, spec, part, layout.max_tokens),
         _sequence_table(profile, part.last, layout.max_sequences),
         part.layers * attention.decode_table(layout),
         part.layers * attention.prefill_table(layout),
         part.layers * attention.joint_table(joint),
     ]
+    if all_reduce is not None:
+        for call in iteration_calls(spec, tp, "bf16", pp, stage):
+            if call.operator == "all_reduce":
+                table = values[("tokens", "sequences").index(call.axis)]
+                table[1:] += call.count * all_reduce.at(np.arange(1, table.size) * call.shape["elements"])
     skew = None
     if profile.skew is not None:
         skew = SkewLayout(*profile.skew.alpha.shape)
@@ -97,20 +109,19 @@ def layerwise_tables(
         "profiled": _profiled(profile),
         "history_is": "measured",
         "skew": skew is not None,
+        "all_reduce": None if all_reduce is None else all_reduce.source,
     }
     return IterationTables(flat, layout, "joint", provenance, joint, skew)
 
 
-def _token_table(
-    profile: LayerwiseProfile, spec: ModelSpec, layers: int, first: bool, last: bool, most: int
-) -> FloatArray:
+def _token_table(profile: LayerwiseProfile, spec: ModelSpec, part: Stage, most: int) -> FloatArray:
     """Seconds by number of tokens, without attention."""
     tokens = np.arange(1, most + 1)
     names = list(_LAYER) + ["qk_norm"] * spec.qk_norm
-    seconds = layers * sum((_along(profile.dense, "dense.csv", name, tokens) for name in names), np.zeros(most))
-    if first:
+    seconds = part.layers * sum((_along(profile.dense, "dense.csv", name, tokens) for name in names), np.zeros(most))
+    if part.first:
         seconds += _along(profile.dense, "dense.csv", "embedding", tokens)
-    if last:
+    if part.last:
         seconds += _along(profile.dense, "dense.csv", "final_layernorm", tokens)
     return np.append(0.0, seconds)
 

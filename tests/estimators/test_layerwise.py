@@ -13,6 +13,7 @@ from estimators import EstimatorError, IterationTables, load_model
 from estimators.attention_grid import fill_holes, grid_of, resample
 from estimators.joint import one_chunk
 from estimators.layerwise import layerwise_tables
+from estimators.sources.all_reduce import AllReduce, read_all_reduce
 from estimators.sources.layerwise import read_layerwise
 
 PROFILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles" / "llmservingsim"
@@ -98,6 +99,47 @@ def test_models_with_a_norm_of_queries_need_its_time(tmp_path: Path):
 def test_compressed_files_are_read_alike(tmp_path: Path):
     plain = layerwise_tables(write_profile(tmp_path / "plain"), MODEL, **SMALL)
     assert layerwise_tables(write_profile(tmp_path / "gz", gzipped=True), MODEL, **SMALL).hash == plain.hash
+
+
+# Communication
+
+#: A message of n elements takes 1 us, and 1 us for each 1024.
+LINK = AllReduce(2, np.array([1024, 2048]), np.array([2e-6, 3e-6]), "toy")
+
+
+def test_a_split_model_adds_its_all_reduces(tmp_path: Path):
+    root = write_profile(tmp_path / "profile", tp=2)
+    tables = layerwise_tables(root, MODEL, 2, all_reduce=LINK, **SMALL)
+    # Two for each layer and one for the embedding, of 4096 elements for each token.
+    reduced_us = (2 * LAYERS + 1) * (1 + 4 * 10)
+    # The logits are gathered: 0.65 of an all-reduce of the vocabulary, 128256, for each request.
+    gathered_us = 0.65 * (1 + 128256 * 3 / 1024)
+    expected = layers_us(10, 3) + reduced_us + gathered_us
+    assert tables.iteration_time_s(10, 3) == pytest.approx(expected / 1e6)
+    assert tables.iteration_time_s(0, 0) == 0.0
+    assert tables.provenance["all_reduce"] == "toy"
+
+
+def test_stages_of_a_split_model_share_its_all_reduces(tmp_path: Path):
+    root = write_profile(tmp_path / "profile", tp=2)
+    pp = [layerwise_tables(root, MODEL, 2, all_reduce=LINK, pp=2, stage=stage, **SMALL) for stage in (0, 1)]
+    whole = layerwise_tables(root, MODEL, 2, all_reduce=LINK, **SMALL)
+    together = sum(tables.iteration_time_s(10, 3) for tables in pp)
+    # What the second stage receives, hidden state and residual, its GPUs gather.
+    assert together - whole.iteration_time_s(10, 3) == pytest.approx(2 * 0.65 * (1 + 4 * 10) / 1e6)
+
+
+def test_a_split_model_without_its_all_reduces_is_refused(tmp_path: Path):
+    root = write_profile(tmp_path / "profile", tp=2)
+    with pytest.raises(EstimatorError, match="tp 2 needs the time of an all-reduce of as many GPUs"):
+        layerwise_tables(root, MODEL, 2, **SMALL)
+
+
+def test_the_public_all_reduce_is_found_by_the_name_of_the_hardware():
+    public("RTXPRO6000")
+    times = read_all_reduce(PROFILES.parent, "RTXPRO6000", 2, "0.19.0")
+    assert times.source == "rtx_pro_6000_server vllm 0.19.0"
+    assert times.at(4096) == pytest.approx(19.084e-6, rel=1e-3)
 
 
 # Skew
@@ -269,7 +311,8 @@ def public(hardware: str) -> Path:
     ("hardware", "tp", "skew"), [("RTX4090", 1, False), ("RTXPRO6000", 1, True), ("RTXPRO6000", 2, True)]
 )
 def test_the_public_profiles_give_back_what_was_measured(hardware: str, tp: int, skew: bool):
-    tables = layerwise_tables(public(hardware), MODEL, tp, max_model_len=16384)
+    free = AllReduce(tp, np.array([1, 2]), np.zeros(2), "none") if tp > 1 else None
+    tables = layerwise_tables(public(hardware), MODEL, tp, max_model_len=16384, all_reduce=free)
     assert (tables.skew is not None) == skew
     keys, seconds = read_layerwise(public(hardware), tp).attention
     is_two = ((keys & (keys - 1)) == 0).all(axis=1) & (keys[:, 1] < 16384) & (keys[:, 3] < 16384)
