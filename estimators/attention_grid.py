@@ -55,7 +55,7 @@ def fill_holes(axes: tuple[IntArray, ...], grid: FloatArray) -> FloatArray:
             if np.isnan(values).sum() < holes.sum():
                 break
         else:
-            raise EstimatorError("attention.csv", int(holes.sum()), "cells cannot be told from others", "measure more")
+            raise EstimatorError("profile", int(holes.sum()), "cells cannot be told from others", "measure more")
         filled = values
     return filled
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from estimators.attention_grid import fill_holes, grid_of, resample
 from estimators.errors import EstimatorError
+from estimators.experts import ExpertsSpec, expert_seconds
 from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import FloatArray, IntArray, TableLayout, log_points
 from estimators.model_spec import ModelSpec, Stage
@@ -24,8 +25,9 @@ from estimators.sources.all_reduce import AllReduce
 from estimators.sources.layerwise import LayerwiseProfile, SkewFit, read_layerwise
 from estimators.tables import IterationTables
 
-# Of each layer of a dense model.
-_LAYER = ("layernorm", "layernorm", "qkv_proj", "rotary_emb", "o_proj", "gate_up_proj", "act_fn", "down_proj")
+# Of each layer, and the MLP of a dense one.
+_LAYER = ("layernorm", "layernorm", "qkv_proj", "rotary_emb", "o_proj")
+_MLP = ("gate_up_proj", "act_fn", "down_proj")
 # A batch of which all decodes were as long as its longest would take longer, and no shorter one saves more than that
 # costs: shares beyond either come of buckets in which both took about the same.
 _MOST_ALPHA = 1.0
@@ -117,8 +119,12 @@ def layerwise_tables(
 def _token_table(profile: LayerwiseProfile, spec: ModelSpec, part: Stage, most: int) -> FloatArray:
     """Seconds by number of tokens, without attention."""
     tokens = np.arange(1, most + 1)
-    names = list(_LAYER) + ["qk_norm"] * spec.qk_norm
+    names = [*_LAYER, *["qk_norm"] * spec.qk_norm, *(() if isinstance(spec, ExpertsSpec) else _MLP)]
     seconds = part.layers * sum((_along(profile.dense, "dense.csv", name, tokens) for name in names), np.zeros(most))
+    if isinstance(spec, ExpertsSpec):
+        if profile.moe is None:
+            raise EstimatorError("moe.csv", None, f"is missing, and {spec.name} has experts", "give a profile with it")
+        seconds += part.layers * expert_seconds(*profile.moe, spec, tokens)
     if part.first:
         seconds += _along(profile.dense, "dense.csv", "embedding", tokens)
     if part.last:

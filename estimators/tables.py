@@ -196,10 +196,14 @@ class IterationTables:
             EstimatorError: naming the argument that is wrong.
         """
         from estimators.build import build_tables
+        from estimators.experts import refuse_experts
+        from estimators.models import ModelSpec, load_model
 
         check_prefill_rule(prefill_rule)
         layout = TableLayout.covering(max_tokens, max_sequences, max_kv, max_model_len, prefill_rule)
-        return build_tables(model, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage)
+        spec = model if isinstance(model, ModelSpec) else load_model(model)
+        refuse_experts(spec)
+        return build_tables(spec, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``PATH.npy`` (the flat array) and ``PATH.json`` (what it is), each atomically."""

@@ -140,8 +140,11 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
+    from estimators.experts import refuse_experts
 
     model, device = load_model(config.model), load_device(config.device)
+    if config.parity is not None:
+        refuse_experts(model)
     check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -93,4 +94,40 @@ def write_profile(
     write_rows(folder / "per_sequence.csv", "layer,sequences,time_us", per_sequence, gzipped)
     rows = [(*key, attention(*key)) for key in attention_rows()]
     write_rows(folder / "attention.csv", "prefill_chunk,kv_prefill,n_decode,kv_decode,time_us", rows, gzipped)
+    return root
+
+
+#: The config.json of a mixture of 128 experts, 8 for each token.
+EXPERTS_CONFIG: dict[str, Any] = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "hidden_size": 2048,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "vocab_size": 151936,
+    "max_position_embeddings": 262144,
+}
+
+
+def write_config(folder: Path, **change: Any) -> Path:
+    """Write that configuration, with changes."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(EXPERTS_CONFIG | change))
+    return path
+
+
+def experts_profile(root: Path, tp: int = 1) -> Path:
+    """A profile with 1000 us for the norm of queries and keys, and 7 us for each activated expert."""
+    folder = write_profile(root, tp=tp) / f"tp{tp}"
+    dense = folder / "dense.csv"
+    dense.write_text(dense.read_text() + "qk_norm,1,1000\nqk_norm,128,1000\n")
+    rows = [(tokens, experts, 7 * experts) for tokens in (1, 128) for experts in (8, 128)]
+    write_rows(folder / "moe.csv", "tokens,activated_experts,time_us", rows)
     return root

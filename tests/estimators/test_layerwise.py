@@ -262,7 +262,7 @@ def test_beyond_the_measured_cells_the_last_line_goes_on_and_does_not_fall():
     filled = fill_holes((np.array([1, 2, 4]),) * 2, np.array([[1.0, 3.0, nan], [3.0, 2.0, nan], [nan, nan, nan]]))
     assert filled[:2, 2].tolist() == [7.0, 2.0]
     assert filled[2].tolist() == [7.0, 2.0, 2.0]
-    with pytest.raises(EstimatorError, match=r"attention.csv 4 cells cannot be told"):
+    with pytest.raises(EstimatorError, match=r"profile 4 cells cannot be told"):
         fill_holes((np.array([1, 2]),) * 2, np.full((2, 2), np.nan))
 
 
