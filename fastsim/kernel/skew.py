@@ -5,6 +5,8 @@ replica's record also carries the extremes of the decodes' origins: entering dec
 leaves they are looked for again, but only when somebody needs them.
 """
 
+import numpy as np
+
 from fastsim.kernel.jit import jit
 from fastsim.kernel.state import DECODE, NONE
 from fastsim.kernel.tables import decode_time, joint_time
@@ -16,6 +18,7 @@ NEVER = 1 << 62
 @jit()
 def note_origin(replica, origin):
     """Widen the extremes to a decode that enters."""
+    replica.share_until = 0
     if replica.num_decodes == 0:
         replica.smallest_origin = replica.largest_origin = origin
         replica.extremes_known = 1
@@ -27,6 +30,7 @@ def note_origin(replica, origin):
 @jit()
 def forget_origin(replica, origin):
     """Note that a decode leaves."""
+    replica.share_until = 0
     if origin == replica.smallest_origin or origin == replica.largest_origin:
         replica.extremes_known = 0
 
@@ -57,8 +61,26 @@ def decodes_time(tables, replica, requests, decodes):
         if replica.smallest_origin != replica.largest_origin:
             longest = replica.step - replica.smallest_origin
             most_s = decode_time(tables, replica, decodes, decodes * longest)
-            return skewed(seconds, most_s, skew_share(tables, replica, 0, 0))
+            return skewed(seconds, most_s, share_of_decodes(tables, replica, longest))
     return seconds
+
+
+@jit()
+def share_of_decodes(tables, replica, longest):
+    """`skew_share` without a chunk: while the same decodes step together only the bin of the longest may change."""
+    if longest > replica.share_until:
+        replica.share = skew_share(tables, replica, 0, 0)
+        edge = (
+            replica.table_base
+            + replica.skew_table
+            + replica.skew_chunks
+            + replica.skew_decodes
+            + replica.skew_rates
+            - 3
+        )
+        k = bin_of(tables, edge, replica.skew_contexts, longest)
+        replica.share_until = np.int64(tables[edge + k]) if k < replica.skew_contexts - 1 else NEVER
+    return replica.share
 
 
 @jit()

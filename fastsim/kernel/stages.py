@@ -155,6 +155,7 @@ def run_through(state, tables, r, decodes):
         stage = stages[replica.first_stage + s]
         if s == 0 or stage.table_base != replica.table_base:
             replica.table_base = stage.table_base
+            replica.share_until = 0
             model_s = batch_time(tables, replica, requests, integers, decodes)
             num_tokens = decodes + replica.chunk_tokens
         duration_s = model_s

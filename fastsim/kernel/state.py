@@ -196,6 +196,8 @@ REPLICA = np.dtype(
         ("extremes_known", np.int64),  # 0 if the next two may be wrong
         ("smallest_origin", np.int64),  # of the decodes at hand: that of the longest [tokens]
         ("largest_origin", np.int64),  # and of the shortest
+        ("share", np.float64),  # of the same decodes, in batches without chunks, how far they are from their mean
+        ("share_until", np.int64),  # up to which length of the longest that holds; 0: not known [tokens]
         # Reserved: disaggregation
         ("role", np.int64),
         ("link", np.int64),

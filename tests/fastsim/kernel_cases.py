@@ -137,11 +137,13 @@ def flat_values(tables: ReferenceTables) -> list[float]:
 
 
 def scaled_tables(tables: ReferenceTables, factor: float) -> ReferenceTables:
-    """The same tables with all times multiplied."""
-    joint = tables.joint
+    """The same tables with all times multiplied, and what unequal decodes add to them once more."""
+    joint, skew = tables.joint, tables.skew
     if joint is not None:
         joint = replace(joint, values=[value * factor for value in joint.values])
-    return replace(tables, values=[value * factor for value in tables.values], joint=joint)
+    if skew is not None:
+        skew = replace(skew, shares=[share * factor for share in skew.shares])
+    return replace(tables, values=[value * factor for value in tables.values], joint=joint, skew=skew)
 
 
 def least_limits(
