@@ -52,7 +52,7 @@ def find_extremes(requests, replica):
     replica.extremes_known = 1
 
 
-@jit()
+@jit(forceinline=True)
 def decodes_time(tables, replica, requests, decodes):
     """Attention time of the decodes at hand, as many as are in the batch: all or none [s]."""
     seconds = decode_time(tables, replica, decodes, replica.decode_kv)
@@ -65,7 +65,7 @@ def decodes_time(tables, replica, requests, decodes):
     return seconds
 
 
-@jit()
+@jit(forceinline=True)
 def share_of_decodes(tables, replica, longest):
     """`skew_share` without a chunk: while the same decodes step together only the bin of the longest may change."""
     if longest > replica.share_until:

@@ -27,7 +27,7 @@ def base_time(tables, replica, num_tokens, num_sequences):
     return tables[base + replica.token_table + num_tokens] + tables[base + replica.sequence_table + num_sequences]
 
 
-@jit()
+@jit(forceinline=True)
 def decode_time(tables, replica, num_decodes, kv):
     """Attention time of num_decodes decodes that read kv tokens in all [s]."""
     if num_decodes == 0:
