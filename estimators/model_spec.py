@@ -183,6 +183,11 @@ class ModelSpec:
         return 1 if self.parallel_attention_mlp else 2
 
     @property
+    def mlp_width(self) -> int:
+        """Inner width of what one token passes through in the MLP of a layer."""
+        return self.intermediate_size
+
+    @property
     def linear_flops_per_token(self) -> int:
         """Floating-point operations of one token in the matrix products of all layers, without the LM head."""
         return 2 * self.num_layers * sum(self._layer_matrices(1))

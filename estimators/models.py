@@ -15,7 +15,8 @@ from estimators.vidur_model import model_from_vidur, vidur_model_config
 __all__ = ["DTYPE_BYTES", "ModelSpec", "load_model", "model_from_config", "model_names"]
 
 # Families whose configuration class fills in a number of key/value heads of its own when the key is missing.
-_KV_HEADS_REQUIRED = ("MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+_QWEN_EXPERTS = "Qwen3MoeForCausalLM"
+_KV_HEADS_REQUIRED = ("MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", _QWEN_EXPERTS)
 _EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_intermediate_size")
 
 
@@ -73,7 +74,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> ModelSpec:
 
     Raises:
         EstimatorError: when there is neither such a model nor such a file, or the file describes a model that cannot be
-            simulated (experts, latent attention, an active sliding window, quantised weights, an unknown architecture).
+            simulated (experts other than Qwen3's, latent attention, an active sliding window, quantised weights, an
+            unknown architecture).
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise EstimatorError("model", name_or_path, "is neither a name nor a path", "give one of them or a ModelSpec")
@@ -127,7 +129,7 @@ def model_from_config(config: Mapping[str, Any], name: str, source: str = "confi
     head_dim = read.positive("head_dim") if config.get("head_dim") is not None else _head_dim(read, hidden, heads)
     phi, internlm = architecture == "PhiForCausalLM", architecture == "InternLMForCausalLM"
     attention_bias = phi or read.flag("bias" if internlm else "attention_bias", internlm)
-    return ModelSpec(
+    fields: dict[str, Any] = dict(
         name=name,
         hidden_size=hidden,
         num_layers=read.positive("num_hidden_layers"),
@@ -145,9 +147,26 @@ def model_from_config(config: Mapping[str, Any], name: str, source: str = "confi
         mlp_bias=phi or read.flag("mlp_bias", False),
         lm_head_bias=phi,
         norm_bias=phi,
-        qk_norm=architecture == "Qwen3ForCausalLM",
+        qk_norm=architecture in ("Qwen3ForCausalLM", _QWEN_EXPERTS),
         parallel_attention_mlp=phi,
     )
+    return ModelSpec(**fields) if architecture != _QWEN_EXPERTS else _with_experts(read, fields)
+
+
+def _with_experts(read: _Reader, fields: dict[str, Any]) -> ModelSpec:
+    """A model of which every layer's MLP is a mixture of experts."""
+    from estimators.experts import ExpertsSpec
+
+    if read.config.get("decoder_sparse_step", 1) != 1 or read.config.get("mlp_only_layers"):
+        key = "mlp_only_layers" if read.config.get("mlp_only_layers") else "decoder_sparse_step"
+        raise read.error(
+            key, "means that some layers have no experts, which is not simulated yet", "choose another model"
+        )
+    num_experts, each = read.positive("num_experts"), read.positive("num_experts_per_tok")
+    if each > num_experts:
+        raise read.error("num_experts_per_tok", f"is more than the {num_experts} experts", "correct the file")
+    fields["intermediate_size"] = read.positive("moe_intermediate_size")
+    return ExpertsSpec(**fields, num_experts=num_experts, experts_per_token=each)
 
 
 class _Reader:
@@ -193,6 +212,7 @@ _SUPPORTED = (
     "PhiForCausalLM",
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
+    _QWEN_EXPERTS,
 )
 
 
@@ -206,7 +226,7 @@ def _architecture(read: _Reader) -> str:
 def _refuse_unsupported(read: _Reader, architecture: str) -> None:
     config, mend = read.config, "choose a dense model with full attention in bf16"
     for key in _EXPERT_KEYS:
-        if config.get(key):
+        if config.get(key) and architecture != _QWEN_EXPERTS:
             raise read.error(key, "means a mixture of experts, which is not simulated yet", mend)
     if config.get("kv_lora_rank"):
         raise read.error("kv_lora_rank", "means latent attention (MLA), which is not simulated yet", mend)

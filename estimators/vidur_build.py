@@ -10,6 +10,7 @@ from estimators.build import Estimators
 from estimators.coverage import outside_profiles
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
+from estimators.experts import refuse_experts
 from estimators.layout import FloatArray, log_index, log_points
 from estimators.model_spec import ModelSpec, weight_dtype_bytes
 from estimators.models import load_model
@@ -72,6 +73,7 @@ def build_operator_tables(
         EstimatorError: unknown model or device, a model that cannot be split that way, or one that is not dense.
     """
     spec = model if isinstance(model, ModelSpec) else load_model(model)
+    refuse_experts(spec)
     gpu = device if isinstance(device, DeviceSpec) else load_device(device)
     if estimators is None:
         from estimators.estimator import OperatorEstimators

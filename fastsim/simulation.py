@@ -147,8 +147,11 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
+    from estimators.experts import refuse_experts
 
     model, device = load_model(config.model), load_device(config.device)
+    if config.parity is not None:
+        refuse_experts(model)
     check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 
@@ -314,6 +317,8 @@ def _run(
         swap_s_per_block=swap_s_per_block(config, model, device),
         named_blocks=name_blocks(workload, config.block_size) if caching else None,
         clients=clients,
+        joint=tables.stages[0].joint,
+        skew=tables.stages[0].skew,
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:

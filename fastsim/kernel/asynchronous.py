@@ -11,6 +11,7 @@ before came to each of them when the batch before was processed. All functions m
 
 import numpy as np
 
+from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.blocks import blocks_of, blocks_suffice, blocks_to_decode, count_crossing, whole_tokens
 from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at, late_list
 from fastsim.kernel.iteration import count_gap
@@ -18,9 +19,10 @@ from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.landing import deliver_late
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.running import complete, enter_decodes, settle
+from fastsim.kernel.skew import decodes_time, forget_origin
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
-from fastsim.kernel.tables import along_row, base_time, decode_row, decode_time, locate, prefill_time
+from fastsim.kernel.tables import along_row, base_time, decode_row, locate
 
 
 @jit()
@@ -84,10 +86,8 @@ def launch(state, tables, r):
     requests, replicas, cluster_table, integers, batches, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes
-    decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
-    prefill_s = prefill_time(tables, replica, requests, integers)
+    model_s = batch_time(tables, replica, requests, integers, decodes)
     members = decodes + replica.num_chunks
-    model_s = base_time(tables, replica, decodes + replica.chunk_tokens, members) + decode_s + prefill_s
     start_s = max(replica.clock_s + (replica.launch_s + replica.launch_s_per_request * members), replica.device_s)
     replica.device_s = start_s + model_s
     replica.busy_s += model_s
@@ -144,8 +144,11 @@ def leap(requests, replica, integers, tables, until_s):
         if not blocks_suffice(replica, needed):
             return
         take_blocks(replica, integers, needed)
-        index, weight = locate(replica.decode_kv, replica.kv_bits)
-        model_s = base_s + along_row(tables, row, index, weight)
+        if replica.has_skew:
+            model_s = base_s + decodes_time(tables, replica, requests, decodes)
+        else:
+            index, weight = locate(replica.decode_kv, replica.kv_bits)
+            model_s = base_s + along_row(tables, row, index, weight)
         replica.device_s = max(replica.clock_s + launch_s, replica.device_s) + model_s
         replica.busy_s += model_s
         replica.running_seconds += decodes * model_s
@@ -200,6 +203,8 @@ def end_decodes(requests, replica, integers):
         replica.num_decodes -= 1
         replica.decode_kv -= replica.step - request.origin
         count_crossing(replica, integers, request.origin, -1)
+        if replica.has_skew:
+            forget_origin(replica, request.origin)
         # A budget that is short of a whole prompt may now do.
         replica.batch_may_change = replica.batch_may_change or not replica.enable_chunked_prefill
         i = request.due_next

@@ -34,6 +34,7 @@ from fastsim.kernel.queues import (
     remove_due,
     remove_running,
 )
+from fastsim.kernel.skew import forget_origin, note_origin
 from fastsim.kernel.state import COMPLETED, DECODE, ENDING, NONE, PREFILL, SWAPPED, WAITING
 
 
@@ -95,6 +96,8 @@ def enter_decodes(requests, replica, integers, i):
     request.phase = DECODE
     request.cohort = replica.slot
     request.origin = replica.step - context
+    if replica.has_skew:
+        note_origin(replica, request.origin)
     replica.num_decodes += 1
     replica.decode_kv += context
     count_crossing(replica, integers, request.origin, 1)
@@ -130,6 +133,8 @@ def leave_decodes(requests, replica, integers, i):
     request.generated = context - request.prompt_tokens
     if has_stepped or not forget_fresh(replica, integers, i):
         request.last_token_s = replica.last_step_end_s
+    if replica.has_skew:
+        forget_origin(replica, request.origin)
     replica.num_decodes -= 1
     replica.decode_kv -= context
     count_crossing(replica, integers, request.origin, -1)
@@ -338,6 +343,8 @@ def complete_due(requests, replica, integers, step):
     integers[slot] = NONE
     while i != NONE:
         request = requests[i]
+        if replica.has_skew:
+            forget_origin(replica, request.origin)
         replica.num_decodes -= 1
         replica.decode_kv -= replica.step - request.origin
         count_crossing(replica, integers, request.origin, -1)
