@@ -57,9 +57,11 @@ class TrainingSet:
     bound_s: Floats
 
     @classmethod
-    def of(cls, operator: str, columns: Mapping[str, Floats], seconds: Floats, roofline: Roofline) -> TrainingSet:
-        """Compute the features and the roofline of the rows."""
-        features, bound_s = features_and_roofline(operator, columns, roofline)
+    def of(
+        cls, operator: str, columns: Mapping[str, Floats], seconds: Floats, roofline: Roofline, element_bytes: int = 2
+    ) -> TrainingSet:
+        """Compute the features and the roofline of the rows; ``element_bytes`` as ``features_and_roofline`` has it."""
+        features, bound_s = features_and_roofline(operator, columns, roofline, element_bytes)
         return cls(operator, columns, seconds, roofline, features, bound_s)
 
     @property

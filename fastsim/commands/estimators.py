@@ -19,7 +19,7 @@ class EstimatorsCommand:
 
     action: str = flag("list", _ACTIONS, "action")
     device: Optional[str] = flag(None, "GPU; list and show take all when it is not given")
-    dtype: str = flag("bf16", "of weights, activations and KV cache")
+    dtype: str = flag("bf16", "bf16 or fp8: of a product's weights, of the KV cache")
     out: Optional[str] = flag(None, "train: directory of the new zoo")
     seed: int = flag(0, "train: of the trees and of the held-out splits")
     json: bool = flag(False, "print one JSON object, and nothing else")
