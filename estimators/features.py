@@ -59,7 +59,7 @@ class Operator:
 
 
 def features_and_roofline(
-    operator: str, columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int
+    operator: str, columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int = ACTIVATION_BYTES
 ) -> tuple[NDArray[np.float32], Floats]:
     """Compute what the trees of ``operator`` see.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +221,7 @@ def _quantisation(read: _Reader) -> tuple[str | None, str | None]:
     """Types of weights and KV cache that the checkpoint fixes, None where it does not."""
     for key in ("quantization_config", "compression_config"):
         if table := read.config.get(key):
-            return quantised_dtypes(table if isinstance(table, dict) else {}, partial(read.error, key))
+            return quantised_dtypes(table, f"{read.source}: {key}")
     return None, None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from estimators.errors import EstimatorError
@@ -10,9 +10,7 @@ from estimators.errors import EstimatorError
 _MEND = "choose bf16 weights, or fp8 weights and activations that are scaled per tensor or channel"
 
 
-def quantised_dtypes(
-    quantisation: Mapping[str, Any], refuse: Callable[[str, str], EstimatorError]
-) -> tuple[str, str | None]:
+def quantised_dtypes(quantisation: Any, field: str) -> tuple[str, str | None]:
     """Types of the weights and of the KV cache that a checkpoint's ``quantization_config`` states.
 
     The forms are those of NVIDIA's Model Optimizer (also its ``hf_quant_config.json``), compressed-tensors and vLLM's
@@ -20,7 +18,7 @@ def quantised_dtypes(
 
     Args:
         quantisation: the parsed table.
-        refuse: makes the error from what is wrong and what to do.
+        field: what errors call it.
 
     Returns:
         ``"fp8"``, and ``"fp8"`` or None where the KV cache is not quantised.
@@ -28,9 +26,9 @@ def quantised_dtypes(
     Raises:
         EstimatorError: other weights than fp8, activations that are not, or scales per block.
     """
-    table = quantisation.get("quantization", quantisation)
+    table = quantisation.get("quantization", quantisation) if isinstance(quantisation, Mapping) else None
     if not isinstance(table, Mapping):
-        raise refuse("is not a table", "correct the file")
+        raise EstimatorError(field, quantisation, "is not a table", "correct the file")
     method = str(table.get("quant_method", "modelopt")).lower()
     if method.startswith("modelopt"):
         fits = str(table.get("quant_algo", "")).upper() == "FP8"
@@ -40,12 +38,14 @@ def quantised_dtypes(
     else:
         fits = method == "fp8" and not table.get("weight_block_size")
     if not fits:
-        raise refuse("means quantised weights of a kind that is not simulated", _MEND)
+        kind = table.get("quant_algo") or method
+        raise EstimatorError(field, kind, "means quantised weights of a kind that is not simulated", _MEND)
     cache = table.get("kv_cache_quant_algo") or table.get("kv_cache_scheme")
     if not cache:
         return "fp8", None
     if not (_is_float8(cache) or str(cache).upper() == "FP8"):
-        raise refuse("means a quantised KV cache of a kind that is not simulated", _MEND)
+        wrong = "means a quantised KV cache of a kind that is not simulated"
+        raise EstimatorError(field, cache, wrong, "choose one in fp8 or unquantised")
     return "fp8", "fp8"
 
 
