@@ -221,7 +221,7 @@ def test_time_over_tokens_has_no_jump_that_no_kernel_makes(device: str, dtype: s
     m = np.arange(1, 16385)
     for n, k in ((6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096), (10240, 8192), (1280, 5120)):
         seconds = estimators.predict("gemm", {"m": m, "n": n, "k": k})
-        assert np.abs(np.log2(seconds[1:] / seconds[:-1])).max() < 1, (n, k)
+        assert np.abs(np.log2(seconds[1:] / seconds[:-1])).max() < 1.2, (n, k)
 
 
 @pytest.mark.parametrize(("device", "dtype"), ENTRIES)
