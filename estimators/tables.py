@@ -161,6 +161,7 @@ class IterationTables:
         tp: int = 1,
         dtype: str = "bf16",
         *,
+        kv_dtype: str = "auto",
         max_tokens: int = 2048,
         max_sequences: int = 256,
         max_kv: int | None = None,
@@ -179,7 +180,8 @@ class IterationTables:
             model: a name, the path of a ``config.json``, or a ModelSpec.
             device: a name or a DeviceSpec.
             tp: GPUs that share every layer.
-            dtype: of weights and activations.
+            dtype: of the weights of the layers; activations, embedding and LM head are alike, or bf16 where it is fp8.
+            kv_dtype: of the KV cache; ``"auto"`` is what the checkpoint asks for, else the type of the activations.
             max_tokens: most tokens in an iteration; evaluated one by one to 16384, then 64 per octave, with linear
                 interpolation.
             max_sequences: most requests in an iteration.
@@ -203,7 +205,7 @@ class IterationTables:
         layout = TableLayout.covering(max_tokens, max_sequences, max_kv, max_model_len, prefill_rule)
         spec = model if isinstance(model, ModelSpec) else load_model(model)
         refuse_experts(spec)
-        return build_tables(spec, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage)
+        return build_tables(spec, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage, kv_dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``PATH.npy`` (the flat array) and ``PATH.json`` (what it is), each atomically."""

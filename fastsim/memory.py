@@ -95,7 +95,7 @@ def plan_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
 def block_bytes(config: SimulationConfig, model: "ModelSpec") -> tuple[int, ...]:
     """Bytes of one KV block on one GPU of each pipeline stage."""
     tp, pp = config.tensor_parallel, config.pipeline_parallel
-    kv_dtype = config.dtype if config.kv_dtype == "auto" else config.kv_dtype
+    kv_dtype = model.kv_cache_dtype(config.kv_dtype, config.dtype)
     return tuple(config.block_size * model.kv_bytes_per_token(tp, kv_dtype, pp, stage) for stage in range(pp))
 
 

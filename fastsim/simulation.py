@@ -152,6 +152,10 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
     model, device = load_model(config.model), load_device(config.device)
     if config.parity is not None:
         refuse_experts(model)
+    model.check_dtype(config.dtype)
+    if config.dtype not in device.peak_flops:
+        mend = f"give {' or '.join(device.peak_flops)}"
+        raise ConfigError("dtype", config.dtype, f"is not among the matrix rates of {device.name}", mend)
     check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 
@@ -254,6 +258,7 @@ def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
                 device=device,
                 tp=config.tensor_parallel,
                 dtype=config.dtype,
+                kv_dtype=config.kv_dtype,
                 max_tokens=config.batch_policy.most_tokens(pool),
                 max_sequences=config.batch_policy.max_num_seqs,
                 max_kv=most_decode_kv(config, pool, names_blocks),

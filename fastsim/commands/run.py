@@ -48,8 +48,8 @@ class RunCommand:
         None,
         f"longest request in tokens (default: {_DEFAULT.max_model_len}, within what the model and a trace ask for)",
     )
-    dtype: str = flag(_DEFAULT.dtype, "of the weights")
-    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache")
+    dtype: str = flag(_DEFAULT.dtype, "of the weights: bf16 or fp8")
+    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache: bf16, fp8, or auto for what the checkpoint asks for")
     gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
     num_kv_blocks: Optional[int] = flag(None, "KV blocks of a replica (default: from the GPU memory)")
     block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")
