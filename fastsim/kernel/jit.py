@@ -24,7 +24,7 @@ if hasattr(DefaultOptions, "_nrt"):
     _OPTIONS["_nrt"] = False
 
 #: Nobody calls helpers from C: without the wrapper for that they compile faster.
-_HELPER = _OPTIONS | {"no_cfunc_wrapper": True}
+_HELPER = _OPTIONS | {"no_cfunc_wrapper": True, "cache": False}
 
 #: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
 _SETTING = threading.RLock()

@@ -25,7 +25,7 @@ PIECE_SIZE = 9
 DEAD = np.iinfo(np.int64).min
 
 
-@jit(forceinline=True)
+@jit()
 def new_piece(replica, integers, key, lo, hi, users):
     """A piece in neither the index nor the queue; returns its place."""
     piece = replica.spare_piece
@@ -42,14 +42,14 @@ def new_piece(replica, integers, key, lo, hi, users):
     return piece
 
 
-@jit(forceinline=True)
+@jit()
 def drop_piece(replica, integers, piece):
     """Give a piece's place back."""
     integers[piece + BEHIND] = replica.spare_piece
     replica.spare_piece = piece
 
 
-@jit(forceinline=True)
+@jit()
 def index_piece(replica, integers, piece):
     """Put a piece into the index, as the newest with its key."""
     entry = entry_of(replica, integers, integers[piece + KEY])
@@ -65,7 +65,7 @@ def index_piece(replica, integers, piece):
     integers[entry + NEWEST] = piece
 
 
-@jit(forceinline=True)
+@jit()
 def unindex_piece(replica, integers, piece):
     """Take a piece out of the index."""
     older, newer = integers[piece + OLDER], integers[piece + NEWER]
@@ -116,7 +116,7 @@ def split(replica, integers, piece, block):
     return rest
 
 
-@jit(forceinline=True)
+@jit()
 def link_back(replica, integers, piece):
     """Put a piece at the back of the queue."""
     back = replica.queue_back
@@ -129,7 +129,7 @@ def link_back(replica, integers, piece):
     replica.queue_back = piece
 
 
-@jit(forceinline=True)
+@jit()
 def unlink(replica, integers, piece):
     """Take a piece out of the queue."""
     ahead, behind = integers[piece + AHEAD], integers[piece + BEHIND]
@@ -143,7 +143,7 @@ def unlink(replica, integers, piece):
         integers[behind + AHEAD] = ahead
 
 
-@jit(forceinline=True)
+@jit()
 def free_piece(replica, integers, piece):
     """Put a cached piece, which nobody uses any more, at the back of the queue."""
     if replica.num_live == 0 and replica.free_blocks > 0:
@@ -183,7 +183,7 @@ def free_dead_first(replica, integers, blocks):
     replica.free_blocks += blocks
 
 
-@jit(forceinline=True)
+@jit()
 def use_piece(replica, integers, piece):
     """Count one more user of a cached piece; the first takes it out of the queue."""
     if integers[piece + USERS] == 0:
@@ -193,7 +193,7 @@ def use_piece(replica, integers, piece):
     integers[piece + USERS] += 1
 
 
-@jit(forceinline=True)
+@jit()
 def count_live(replica, integers, change):
     """Count cached pieces in the queue; without one its dead runs need not be told apart."""
     replica.num_live += change

@@ -36,7 +36,7 @@ PIECE, END, BEFORE = range(3)
 USE_SIZE = 3
 
 
-@jit(forceinline=True)
+@jit()
 def find(requests, replica, integers, i):
     """Look request i up: note the pieces that it finds and where in each it stops; holds nothing.
 
@@ -66,7 +66,7 @@ def find(requests, replica, integers, i):
     return found, idle
 
 
-@jit(forceinline=True)
+@jit()
 def key_at(replica, request, integers, i, block):
     """The key of a block of request i, and the block before which blocks with this key end."""
     if block >= request.num_named:
@@ -76,7 +76,7 @@ def key_at(replica, request, integers, i, block):
     return integers[replica.ids + request.first_id + name], end
 
 
-@jit(forceinline=True)
+@jit()
 def piece_with(replica, integers, key, block, most):
     """The oldest piece that holds a block, and up to where, at most, it is the oldest for the blocks behind it, too."""
     piece = integers[entry_of(replica, integers, key) + OLDEST]
@@ -91,7 +91,7 @@ def piece_with(replica, integers, key, block, most):
     return np.int64(NONE), end
 
 
-@jit(forceinline=True)
+@jit()
 def hold_found(requests, replica, integers, i):
     """Let request i use what `find` has found, at once before this; returns the number of blocks."""
     block = np.int64(0)
@@ -115,7 +115,7 @@ def hold_found(requests, replica, integers, i):
     return block
 
 
-@jit(forceinline=True)
+@jit()
 def add_use(request, replica, integers, piece, end):
     """Put a piece at the end of a request's list."""
     use = replica.spare_use
@@ -131,7 +131,7 @@ def add_use(request, replica, integers, piece, end):
     request.num_listed = end
 
 
-@jit(forceinline=True)
+@jit()
 def mark(request, replica, integers, tokens):
     """Mark the named blocks that this many tokens of a request fill, and that it holds."""
     until = min(np.int64(request.num_named), tokens // replica.block_size)
@@ -145,7 +145,7 @@ def mark(request, replica, integers, tokens):
             add_use(request, replica, integers, piece, end)
 
 
-@jit(forceinline=True)
+@jit()
 def grow_last(request, replica, integers, key, block, end):
     """Let the last piece of a request's list reach to a later block, if it is its own and the newest with this key."""
     use = np.int64(request.last_use)
@@ -206,7 +206,7 @@ def free_new(replica, integers, key, lo, hi):
     free_piece(replica, integers, piece)
 
 
-@jit(forceinline=True)
+@jit()
 def release_listed(request, replica, integers):
     """Empty the list of a request; pieces that nobody else uses go to the back of the queue, from last to first."""
     use = np.int64(request.last_use)
