@@ -5,6 +5,7 @@ VIDUR.md are the developers' notes on how vLLM V1 and Vidur behave, found by rea
 distributed, and what matters of them stands in docs/policies.md. One noun per file:
 
     config.py        ReferenceConfig, everything a run needs besides requests and tables
+    config_checks.py what it must not ask for
     tables.py        ReferenceTables, the seconds of one iteration
     requests.py      Request, one request and its state
     waiting.py       WaitingQueue, the requests that wait, in queue order
