@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from reference.waiting import ORDERS
-
-SWAPPING_POLICIES = ("vllm_v1", "vllm_v0", "sarathi")
+from reference.config_checks import check_engine
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class ReferenceConfig:
         if self.parity not in (None, "vidur"):
             raise ValueError(f"parity is {self.parity!r}, it must be None or 'vidur'")
         if self.parity is None:
-            self._check_engine()
+            check_engine(self)
 
     @property
     def is_asynchronous(self) -> bool:
@@ -159,125 +157,3 @@ class ReferenceConfig:
         if self.parity is not None and self.batch_policy in ("orca", "faster_transformer"):
             return self.max_num_seqs
         return self.max_num_seqs // self.num_stages
-
-    def _check_send(self, field: str, constants: tuple[float, ...]) -> None:
-        """Refuse constants that are not one per stage, or with which the last stage sends.
-
-        Raises:
-            ValueError: As said.
-        """
-        if not constants:
-            return
-        if len(constants) != self.num_stages:
-            raise ValueError(
-                f"{field} has {len(constants)} entries, one is needed for each of {self.num_stages} stages"
-            )
-        if min(constants) < 0.0:
-            raise ValueError(f"{field} is {constants}, no entry must be < 0")
-        if constants[-1] != 0.0:
-            raise ValueError(f"{field} is {constants}, the last stage sends nothing and its entry must be 0")
-
-    def _check_engine(self) -> None:
-        """Refuse what Vidur accepts and then hangs on, and what the real engines refuse.
-
-        Raises:
-            ValueError: As said.
-        """
-        if self.long_prefill_token_threshold < 0:
-            raise ValueError(f"long_prefill_token_threshold is {self.long_prefill_token_threshold}, it must not be < 0")
-        if not 0.0 <= self.watermark_blocks_fraction < 1.0:
-            raise ValueError(f"watermark_blocks_fraction is {self.watermark_blocks_fraction}, it must be in [0, 1)")
-        if self.max_waiting_iterations < 0:
-            raise ValueError(f"max_waiting_iterations is {self.max_waiting_iterations}, it must not be < 0")
-        if self.queue_order not in ORDERS:
-            raise ValueError(f"queue_order is {self.queue_order!r}, it must be one of {', '.join(ORDERS)}")
-        if self.queue_order == "fcfs" and self.order_keys:
-            raise ValueError("order_keys are given and queue_order is 'fcfs', under which every key is 0")
-        if self.preemption_mode not in ("recompute", "swap"):
-            raise ValueError(f"preemption_mode is {self.preemption_mode!r}, it must be 'recompute' or 'swap'")
-        if self.preemption_mode == "swap" and self.batch_policy not in SWAPPING_POLICIES:
-            raise ValueError(f"preemption_mode is 'swap', only {', '.join(SWAPPING_POLICIES)} can swap")
-        if self.swap_s_per_block < 0.0:
-            raise ValueError(f"swap_s_per_block is {self.swap_s_per_block}, it must not be < 0")
-        for field in ("send_latency_s", "send_s_per_token"):
-            self._check_send(field, getattr(self, field))
-        if self.max_prefill_tokens < 1:
-            raise ValueError(f"max_prefill_tokens is {self.max_prefill_tokens}, it must be at least 1")
-        if not self.schedule_conservativeness > 0.0:
-            raise ValueError(f"schedule_conservativeness is {self.schedule_conservativeness}, it must be > 0")
-        if self.batch_policy == "sglang" and 0 != self.chunked_prefill_size < self.block_size:
-            raise ValueError(
-                f"chunked_prefill_size is {self.chunked_prefill_size}, "
-                f"it must be 0 or at least block_size ({self.block_size})"
-            )
-        if self.capacity_scheduler_policy not in ("guaranteed_no_evict", "max_utilization"):
-            raise ValueError(
-                f"capacity_scheduler_policy is {self.capacity_scheduler_policy!r}, "
-                "it must be 'guaranteed_no_evict' or 'max_utilization'"
-            )
-        if self.batch_policy == "trtllm" and self.chunked_prefill and self.max_num_batched_tokens < self.block_size:
-            raise ValueError(
-                f"max_num_batched_tokens is {self.max_num_batched_tokens}, "
-                f"chunks of trtllm need at least block_size ({self.block_size})"
-            )
-        if self.batch_policy in ("vllm_v1", "trtllm") and self.max_num_batched_tokens < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_batched_tokens is {self.max_num_batched_tokens}, "
-                f"it must be at least max_num_seqs ({self.max_num_seqs})"
-            )
-        if self.batch_policy != "vllm_v1" and self.max_num_seqs < self.num_stages:
-            raise ValueError(f"max_num_seqs is {self.max_num_seqs}, it must be at least num_stages ({self.num_stages})")
-        if self.batch_policy == "lightllm" and (self.block_size, self.num_stages) != (1, 1):
-            raise ValueError("lightllm needs block_size 1 and num_stages 1")
-        if self.batch_policy in ("orca", "faster_transformer") and self.blocks_for_life > self.num_usable_blocks:
-            raise ValueError(
-                f"max_model_len is {self.max_model_len}, {self.batch_policy} reserves {self.blocks_for_life} blocks "
-                f"for each request and num_usable_blocks is {self.num_usable_blocks}"
-            )
-        self._check_cache()
-        self._check_times()
-        if self.router == "lor":
-            raise ValueError("router 'lor' counts waiting requests only and exists under parity; use least_outstanding")
-
-    def _check_cache(self) -> None:
-        """Refuse what has no prefix cache, and names of blocks that do not fit the blocks.
-
-        Raises:
-            ValueError: As said.
-        """
-        if self.enable_prefix_caching and (self.batch_policy, self.preemption_mode) != ("vllm_v1", "recompute"):
-            raise ValueError("enable_prefix_caching needs batch_policy 'vllm_v1' and preemption_mode 'recompute'")
-        if self.block_ids and self.block_tokens < 1:
-            raise ValueError(f"block_tokens is {self.block_tokens}, with block_ids it must be at least 1")
-        if self.block_ids and self.block_tokens % self.block_size != 0 != self.block_size % self.block_tokens:
-            raise ValueError(
-                f"block_tokens is {self.block_tokens}, it must be a multiple or a divisor of block_size "
-                f"({self.block_size})"
-            )
-        if self.async_scheduling and self.batch_policy != "vllm_v1":
-            raise ValueError(f"async_scheduling is set and batch_policy is {self.batch_policy!r}, only vllm_v1 has it")
-        if self.is_asynchronous and (self.queue_order == "priority" or self.preemption_mode == "swap"):
-            raise ValueError("async_scheduling is set, queue_order 'priority' and preemption_mode 'swap' exclude it")
-
-    def _check_times(self) -> None:
-        """Refuse negative times and clients that send nothing.
-
-        Raises:
-            ValueError: As said.
-        """
-        for field in (
-            "launch_s",
-            "launch_s_per_request",
-            "process_s",
-            "process_s_per_request",
-            "client_think_s",
-            "ingress_s",
-            "ingress_s_per_token",
-            "egress_s",
-        ):
-            if not 0.0 <= getattr(self, field) < float("inf"):
-                raise ValueError(f"{field} is {getattr(self, field)}, it must be a finite time that is not negative")
-        if list(self.capture_sizes) != sorted(set(self.capture_sizes)) or min(self.capture_sizes, default=1) < 1:
-            raise ValueError(f"capture_sizes are {self.capture_sizes}, they must ascend from 1 or more")
-        if self.concurrency < 1:
-            raise ValueError(f"concurrency is {self.concurrency}, it must be at least 1")

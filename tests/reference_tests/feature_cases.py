@@ -109,7 +109,7 @@ def named_texts(
         length = most if rng.random() < 0.5 else int(rng.integers(0, most + 1))
         walk = list(latest.get(session, [])[:length]) if session != -1 else []
         while len(walk) < length:
-            branch = int(rng.integers(0, 2) ** 2) if rng.random() < share else 2 + row
+            branch = int(rng.integers(0, 2)) if rng.random() < share else 2 + row
             step = (walk[-1] if walk else -1, branch)
             walk.append(names.setdefault(step, int(rng.integers(0, 2**62))))
         latest[session] = walk

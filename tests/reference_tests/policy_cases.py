@@ -3,7 +3,7 @@
 import math
 
 from hypothesis import strategies as st
-from reference.config import SWAPPING_POLICIES
+from reference.config_checks import SWAPPING_POLICIES
 from reference.simulate import BATCH_POLICIES, ReferenceConfig
 from reference.waiting import ORDERS
 from reference_tests.builders import build_tables

@@ -136,6 +136,19 @@ def test_no_slot_is_wasted_on_a_finished_request() -> None:
     assert times(ahead) == times(synchronous)
 
 
+def test_the_last_chunk_of_a_prompt_is_not_taken_for_a_token_in_flight() -> None:
+    """One token of the prompt is left and one output is to come: nothing is in flight that would give it."""
+    result = run([(0.0, 17, 1)])
+    assert [batch.members for batch in result.batches] == [[(0, 16)], [(0, 1)]]
+
+
+def test_a_batch_that_has_ended_is_processed_before_another_is_formed() -> None:
+    """Iterations take no time: 0 completes and the third request is sent before the second decodes."""
+    options = {"client": "closed", "concurrency": 2}
+    result = run([(0.0, 4, 1), (0.0, 4, 2), (0.0, 4, 1)], build_tables(), **options)
+    assert [batch.members for batch in result.batches] == [[(0, 4), (1, 4)], [(1, 1), (2, 4)]]
+
+
 def test_a_request_keeps_its_place_until_its_last_token_is_processed() -> None:
     """One place: in the call at 1.0 the first is passed over, with its last token in flight, and holds its place.
 

@@ -253,31 +253,32 @@ def test_a_victim_leaves_what_it_had_in_the_batch_that_it_is_taken_out_of() -> N
 
 
 def test_with_stages_the_token_in_flight_does_not_count() -> None:
-    """VLLM.md part 2: a decode's block is marked when the decode is scheduled, up to T, and F is 0 if synchronous.
+    """VLLM.md part 2: a decode's block is marked up to T when the decode is scheduled, and F is 0 if synchronous.
 
-    One-token blocks: 2 is preempted at 3.0, while its last but one token is in flight, with 5 tokens scheduled. All
-    five are marked.
+    One-token blocks. The last request, of the least important class, has 2 tokens in KV, the second of them in flight,
+    when the middle one asks for 6 blocks. It is preempted, that is not enough, and the middle one is, too: nobody takes
+    the blocks. Both are found.
     """
-    first, second = Request(0, 0.0, 4, 4), Request(1, 0.0, 4, 4)
-    options = {"block_size": 1, "num_usable_blocks": 10, "num_stages": 2, "max_num_batched_tokens": 4}
-    scheduler = policy(first, second, **options)
-    flights = [scheduler.schedule(), scheduler.schedule()]
-    assert [[m.request for m in batch.members] for batch in flights] == [[first], [second]]
+    first, middle, last = Request(0, 0.0, 6, 9), Request(1, 0.0, 30, 1, order_key=1), Request(2, 0.0, 1, 9, order_key=2)
+    options = {"block_size": 1, "num_usable_blocks": 37, "num_stages": 2, "max_num_batched_tokens": 12}
+    scheduler = policy(
+        first, middle, queue_order="priority", long_prefill_token_threshold=6, full_sequence_gate=False, **options
+    )
+    flights = [scheduler.schedule()]
+    scheduler.add(last)
+    flights.append(scheduler.schedule())
     for _ in range(2):
         scheduler.process_outputs(flights.pop(0))
         flights.append(scheduler.schedule())
-    # Both hold 5 of 10 blocks, and the second is in flight.
+    assert [[(m.request, m.tokens) for m in batch.members] for batch in flights] == [
+        [(first, 1), (middle, 6)],
+        [(middle, 6), (last, 1)],
+    ]
     scheduler.process_outputs(flights.pop(0))
-    batch = scheduler.schedule()
-    assert (batch.preempted, second.tokens_in_flight) == ([second], 1)
-    # Block 5 of the second was taken by the first.
-    assert sorted(place for kind, name, place in scheduler.pool.index if (kind, name) == ("request", 1)) == [0, 1, 2, 3]
-    assert scheduler.pool.free[0] == second_block_of(scheduler, 3)
-
-
-def second_block_of(scheduler: VllmV1, place: int) -> int:
-    """The block that holds the token of the second request at a place."""
-    return scheduler.pool.index["request", 1, place][0]
+    flights.append(scheduler.schedule())
+    assert flights[1].preempted == [last, middle]
+    scheduler.process_outputs(flights.pop(0))
+    assert (last.known_tokens, scheduler.num_found(last)) == (3, 2)
 
 
 def test_version_head_reuses_uncached_blocks_before_those_never_used() -> None:

@@ -1,5 +1,7 @@
 """Routers, counted again from the results of the run."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from reference.simulate import ReferenceConfig, simulate
 from reference_tests.builders import ONE_SECOND
@@ -58,3 +60,35 @@ def test_least_kv_spreads_a_burst() -> None:
 def test_least_kv_sees_blocks_freed_at_that_time() -> None:
     """Replica 0 ends its request at 1.0 and holds nothing when the third request is routed."""
     assert least_kv([(0.0, 30, 1), (0.0, 5, 5), (1.0, 5, 5)]) == [0, 1, 0]
+
+
+def prefix_aware(requests: list[tuple[float, int, int]], **options: Any) -> list[int]:
+    """Where two replicas get requests of one text, whose tokens are blocks; every iteration takes a second."""
+    sizes = {"enable_prefix_caching": True, "block_tokens": 1, "block_ids": (tuple(range(8)),) * len(requests)}
+    config = ReferenceConfig(100, 1, 4, 64, 64, replicas=2, router="prefix_aware", **{**sizes, **options})
+    return [request.replica for request in simulate(requests, ONE_SECOND, config).requests]
+
+
+def test_prefix_aware_goes_where_the_prompt_is_cached() -> None:
+    """Both are idle at 3.0, and 7 of the 8 tokens are on replica 1, where least_outstanding_tokens had put the second.
+
+    The prompt's last token is computed anew, so it does not count.
+    """
+    requests = [(0.0, 8, 2), (0.5, 8, 1), (3.0, 8, 1)]
+    other_text = {"block_ids": ((9,), tuple(range(8)), tuple(range(8)))}
+    assert prefix_aware(requests, **other_text) == [0, 1, 1]
+    assert prefix_aware(requests, hit_weight=0.0, **other_text) == [0, 1, 0]
+    assert prefix_aware(requests, enable_prefix_caching=False, **other_text) == [0, 1, 0]
+
+
+def test_prefix_aware_sets_outstanding_tokens_against_hits() -> None:
+    """At 1.5 replica 0 has 7 tokens of the prompt, being computed for a request of 10: 3 more than it saves."""
+    requests = [(0.0, 8, 2), (1.5, 8, 1)]
+    assert prefix_aware(requests) == [0, 1]
+    # 10 - 7 w < 0 from w = 10 / 7 on; of equals the first.
+    assert prefix_aware(requests, hit_weight=1.42) == [0, 1]
+    assert prefix_aware(requests, hit_weight=1.43) == [0, 0]
+
+
+def test_prefix_aware_counts_what_was_routed_at_the_same_time() -> None:
+    assert prefix_aware([(0.0, 8, 2)] * 3) == [0, 1, 0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from reference.config import SWAPPING_POLICIES
+from reference.config_checks import SWAPPING_POLICIES
 from reference.simulate import ReferenceResult, simulate
 from reference_tests.policy_cases import UNEVEN, Case, cases
 from reference_tests.small_runs import members
