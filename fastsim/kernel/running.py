@@ -180,7 +180,6 @@ def stop_running(requests, replica, integers, i, tokens=0):
         held, needed, unmarked = stop_ahead(requests, replica, integers, i)
     elif request.phase == DECODE and request.cohort != replica.slot:
         held, phase = preempt_decode_in_flight(requests, replica, integers, i), SWAPPED
-        unmarked = np.int64(1)
     elif request.phase == DECODE:
         held, phase = held_blocks(replica, request), SWAPPED
         needed = np.int64(decode_needs_block(replica, request))
