@@ -13,9 +13,10 @@ from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
-from fastsim.engine_presets import engine_limits, schedules_ahead
+from fastsim.engine_presets import caches_prefixes, engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement, stage_links, swap_s_per_block
+from fastsim.named_blocks import name_blocks
 from fastsim.options import ROUTERS
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
@@ -289,11 +290,12 @@ def _run(
     started = time.perf_counter()
     values, bases = engine_values(config, tables)
     clients = _clients(config)
+    caching = caches_prefixes(config, workload.block_tokens > 0)
     state = new_state(
         workload,
         tables.stages[0].layout,
         tables.stages[0].prefill_rule,
-        limits=config.batch_policy.limits(pool) | engine_limits(config, names_blocks=False),
+        limits=config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0),
         num_replicas=config.replicas,
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
@@ -304,6 +306,7 @@ def _run(
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
+        named_blocks=name_blocks(workload, config.block_size) if caching else None,
         clients=clients,
         **_stage_fields(config, bases, model, device),
     )

@@ -18,6 +18,7 @@ from fastsim.kernel.prepare import new_state, with_longer_log
 from fastsim.kernel.prepare_clients import Clients, as_clients_see
 from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
+from fastsim.named_blocks import name_blocks
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
 
@@ -224,6 +225,9 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         request_class=np.zeros(n, np.int32),
         session=np.array(config.sessions),
         think_s=np.array(config.think_s or (math.nan,) * n),
+        block_tokens=config.block_tokens,
+        block_ids=np.array([one for ids in config.block_ids for one in ids], np.int64),
+        block_offsets=np.cumsum([0, *(len(ids) for ids in config.block_ids or [()] * n)]),
     )
     layout = TableLayout(
         tables.max_tokens,
@@ -258,6 +262,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         stage_bases=bases,
         send_latency_s=config.send_latency_s,
         send_s_per_token=config.send_s_per_token,
+        named_blocks=name_blocks(workload, config.block_size) if config.enable_prefix_caching else None,
         clients=clients_of(config),
     )
     return state, values

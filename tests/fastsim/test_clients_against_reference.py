@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from kernel_cases import Case, bucket_of, cases, client_requests, run_kernel
 from reference.simulate import simulate as reference_simulate
+from reference_tests.feature_cases import FEATURES
 
 from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.jit import DISABLED
@@ -14,18 +15,27 @@ EXAMPLES = 60 if DISABLED else 300
 
 
 @settings(max_examples=EXAMPLES)
-@given(cases(features=("overheads", "closed", "sessions", "delays", "prefix_aware")))
+@given(cases(features=FEATURES))
 def test_clients_equal_the_reference(case: Case):
     state = run_kernel(case)
     expected = reference_simulate(case.requests, case.tables, case.config)
     for got, want in zip(client_requests(case, state), expected.requests, strict=True):
-        assert (got.arrival_s, got.replica, got.scheduled_s, got.first_token_s, got.completed_s, got.preemptions) == (
+        assert (
+            got.arrival_s,
+            got.replica,
+            got.scheduled_s,
+            got.first_token_s,
+            got.completed_s,
+            got.preemptions,
+            got.cached_tokens,
+        ) == (
             want.arrival_s,
             want.replica,
             want.scheduled_s,
             want.first_token_s,
             want.completed_s,
             want.preemptions,
+            want.cached_tokens,
         )
     for got, want in zip(state.replicas, expected.replicas, strict=True):
         assert (got.iteration, got.busy_s) == (want.iterations, want.busy_s)
