@@ -188,6 +188,8 @@ def _read_files(
             replaced = ("requests", "qps", *_GENERATORS)
         elif given & set(_GENERATORS):
             replaced = ("trace",)
+        if _early_value(rest, "--client") == "closed" and not given & {"qps", "arrivals"}:
+            replaced += ("qps", "arrivals")
         for name in replaced:
             defaults.pop(name, None)
             options.pop(name, None)
