@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from estimators.coverage import outside_profiles, profiled_axes
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, IntArray, PrefillRule, TableLayout, log_index, log_points
-from estimators.model_spec import ModelSpec, weight_dtype_bytes
+from estimators.model_spec import ModelSpec
 from estimators.models import load_model
 from estimators.monotone import smooth_rows
 from estimators.operators import OperatorCall, bandwidth_seconds, iteration_calls
@@ -41,7 +42,7 @@ _MOST_VALUES = 1 << 26
 
 
 class Estimators(Protocol):
-    """Who knows the time of operators on one device with one dtype, such as ``OperatorEstimators``."""
+    """Who knows the time of operators on one device in one dtype, such as ``OperatorEstimators``."""
 
     @property
     def hash(self) -> str:
@@ -66,32 +67,35 @@ def build_tables(
     estimators: Estimators | None,
     pp: int,
     stage: int,
+    kv_dtype: str,
 ) -> IterationTables:
     """Build tables or load them from the cache; the arguments are those of ``IterationTables.build``."""
     spec = model if isinstance(model, ModelSpec) else load_model(model)
     gpu = device if isinstance(device, DeviceSpec) else load_device(device)
     spec.check_tensor_parallel(tp, gpu.gpus_per_node)
-    weight_dtype_bytes(dtype)
     part = spec.pipeline_stage(pp, stage)
     if tp > gpu.gpus_per_node:
         wrong = f"is more than the {gpu.gpus_per_node} GPUs of a {gpu.name} node"
         raise EstimatorError("tp", tp, wrong, spec.tensor_parallel_mend(gpu.gpus_per_node))
     _check_size(layout, tp)
-    known = estimators if estimators is not None else _load_estimators(gpu.name, dtype)
+    calls = iteration_calls(spec, tp, dtype, pp, stage, kv_dtype)
+    dtypes = sorted({call.dtype for call in calls if call.operator != "bandwidth"})
+    known = {kind: estimators if estimators is not None else _load_estimators(gpu.name, kind) for kind in dtypes}
 
-    provenance = {"model": spec.name, "device": gpu.name, "tp": tp, "dtype": dtype, "stage": part._asdict()}
+    kinds = {"dtype": dtype, "kv_dtype": spec.kv_cache_dtype(kv_dtype, dtype)}
+    provenance = {"model": spec.name, "device": gpu.name, "tp": tp, **kinds, "stage": part._asdict()}
 
     def build() -> IterationTables:
-        return _build(iteration_calls(spec, tp, dtype, pp, stage), gpu, layout, prefill_rule, known, provenance)
+        return _build(calls, gpu, layout, prefill_rule, known, provenance)
 
     if not cache:
         return build()
     parts = {
-        "estimators": known.hash,
+        "estimators": {kind: of.hash for kind, of in known.items()},
         "model": asdict(spec),
         "device": asdict(gpu),
         "tp": tp,
-        "dtype": dtype,
+        **kinds,
         # Not which stage of how many: stages that hold the same take the same time, and share an entry.
         "stage": part._asdict(),
         "layout": asdict(layout),
@@ -115,7 +119,7 @@ def _build(
     device: DeviceSpec,
     layout: TableLayout,
     prefill_rule: PrefillRule,
-    estimators: Estimators,
+    estimators: Mapping[str, Estimators],
     provenance: Mapping[str, Any],
 ) -> IterationTables:
     token_s, sequence_s = _row_tables(calls, device, layout, estimators)
@@ -127,6 +131,7 @@ def _build(
     token_s[1:] += launch
     decode_s[1:] -= launch
     prefill_s[:, 1:] -= launch
+    measured = {kind: of.profiled for kind, of in estimators.items()}
     return IterationTables.from_arrays(
         token_s=token_s,
         sequence_s=sequence_s,
@@ -142,10 +147,10 @@ def _build(
         provenance={
             "source": "operator estimators",
             **provenance,
-            "estimators": estimators.hash,
+            "estimators": {kind: of.hash for kind, of in estimators.items()},
             "version": table_cache.FORMAT_VERSION,
-            "profiled": profiled_axes(calls, estimators.profiled),
-            "outside_profiles": outside_profiles(calls, estimators.profiled),
+            "profiled": profiled_axes(calls, measured),
+            "outside_profiles": outside_profiles(calls, measured),
             "history_is": "modelled",
             "attention_launch_s": float(launch),
         },
@@ -153,22 +158,22 @@ def _build(
 
 
 def _row_tables(
-    calls: tuple[OperatorCall, ...], device: DeviceSpec, layout: TableLayout, estimators: Estimators
+    calls: tuple[OperatorCall, ...], device: DeviceSpec, layout: TableLayout, estimators: Mapping[str, Estimators]
 ) -> tuple[FloatArray, FloatArray]:
-    """Seconds by tokens and by sequences, with 0 for none; one prediction per operator."""
+    """Seconds by tokens and by sequences, with 0 for none; one prediction per operator and dtype."""
     rows = {"tokens": _token_steps(layout), "sequences": np.arange(1, layout.max_sequences + 1)}
     tables = {axis: np.zeros(steps.size) for axis, steps in rows.items()}
     for call in calls:
         if call.operator == "bandwidth":
             seconds = bandwidth_seconds(rows[call.axis] * call.shape["bytes"], device, call.shape["kernels"])
             tables[call.axis] += call.count * seconds
-    for operator in ("gemm", "all_reduce"):
-        chosen = [call for call in calls if call.operator == operator]
+    for operator, dtype in product(("gemm", "all_reduce"), estimators):
+        chosen = [call for call in calls if (call.operator, call.dtype) == (operator, dtype)]
         if not chosen:
             continue
         columns = [call.columns(rows[call.axis]) for call in chosen]
         together = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
-        seconds = estimators.predict(operator, together)
+        seconds = estimators[dtype].predict(operator, together)
         ends = np.cumsum([rows[call.axis].size for call in chosen])
         for call, part in zip(chosen, np.split(seconds, ends[:-1]), strict=True):
             tables[call.axis] += call.count * part
@@ -176,7 +181,9 @@ def _row_tables(
     return np.append(0.0, tokens), np.append(0.0, tables["sequences"])
 
 
-def _decode_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimators: Estimators) -> FloatArray:
+def _decode_table(
+    calls: tuple[OperatorCall, ...], layout: TableLayout, estimators: Mapping[str, Estimators]
+) -> FloatArray:
     """Seconds by (decodes, kv points); row 0 is 0."""
     call = next(call for call in calls if call.operator == "decode_attention")
     batch, points = _decode_batches(layout), log_points(layout.kv_points, layout.kv_bits)
@@ -189,7 +196,7 @@ def _decode_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimato
     cells, position = np.unique(np.arange(batch.size)[:, None] * layout.kv_points + column, return_inverse=True)
     requests, kv = batch[cells // layout.kv_points], points[cells % layout.kv_points]
     columns = {"batch": requests, "kv": np.maximum(1.0, kv / requests), **_heads(call, cells.size)}
-    seconds = call.count * estimators.predict("decode_attention", columns)
+    seconds = call.count * estimators[call.dtype].predict("decode_attention", columns)
     coarse = seconds[position.reshape(column.shape)]
     for row, (start, end) in enumerate(zip(first, last, strict=True)):  # No more than what was evaluated.
         coarse[row, start : end + 1] = smooth_rows(coarse[row : row + 1, start : end + 1])
@@ -206,7 +213,9 @@ def _between(coarse: FloatArray, batch: IntArray, largest: int) -> FloatArray:
     return np.asarray(coarse[below] + (coarse[above] - coarse[below]) * weight[:, None])
 
 
-def _prefill_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimators: Estimators) -> FloatArray:
+def _prefill_table(
+    calls: tuple[OperatorCall, ...], layout: TableLayout, estimators: Mapping[str, Estimators]
+) -> FloatArray:
     """Seconds by (history points, chunk points); the column of chunk 0 is 0."""
     call = next(call for call in calls if call.operator == "prefill_attention")
     history, chunk = np.meshgrid(
@@ -216,7 +225,7 @@ def _prefill_table(calls: tuple[OperatorCall, ...], layout: TableLayout, estimat
     )
     size = history.size
     columns = {"batch": np.ones(size, np.int64), "chunk": chunk.ravel(), "history": history.ravel()}
-    seconds = call.count * estimators.predict("prefill_attention", {**columns, **_heads(call, size)})
+    seconds = call.count * estimators[call.dtype].predict("prefill_attention", {**columns, **_heads(call, size)})
     table = np.zeros((layout.history_points, layout.chunk_points))
     table[:, 1:] = seconds.reshape(history.shape)
     table[:, _SHORTEST_SMOOTHED:] = smooth_rows(table[:, _SHORTEST_SMOOTHED:])

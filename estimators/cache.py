@@ -15,6 +15,7 @@ import numpy as np
 
 from estimators.errors import EstimatorError
 from estimators.files import cache_root, replace_file
+from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import TableLayout
 from estimators.tables import IterationTables
 
@@ -37,6 +38,9 @@ def save_tables(tables: IterationTables, path: str | os.PathLike[str]) -> None:
         "prefill_rule": tables.prefill_rule,
         "sha256": tables.values_sha256,
         "provenance": dict(tables.provenance),
+    }
+    header |= {
+        name: asdict(part) for name, part in (("joint", tables.joint), ("skew", tables.skew)) if part is not None
     }
     try:
         text = json.dumps(header, indent=1).encode()
@@ -61,7 +65,15 @@ def load_tables(path: str | os.PathLike[str]) -> IterationTables:
         layout, rule, provenance = TableLayout(**header["layout"]), header["prefill_rule"], dict(header["provenance"])
         # A plain array over the map: consumers that look at the exact type, numba among them, take it as any other.
         values = np.asarray(np.load(values_path, mmap_mode="r", allow_pickle=False))
-        tables = IterationTables(values, layout, rule, provenance)
+        joint, skew = header.get("joint"), header.get("skew")
+        tables = IterationTables(
+            values,
+            layout,
+            rule,
+            provenance,
+            None if joint is None else JointLayout(**joint),
+            None if skew is None else SkewLayout(**skew),
+        )
         if tables.values_sha256 != header["sha256"]:
             raise ValueError("the values do not match the header's sha256")
     except (OSError, ValueError, TypeError, KeyError, EOFError) as error:

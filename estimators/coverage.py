@@ -9,7 +9,7 @@ import numpy as np
 
 from estimators.operators import OperatorCall
 
-_MEASURED = Mapping[str, Mapping[str, Any]]
+_MEASURED = Mapping[str, Mapping[str, Mapping[str, Any]]]
 _NAMES = {
     "q_heads": "query heads per GPU",
     "kv_heads": "key/value heads per GPU",
@@ -25,7 +25,7 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
 
     Args:
         calls: the model's operators.
-        measured: for each operator and column the [lowest, highest] measured value.
+        measured: for each dtype, operator and column the [lowest, highest] measured value.
 
     Returns:
         [lowest, highest] by axis. What a simulation compares with each:
@@ -40,8 +40,10 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
           the keys read were (``"history_is": "modelled"`` in the provenance).
     """
 
-    def span(operator: str, column: str) -> list[Any] | None:
-        found = measured.get(operator, {}).get(column)
+    def span(operator: str, column: str, axis: str = "tokens") -> list[Any] | None:
+        calls_of = [call for call in calls if call.operator == operator]
+        call = next((call for call in calls_of if call.axis == axis), calls_of[0] if calls_of else None)
+        found = None if call is None else measured[call.dtype].get(operator, {}).get(column)
         return None if found is None else list(np.asarray(found).tolist())  # Plain numbers, for the JSON header.
 
     tokens = span("gemm", "m")
@@ -54,7 +56,7 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
     total = [batch[0] * context[0], batch[1] * context[1]] if batch and context else None
     return {
         "tokens": tokens,
-        "sequences": span("gemm", "m"),
+        "sequences": span("gemm", "m", "sequences"),
         "decodes": batch,
         "decode_context": context,
         "decode_kv": total,
@@ -71,7 +73,7 @@ def outside_profiles(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> li
     """
     sentences = []
     for call in calls:
-        ranges = measured.get(call.operator, {})
+        ranges = measured.get(call.dtype, {}).get(call.operator, {})
         beyond = [
             f"{_NAMES[column]} {value} ({_range(*ranges[column])})"
             for column, value in call.shape.items()

@@ -97,7 +97,7 @@ _DEVICES: dict[str, DeviceSpec] = {
         DeviceSpec(
             name="h100_sxm",
             memory_bytes=81559 * MIB,  # nvidia-smi, H100 80GB HBM3
-            peak_flops={"bf16": 989.4e12},  # white paper; data sheet 1979e12 with sparsity
+            peak_flops={"bf16": 989.4e12, "fp8": 1978.9e12},  # white paper; data sheet 1979e12, 3958e12 with sparsity
             memory_bandwidth=3.35e12,  # data sheet H100 SXM
             l2_bytes=50 * MIB,  # H100 architecture white paper
             l2_bandwidth=5.5e12,  # assumption
@@ -112,7 +112,7 @@ _DEVICES: dict[str, DeviceSpec] = {
         DeviceSpec(
             name="h200_sxm",
             memory_bytes=143771 * MIB,  # nvidia-smi, H200
-            peak_flops={"bf16": 989.4e12},  # the H100's chip; data sheet 1979e12 with sparsity
+            peak_flops={"bf16": 989.4e12, "fp8": 1978.9e12},  # the H100's chip; data sheet as for it
             memory_bandwidth=4.8e12,  # data sheet H200 SXM
             l2_bytes=50 * MIB,  # H100 architecture white paper
             l2_bandwidth=5.5e12,  # assumption

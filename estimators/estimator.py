@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from estimators import features
 from estimators.errors import EstimatorError
-from estimators.features import OPERATORS, Floats, Roofline, features_and_roofline
+from estimators.features import OPERATORS, Floats, Roofline, features_and_roofline, operators_of
+from estimators.model_spec import DTYPE_BYTES
 from estimators.onnx import SUFFIX, Forest
 
 ZOO = Path(__file__).parent / "zoo"
@@ -43,7 +44,7 @@ class OperatorEstimators:
 
         Args:
             device: name of the device, such as ``"h100_sxm"``.
-            dtype: dtype of weights, activations and KV cache.
+            dtype: of a product's weights, of the KV cache, or of what is reduced.
             directory: a zoo to look in, as ``train`` writes it; the package's own when not given.
 
         Raises:
@@ -55,14 +56,14 @@ class OperatorEstimators:
             names = ", ".join(f"{name} {kind}" for name, kind in known) or "nothing"
             mend = f"choose one of {names}, or train one with fastsim estimators train"
             raise EstimatorError("device", f"{device} {dtype}", f"has no estimators in {zoo}", mend)
-        paths = {operator: zoo / f"{device}-{dtype}" / (operator + SUFFIX) for operator in OPERATORS}
+        paths = {operator: zoo / f"{device}-{dtype}" / (operator + SUFFIX) for operator in operators_of(dtype)}
         return cls({operator: _read(path) for operator, path in paths.items()}, paths)
 
     def predict(self, operator: str, columns: Mapping[str, ArrayLike]) -> Floats:
         """Predict the time of one call of an operator.
 
         Args:
-            operator: a key of ``features.OPERATORS``.
+            operator: a key of ``features.OPERATORS`` that there is in this dtype.
             columns: that operator's columns, which are broadcast against each other. Head counts are per GPU.
 
         Returns:
@@ -71,15 +72,17 @@ class OperatorEstimators:
         Raises:
             EstimatorError: for an unknown operator, a missing or unknown column, or a value below the column's least.
         """
+        if operator not in self._contents:
+            raise EstimatorError("operator", operator, "is not known", f"choose one of {', '.join(self._contents)}")
         values, shape = _checked(operator, columns)
         forest = self._forest(operator)
-        roofline = Roofline(**forest.metadata["roofline"])
+        roofline, element_bytes = Roofline(**forest.metadata["roofline"]), DTYPE_BYTES[forest.metadata["dtype"]]
         rows = next(iter(values.values())).size
         seconds = np.empty(rows)
         for start in range(0, rows, _MOST_ROWS):
             part = slice(start, start + _MOST_ROWS)
             inputs = {name: value[part] for name, value in values.items()}
-            seen, bound_s = features_and_roofline(operator, inputs, roofline)
+            seen, bound_s = features_and_roofline(operator, inputs, roofline, element_bytes)
             seconds[part] = np.exp(forest.predict(seen).astype(np.float64)) * bound_s
         return seconds.reshape(shape)
 
@@ -91,7 +94,7 @@ class OperatorEstimators:
     @property
     def metadata(self) -> dict[str, dict[str, Any]]:
         """Provenance and held-out errors of each operator, as ``train`` wrote them."""
-        return {operator: self._forest(operator).metadata for operator in OPERATORS}
+        return {operator: self._forest(operator).metadata for operator in self._contents}
 
     def _forest(self, operator: str) -> Forest:
         if operator not in self._forests:
@@ -121,8 +124,6 @@ def _read(path: Path) -> bytes:
 
 def _checked(operator: str, columns: Mapping[str, ArrayLike]) -> tuple[dict[str, Floats], tuple[int, ...]]:
     """Columns as flat float64 arrays of equal length, and their common shape."""
-    if operator not in OPERATORS:
-        raise EstimatorError("operator", operator, "is not known", f"choose one of {', '.join(OPERATORS)}")
     least = OPERATORS[operator].columns
     if set(columns) != set(least):
         mend = f"give exactly {', '.join(least)}"

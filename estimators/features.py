@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BYTES_PER_ELEMENT = 2  # bf16
+ACTIVATION_BYTES = 2  # bf16, whatever the type of weights and KV cache
 _GEMM_TILES = ((128, 128), (128, 256), (64, 128), (256, 128))
 _QUERY_TILE = 128  # rows of queries one thread block of FlashAttention works on
 _KEY_TILE = 128  # keys of one step of its loop
@@ -49,17 +49,17 @@ class Roofline:
 class Operator:
     """An operator: its columns with their least values, its features, and the function that computes them.
 
-    ``compute(columns, roofline)`` takes float64 arrays of equal length and returns the feature arrays, in the order of
-    ``features``, and the roofline in seconds.
+    ``compute(columns, roofline, element_bytes)`` takes float64 arrays of equal length and returns the feature arrays,
+    in the order of ``features``, and the roofline in seconds.
     """
 
     columns: Mapping[str, int]
     features: tuple[str, ...]
-    compute: Callable[[Mapping[str, Floats], Roofline], tuple[list[Floats], Floats]]
+    compute: Callable[[Mapping[str, Floats], Roofline, int], tuple[list[Floats], Floats]]
 
 
 def features_and_roofline(
-    operator: str, columns: Mapping[str, Floats], roofline: Roofline
+    operator: str, columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int = ACTIVATION_BYTES
 ) -> tuple[NDArray[np.float32], Floats]:
     """Compute what the trees of ``operator`` see.
 
@@ -67,21 +67,22 @@ def features_and_roofline(
         operator: a key of ``OPERATORS``.
         columns: the operator's columns, float64, all of length n.
         roofline: the constants.
+        element_bytes: of what is quantised: both factors of a product, or keys and values.
 
     Returns:
         Features, float32 of shape (n, features), and the roofline in seconds, float64 of shape (n,).
     """
-    values, seconds = OPERATORS[operator].compute(columns, roofline)
+    values, seconds = OPERATORS[operator].compute(columns, roofline, element_bytes)
     features = np.empty((len(seconds), len(values)), dtype=np.float32)
     for index, value in enumerate(values):
         features[:, index] = value
     return features, seconds
 
 
-def _gemm(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
+def _gemm(columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int) -> tuple[list[Floats], Floats]:
     m, n, k = columns["m"], columns["n"], columns["k"]
     flops = 2 * m * n * k
-    traffic = BYTES_PER_ELEMENT * (m * k + n * k + m * n)
+    traffic = element_bytes * (m * k + n * k) + ACTIVATION_BYTES * m * n
     values = [np.log(x) for x in (m, n, k, flops, traffic, flops / traffic)]
     for rows, width in _GEMM_TILES:
         tiles = np.ceil(m / rows) * np.ceil(n / width)
@@ -90,7 +91,9 @@ def _gemm(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Float
     return values, roofline.floor_s + flops / roofline.peak_flops + traffic / roofline.memory_bandwidth
 
 
-def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
+def _prefill_attention(
+    columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int
+) -> tuple[list[Floats], Floats]:
     """A chunk of queries after a history.
 
     Measured points have no history. What carries over to chunks that have one is how many tiles there are and how many
@@ -101,7 +104,7 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
     group = q_heads / kv_heads
     context = history + chunk
     flops = 4 * batch * q_heads * head_dim * chunk * (history + (chunk + 1) / 2)
-    traffic = BYTES_PER_ELEMENT * head_dim * batch * 2 * (q_heads * chunk + kv_heads * context)
+    traffic = head_dim * batch * 2 * (ACTIVATION_BYTES * q_heads * chunk + element_bytes * kv_heads * context)
     if roofline.split_kv:
         tiles = np.ceil(chunk * group / _QUERY_TILE) * batch * kv_heads
         splits = np.clip(np.floor(roofline.num_sms / tiles), 1, np.ceil(context / _QUERY_TILE))
@@ -126,12 +129,14 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
     return values, roofline.floor_s + arithmetic + traffic / roofline.memory_bandwidth
 
 
-def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
+def _decode_attention(
+    columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int
+) -> tuple[list[Floats], Floats]:
     """One query token for each request; the query heads of a group share a tile, which is mostly padding."""
     batch, kv = columns["batch"], columns["kv"]
     q_heads, kv_heads, head_dim = columns["q_heads"], columns["kv_heads"], columns["head_dim"]
     group = q_heads / kv_heads
-    traffic = BYTES_PER_ELEMENT * head_dim * batch * 2 * (q_heads + kv_heads * kv)
+    traffic = head_dim * batch * 2 * (ACTIVATION_BYTES * q_heads + element_bytes * kv_heads * kv)
     tiles = np.ceil(group / _QUERY_TILE) * batch * kv_heads
     waves = tiles / roofline.num_sms
     loop = np.maximum(kv, _KEY_TILE)  # no other rounding: kv is a mean over requests
@@ -151,9 +156,9 @@ def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tupl
     return values, roofline.floor_s + arithmetic + idle * traffic / roofline.memory_bandwidth
 
 
-def _all_reduce(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
+def _all_reduce(columns: Mapping[str, Floats], roofline: Roofline, element_bytes: int) -> tuple[list[Floats], Floats]:
     gpus, elements = columns["gpus"], columns["elements"]
-    size = BYTES_PER_ELEMENT * elements
+    size = element_bytes * elements
     traffic = 2 * (gpus - 1) / gpus * size  # what a ring sends per GPU
     return [np.log(gpus), np.log(size)], roofline.floor_s + traffic / roofline.link_bandwidth
 
@@ -185,3 +190,8 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "all_reduce": Operator(columns={"gpus": 2, "elements": 1}, features=("log_gpus", "log_bytes"), compute=_all_reduce),
 }
+
+
+def operators_of(dtype: str) -> tuple[str, ...]:
+    """Operators that there are in a dtype: all in bf16; in fp8 products and attention, whose results are bf16."""
+    return tuple(name for name in OPERATORS if dtype != "fp8" or name != "all_reduce")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.features import OPERATORS, Floats, Roofline, features_and_roofline
+from estimators.features import ACTIVATION_BYTES, OPERATORS, Floats, Roofline, features_and_roofline
 
 if TYPE_CHECKING:
     from sklearn.ensemble import ExtraTreesRegressor
@@ -57,9 +57,16 @@ class TrainingSet:
     bound_s: Floats
 
     @classmethod
-    def of(cls, operator: str, columns: Mapping[str, Floats], seconds: Floats, roofline: Roofline) -> TrainingSet:
-        """Compute the features and the roofline of the rows."""
-        features, bound_s = features_and_roofline(operator, columns, roofline)
+    def of(
+        cls,
+        operator: str,
+        columns: Mapping[str, Floats],
+        seconds: Floats,
+        roofline: Roofline,
+        element_bytes: int = ACTIVATION_BYTES,
+    ) -> TrainingSet:
+        """Compute the features and the roofline of the rows; ``element_bytes`` as ``features_and_roofline`` has it."""
+        features, bound_s = features_and_roofline(operator, columns, roofline, element_bytes)
         return cls(operator, columns, seconds, roofline, features, bound_s)
 
     @property

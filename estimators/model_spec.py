@@ -8,7 +8,7 @@ from typing import NamedTuple
 from estimators.errors import EstimatorError
 
 DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
-_WEIGHT_DTYPES = ("bf16", "fp16")
+_WEIGHT_DTYPES = ("bf16", "fp16", "fp8")
 
 # GPUs of one node of every built-in device. Larger splits can be asked about, but errors offer none that would not run.
 NODE_GPUS = 8
@@ -18,14 +18,27 @@ VOCABULARY_MULTIPLE = 64
 
 
 def weight_dtype_bytes(dtype: str) -> int:
-    """Bytes of one weight or activation of type ``dtype``.
+    """Bytes of one weight of type ``dtype`` in the matrices of the layers.
 
     Raises:
-        EstimatorError: when ``dtype`` is not ``"bf16"`` or ``"fp16"``.
+        EstimatorError: when ``dtype`` is not a type of weights.
     """
     if dtype not in _WEIGHT_DTYPES:
-        raise EstimatorError("dtype", dtype, "is not a known type of weights", f"choose {' or '.join(_WEIGHT_DTYPES)}")
+        mend = f"choose one of {', '.join(_WEIGHT_DTYPES)}"
+        raise EstimatorError("dtype", dtype, "is not a known type of weights", mend)
     return DTYPE_BYTES[dtype]
+
+
+def activation_dtype(dtype: str) -> str:
+    """Type of activations, norms, embedding and LM head where the matrices of the layers are of type ``dtype``.
+
+    That of the matrices, but for fp8: checkpoints in it leave all else in bf16, and its products return bf16.
+
+    Raises:
+        EstimatorError: when ``dtype`` is not a type of weights.
+    """
+    weight_dtype_bytes(dtype)
+    return "bf16" if dtype == "fp8" else dtype
 
 
 class Stage(NamedTuple):
@@ -66,6 +79,9 @@ class ModelSpec:
         norm_bias: norms have a bias beside the weight (LayerNorm) when true, none (RMSNorm) when false.
         qk_norm: queries and keys pass an RMSNorm per head before rotation.
         parallel_attention_mlp: attention and MLP read the same norm and their outputs are added (one norm per layer).
+        weight_dtype: ``"fp8"`` where the checkpoint holds the matrices of its layers in it, None where engines load
+            them in any type.
+        kv_dtype: ``"fp8"`` where the checkpoint asks for such a KV cache, None where it is that of the activations.
     """
 
     name: str
@@ -87,6 +103,33 @@ class ModelSpec:
     norm_bias: bool = False
     qk_norm: bool = False
     parallel_attention_mlp: bool = False
+    weight_dtype: str | None = None
+    kv_dtype: str | None = None
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise ``EstimatorError`` unless ``dtype`` is a type of weights, and that of the checkpoint if it has one."""
+        weight_dtype_bytes(dtype)
+        if self.weight_dtype not in (None, dtype):
+            wrong = f"is not the type of the weights of {self.name}"
+            raise EstimatorError("dtype", dtype, wrong, f"give {self.weight_dtype}")
+
+    def kv_cache_dtype(self, kv_dtype: str, dtype: str) -> str:
+        """Type of the KV cache where ``kv_dtype`` is asked for and the layers' weights are of type ``dtype``.
+
+        ``"auto"`` is what the checkpoint asks for, else the type of the activations, as in vLLM from 0.13 on. Before,
+        vLLM read what checkpoints of NVIDIA's Model Optimizer ask for nowhere and took that of the activations
+        (https://github.com/vllm-project/vllm/pull/29980).
+
+        Raises:
+            EstimatorError: when either is not known or they do not go together.
+        """
+        activations = activation_dtype(dtype)
+        if kv_dtype == "auto":
+            return self.kv_dtype or activations
+        if kv_dtype not in (activations, "fp8"):
+            mend = f"choose auto, {activations} or fp8"
+            raise EstimatorError("kv_dtype", kv_dtype, f"does not go with dtype {dtype!r}", mend)
+        return kv_dtype
 
     def tensor_parallel_sizes(self) -> tuple[int, ...]:
         """Numbers of GPUs the model can be split over; key/value heads are split or replicated, all else is split."""
@@ -156,11 +199,13 @@ class ModelSpec:
         With tied embeddings a last stage that is not the first holds a copy of the table.
 
         Raises:
-            EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``dtype`` is not ``"bf16"`` or ``"fp16"``.
+            EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``dtype`` is not a type of its weights.
         """
         self.check_tensor_parallel(tp)
-        parameters = self._parameters(tp, self.vocabulary_per_gpu(tp), self.pipeline_stage(pp, stage))
-        return parameters * weight_dtype_bytes(dtype)
+        self.check_dtype(dtype)
+        part, size = self.pipeline_stage(pp, stage), DTYPE_BYTES[activation_dtype(dtype)]
+        quantised = part.layers * sum(self._layer_matrices(tp)) * (size - weight_dtype_bytes(dtype))
+        return self._parameters(tp, self.vocabulary_per_gpu(tp), part) * size - quantised
 
     def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "bf16", pp: int = 1, stage: int = 0) -> int:
         """Bytes that the keys and values of one token take on one of the ``tp`` GPUs of a pipeline stage.
@@ -181,6 +226,11 @@ class ModelSpec:
         attention and MLP share a norm there is one sum.
         """
         return 1 if self.parallel_attention_mlp else 2
+
+    @property
+    def mlp_width(self) -> int:
+        """Inner width of what one token passes through in the MLP of a layer."""
+        return self.intermediate_size
 
     @property
     def linear_flops_per_token(self) -> int:

@@ -5,7 +5,12 @@ Seconds of one iteration = ((token[n_tokens] + sequence[n_sequences]) + decode(n
 * ``n_tokens`` counts all tokens of the batch and ``n_sequences`` all its requests,
 * ``decode(n, kv)`` is for ``n`` decodes that read ``kv`` tokens in total, 0 when there is none,
 * ``prefill`` depends on the rule: ``"sum"`` adds P(history, chunk) over the chunks in batch order, starting from 0.0;
-  ``"equivalent_chunk"`` is one P(sum of histories, rint(sqrt(sum of chunk squared))), the rule of Vidur's paper.
+  ``"equivalent_chunk"`` is one P(sum of histories, rint(sqrt(sum of chunk squared))), the rule of Vidur's paper;
+  ``"joint"`` is one chunk for all (``estimators.joint.one_chunk``): P(history, chunk) where nobody decodes, and else
+  ``decode`` is 0 and ``prefill`` is J(chunk, history, n, mean), the attention of both together (``JointLayout``), with
+  mean = (2 kv + n) // (2 n).
+
+Tables of that rule may correct ``decode`` and J for decodes of unequal length (``SkewLayout``).
 
 The axes of tokens, sequences and decodes have a step for every number. The axes of KV, history and chunk are log axes:
 exact up to ``2**(bits + 1)``, then ``2**bits`` steps per octave with linear interpolation.
@@ -26,6 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators.errors import EstimatorError
+from estimators.joint import TABLE_RULES, JointLayout, SkewLayout, TableRule, one_chunk, skewed
 from estimators.layout import FloatArray, PrefillRule, TableLayout, check_prefill_rule, log_index
 
 if TYPE_CHECKING:
@@ -42,31 +48,45 @@ class IterationTables:
 
     Attributes:
         values: seconds, float64, shape (layout.size,), C-contiguous, possibly read-only or memory-mapped. In this
-            order: token, sequence, decode (decodes x kv points), prefill (history points x chunk points).
-        layout: sizes and offsets.
+            order: token, sequence, decode (decodes x kv points), prefill (history points x chunk points), and the
+            parts of ``joint`` and ``skew`` if there are any.
+        layout: sizes and offsets of the first four.
         prefill_rule: ``"sum"`` (a variable-length attention kernel does the work of its chunks one after another; fits
             FlashAttention as vLLM and SGLang call it, as long as chunks are long enough to fill the GPU) or
-            ``"equivalent_chunk"`` (the paper's rule; for comparison with Vidur, whose engines it was made for).
+            ``"equivalent_chunk"`` (the paper's rule; for comparison with Vidur, whose engines it was made for) or
+            ``"joint"`` (attention was measured for chunks and decodes together).
         provenance: where the numbers come from; JSON-able.
+        joint: layout of the table of chunks and decodes together; given with the rule ``"joint"`` and with no other.
+        skew: layout of the correction for decodes of unequal length, if there is one; only with ``joint``.
     """
 
     values: FloatArray
     layout: TableLayout
-    prefill_rule: PrefillRule = "sum"
+    prefill_rule: TableRule = "sum"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    joint: JointLayout | None = None
+    skew: SkewLayout | None = None
 
     def __post_init__(self) -> None:
         """Check rule, shape and values."""
-        check_prefill_rule(self.prefill_rule)
+        if self.prefill_rule not in TABLE_RULES:
+            raise EstimatorError(
+                "prefill_rule", self.prefill_rule, "is not known", f"choose {' or '.join(TABLE_RULES)}"
+            )
+        if (self.prefill_rule == "joint") != (self.joint is not None) or (self.skew is not None and self.joint is None):
+            wrong = "does not go with the optional parts of the tables"
+            raise EstimatorError("prefill_rule", self.prefill_rule, wrong, 'give joint with the rule "joint" alone')
         values = self.values
-        if values.dtype != np.float64 or values.shape != (self.layout.size,) or not values.flags.c_contiguous:
+        if values.dtype != np.float64 or values.shape != (self.size,) or not values.flags.c_contiguous:
             shape = f"{values.dtype} {values.shape}"
-            mend = f"give {self.layout.size} float64 in a row"
+            mend = f"give {self.size} float64 in a row"
             raise EstimatorError("values", shape, "do not fit the layout", mend)
-        for name in ("token_s", "sequence_s", "decode_s", "prefill_s"):
+        if not np.isfinite(self.skew_values).all():
+            raise EstimatorError("skew", None, "holds values that are not finite", "give finite numbers")
+        for name in ("token_s", "sequence_s", "decode_s", "prefill_s", "joint_s"):
             table = getattr(self, name)
             # A NaN fails both comparisons.
-            if not (table.min() >= 0.0 and table.max() < math.inf):
+            if table.size and not (table.min() >= 0.0 and table.max() < math.inf):
                 bad = table[~(np.isfinite(table) & (table >= 0.0))]
                 mend = "give finite seconds of 0 or more"
                 raise EstimatorError(name, float(bad[0]), "is among the values and is not a duration", mend)
@@ -141,6 +161,7 @@ class IterationTables:
         tp: int = 1,
         dtype: str = "bf16",
         *,
+        kv_dtype: str = "auto",
         max_tokens: int = 2048,
         max_sequences: int = 256,
         max_kv: int | None = None,
@@ -159,7 +180,8 @@ class IterationTables:
             model: a name, the path of a ``config.json``, or a ModelSpec.
             device: a name or a DeviceSpec.
             tp: GPUs that share every layer.
-            dtype: of weights and activations.
+            dtype: of the weights of the layers; activations, embedding and LM head are alike, or bf16 where it is fp8.
+            kv_dtype: of the KV cache; ``"auto"`` is what the checkpoint asks for, else the type of the activations.
             max_tokens: most tokens in an iteration; evaluated one by one to 16384, then 64 per octave, with linear
                 interpolation.
             max_sequences: most requests in an iteration.
@@ -176,10 +198,14 @@ class IterationTables:
             EstimatorError: naming the argument that is wrong.
         """
         from estimators.build import build_tables
+        from estimators.experts import refuse_experts
+        from estimators.models import ModelSpec, load_model
 
         check_prefill_rule(prefill_rule)
         layout = TableLayout.covering(max_tokens, max_sequences, max_kv, max_model_len, prefill_rule)
-        return build_tables(model, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage)
+        spec = model if isinstance(model, ModelSpec) else load_model(model)
+        refuse_experts(spec)
+        return build_tables(spec, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage, kv_dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``PATH.npy`` (the flat array) and ``PATH.json`` (what it is), each atomically."""
@@ -217,7 +243,25 @@ class IterationTables:
     @property
     def prefill_s(self) -> FloatArray:
         """Seconds of prefill attention, shape (history points, chunk points)."""
-        return self.values[self.layout.prefill_offset :].reshape(self.layout.history_points, self.layout.chunk_points)
+        flat = self.values[self.layout.prefill_offset : self.layout.size]
+        return flat.reshape(self.layout.history_points, self.layout.chunk_points)
+
+    @property
+    def joint_s(self) -> FloatArray:
+        """Seconds of attention of a chunk and decodes together, shape ``joint.shape``; empty without them."""
+        if self.joint is None:
+            return self.values[:0]
+        return self.values[self.layout.size : self.layout.size + self.joint.size].reshape(self.joint.shape)
+
+    @property
+    def skew_values(self) -> FloatArray:
+        """Edges and alphas of the correction for decodes of unequal length, shape (skew.size,); empty without one."""
+        return self.values[self.layout.size + (self.joint.size if self.joint else 0) :]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.layout.size + sum(part.size for part in (self.joint, self.skew) if part is not None)
 
     @cached_property
     def values_sha256(self) -> str:
@@ -227,8 +271,9 @@ class IterationTables:
     @property
     def hash(self) -> str:
         """SHA-256 of values, layout and rule, hex: equal hashes mean equal simulations."""
-        parts = json.dumps([self.values_sha256, asdict(self.layout), self.prefill_rule], sort_keys=True)
-        return hashlib.sha256(parts.encode()).hexdigest()
+        parts = [self.values_sha256, asdict(self.layout), self.prefill_rule]
+        parts += [asdict(part) for part in (self.joint, self.skew) if part is not None]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def decode_time_s(self, n_decode: ArrayLike, kv: ArrayLike) -> FloatArray:
         """Look up decode attention, seconds.
@@ -257,7 +302,13 @@ class IterationTables:
         return np.asarray(below + (above - below) * row_weight)
 
     def iteration_time_s(
-        self, n_tokens: int, n_sequences: int, n_decode: int = 0, kv: int = 0, chunks: Iterable[tuple[int, int]] = ()
+        self,
+        n_tokens: int,
+        n_sequences: int,
+        n_decode: int = 0,
+        kv: int = 0,
+        chunks: Iterable[tuple[int, int]] = (),
+        contexts: tuple[int, int] = (0, 0),
     ) -> float:
         """Return the seconds of one iteration, added up in the order that the module's docstring states.
 
@@ -267,14 +318,40 @@ class IterationTables:
             n_decode: decodes among them.
             kv: tokens that the decodes read in total.
             chunks: (history, chunk) of the others, in batch order.
+            contexts: shortest and longest context of a decode, for tables with a correction of their inequality; equal
+                where that is left out.
 
         Raises:
             EstimatorError: when an argument lies outside the tables.
         """
         token = self.token_s[_in_range("n_tokens", n_tokens, self.layout.max_tokens)]
         sequence = self.sequence_s[_in_range("n_sequences", n_sequences, self.layout.max_sequences)]
-        decode = self.decode_time_s(n_decode, kv)
-        return float(((token + sequence) + decode) + self._prefill(list(chunks)))
+        if self.joint is None:
+            return float(((token + sequence) + self.decode_time_s(n_decode, kv)) + self._prefill(list(chunks)))
+        return float((token + sequence) + self._joint(list(chunks), n_decode, kv, contexts))
+
+    def _joint(self, chunks: list[tuple[int, int]], decodes: int, kv: int, contexts: tuple[int, int]) -> float:
+        """Attention under the rule ``"joint"``."""
+        history, chunk = one_chunk(chunks) if chunks else (0, 0)
+        if decodes == 0:
+            return float(self.prefill_time_s(history, chunk)) if chunk else 0.0
+
+        def at(total: int, each: int) -> float:
+            if not chunk:
+                return float(self.decode_time_s(decodes, total))
+            assert self.joint is not None
+            place = (("chunk", chunk), ("history", history), ("decodes", decodes), ("context", each))
+            for name, value in place:
+                _in_range(name, value, getattr(self.joint, f"max_{name}"))
+            return self.joint.lookup(self.joint_s, *(value for _, value in place))
+
+        mean_s = at(kv, (2 * kv + decodes) // (2 * decodes))
+        shortest, longest = contexts
+        if self.skew is None or shortest == longest:
+            return mean_s
+        rate = (kv - decodes * shortest) / (decodes * (longest - shortest))
+        alpha = self.skew.alpha(self.skew_values, (chunk, decodes, rate, longest, history))
+        return skewed(mean_s, at(decodes * longest, longest), alpha)
 
     def _prefill(self, chunks: list[tuple[int, int]]) -> float:
         if chunks and self.prefill_rule == "equivalent_chunk":

@@ -12,8 +12,9 @@ import numpy as np
 
 from estimators import onnx
 from estimators.devices import DeviceSpec, load_device
-from estimators.features import OPERATORS, Roofline
+from estimators.features import OPERATORS, Roofline, operators_of
 from estimators.forest import LEAVES, TREES, TrainingSet, fit, held_out_errors, profiled_ranges
+from estimators.model_spec import DTYPE_BYTES
 from estimators.sources.aiconfigurator import Profiles, read_profiles
 
 _LICENCE = "Apache-2.0, trained on tables of ai-dynamo/aiconfigurator, (c) NVIDIA CORPORATION & AFFILIATES"
@@ -33,7 +34,7 @@ def train(
 
     Args:
         device: a known device, or one's own; its name is also that of the profiled system.
-        dtype: ``"bf16"``.
+        dtype: ``"bf16"`` or ``"fp8"``.
         out_directory: the zoo to write to.
         seed: of the trees and of the held-out splits.
         progress: is called with a line of text before each operator.
@@ -46,10 +47,11 @@ def train(
     """
     spec = device if isinstance(device, DeviceSpec) else load_device(device)
     report = {}
-    for number, operator in enumerate(OPERATORS, start=1):
+    operators = operators_of(dtype)
+    for number, operator in enumerate(operators, start=1):
         profiles = read_profiles(spec.name, operator, dtype)
         if progress is not None:
-            progress(f"{spec.name} {dtype}: {operator} ({number}/{len(OPERATORS)}, {profiles.frame.height} rows)")
+            progress(f"{spec.name} {dtype}: {operator} ({number}/{len(operators)}, {profiles.frame.height} rows)")
         model, metadata = train_operator(profiles, spec, dtype, seed)
         path = Path(out_directory) / f"{spec.name}-{dtype}" / (operator + onnx.SUFFIX)
         onnx.save(path, model)
@@ -78,7 +80,7 @@ def training_set(profiles: Profiles, device: DeviceSpec, dtype: str) -> Training
         # FlashAttention 3 and 4 pack and split; 2, called "vllm_flash_attn" on older GPUs, does not.
         split_kv=all(kernel.endswith(("fa3", "fa4")) for kernel in profiles.kernels),
     )
-    return TrainingSet.of(profiles.operator, columns, seconds, roofline)
+    return TrainingSet.of(profiles.operator, columns, seconds, roofline, DTYPE_BYTES[dtype])
 
 
 def _metadata(profiles: Profiles, rows: TrainingSet, dtype: str, seed: int) -> dict[str, Any]:

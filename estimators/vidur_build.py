@@ -10,8 +10,9 @@ from estimators.build import Estimators
 from estimators.coverage import outside_profiles
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
+from estimators.experts import refuse_experts
 from estimators.layout import FloatArray, log_index, log_points
-from estimators.model_spec import ModelSpec, weight_dtype_bytes
+from estimators.model_spec import ModelSpec, activation_dtype, weight_dtype_bytes
 from estimators.models import load_model
 from estimators.operators import OperatorCall, bandwidth_seconds, iteration_calls
 from estimators.vidur_tables import TOKEN_OPERATORS, OperatorTables
@@ -60,7 +61,7 @@ def build_operator_tables(
         device: name or spec of the GPU.
         tp: GPUs that share each layer.
         pp: pipeline stages.
-        dtype: of weights and KV cache.
+        dtype: of weights, activations and KV cache; not fp8, in which these differ.
         max_tokens: most tokens of a batch.
         max_batch: most decodes of a batch.
         max_context: longest mean context of the decodes, and largest sum of the chunks' histories.
@@ -72,7 +73,10 @@ def build_operator_tables(
         EstimatorError: unknown model or device, a model that cannot be split that way, or one that is not dense.
     """
     spec = model if isinstance(model, ModelSpec) else load_model(model)
+    refuse_experts(spec)
     gpu = device if isinstance(device, DeviceSpec) else load_device(device)
+    if activation_dtype(dtype) != dtype:
+        raise EstimatorError("dtype", dtype, "has no operators that compose as Vidur's do", "choose bf16")
     if estimators is None:
         from estimators.estimator import OperatorEstimators
 
@@ -102,7 +106,7 @@ def build_operator_tables(
             "tp": tp,
             "dtype": dtype,
             "estimators": estimators.hash,
-            "outside_profiles": outside_profiles(tuple(calls.values()), estimators.profiled),
+            "outside_profiles": outside_profiles(tuple(calls.values()), {dtype: estimators.profiled}),
         },
     )
 

@@ -17,6 +17,7 @@ _ONLY_ONE = {
     "data_parallel": "data-parallel engines inside a replica",
     "expert_parallel": "expert parallelism",
 }
+_DTYPES = ("bf16", "fp8")
 #: The kernel counts cohorts in eight bits.
 _MOST_STAGES = 100
 
@@ -34,8 +35,8 @@ class SimulationConfig:
         expert_parallel: GPUs that share the experts; only 1 for now.
         replicas: copies of the model.
         max_model_len: longest request, prompt and output together [tokens].
-        dtype: of the weights.
-        kv_dtype: of the KV cache; ``"auto"`` is that of the weights.
+        dtype: of the weights of the layers, ``"bf16"`` or ``"fp8"``; all else is bf16.
+        kv_dtype: of the KV cache, ``"bf16"`` or ``"fp8"``; ``"auto"`` is what the checkpoint asks for, else bf16.
         gpu_memory_utilization: part of the device memory that the engine may use.
         num_kv_blocks: KV blocks of a replica as its engine reports them; None computes them from the memory.
         block_size: tokens per KV block.
@@ -97,10 +98,10 @@ class SimulationConfig:
         for name, what in _ONLY_ONE.items():
             if getattr(self, name) != 1:
                 raise ConfigError(name, getattr(self, name), f"is not available yet ({what})", "give 1")
-        if self.dtype != "bf16":
-            raise ConfigError("dtype", self.dtype, "has no estimators yet", "give bf16")
-        if self.kv_dtype not in ("auto", self.dtype):
-            raise ConfigError("kv_dtype", self.kv_dtype, "has no estimators yet", f"give auto or {self.dtype}")
+        for name, known in (("dtype", _DTYPES), ("kv_dtype", ("auto", *_DTYPES))):
+            if getattr(self, name) not in known:
+                mend = f"give {', '.join(known[:-1])} or {known[-1]}"
+                raise ConfigError(name, getattr(self, name), "has no estimators", mend)
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(
                 "gpu_memory_utilization", self.gpu_memory_utilization, "is not a part of the memory", "give 0.9, say"

@@ -95,14 +95,14 @@ def plan_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
 def block_bytes(config: SimulationConfig, model: "ModelSpec") -> tuple[int, ...]:
     """Bytes of one KV block on one GPU of each pipeline stage."""
     tp, pp = config.tensor_parallel, config.pipeline_parallel
-    kv_dtype = config.dtype if config.kv_dtype == "auto" else config.kv_dtype
+    kv_dtype = model.kv_cache_dtype(config.kv_dtype, config.dtype)
     return tuple(config.block_size * model.kv_bytes_per_token(tp, kv_dtype, pp, stage) for stage in range(pp))
 
 
 def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> MemoryPlan:
     tp, pp, limits = config.tensor_parallel, config.pipeline_parallel, config.batch_policy
     # The widest moment of a layer: residual and hidden state, both halves of the gated MLP and their product, in bf16.
-    widths = 2 * model.hidden_size + (3 if model.gated_mlp else 2) * model.intermediate_size // tp
+    widths = 2 * model.hidden_size + (3 if model.gated_mlp else 2) * model.mlp_width // tp
     # A stage works on one micro-batch at a time, however many are in flight.
     activations = limits.activation_tokens(config.max_model_len) * widths * 2
     stages = []

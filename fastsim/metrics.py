@@ -30,7 +30,7 @@ def latencies(requests: np.ndarray) -> dict[str, npt.NDArray[np.float64]]:
         float64 arrays: one value per request, but for ``tpot_s``, which is only defined for two output tokens and more.
     """
     columns = np.empty((5, len(requests)))
-    _, read_latencies = table_functions()
+    *_, read_latencies = table_functions()
     several = read_latencies(requests, columns)
     ttft_s, e2e_s, e2e_normalized_s, scheduling_delay_s, tpot_s = columns
     return {

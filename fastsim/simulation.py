@@ -21,7 +21,7 @@ from fastsim.options import ROUTERS
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
-from fastsim.stage_tables import StageTables, engine_values, join_tables
+from fastsim.stage_tables import StageTables, engine_values, join_tables, most_decode_kv
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
@@ -93,7 +93,8 @@ def _simulate(
     check_requests(config, workload, pool)
     if isinstance(tables, OperatorTables):
         raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
-    joined = join_tables(config, tables_for(config) if tables is None else tables, pool)
+    names_blocks = workload.block_tokens > 0
+    joined = join_tables(config, tables_for(config, names_blocks) if tables is None else tables, pool, names_blocks)
     own = {
         kind: as_slot(kind, function)
         for kind, function in (("batch_policy", batch_policy), ("router", router))
@@ -146,8 +147,15 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
+    from estimators.experts import refuse_experts
 
     model, device = load_model(config.model), load_device(config.device)
+    if config.parity is not None:
+        refuse_experts(model)
+    model.check_dtype(config.dtype)
+    if config.dtype not in device.peak_flops:
+        mend = f"give {' or '.join(device.peak_flops)}"
+        raise ConfigError("dtype", config.dtype, f"is not among the matrix rates of {device.name}", mend)
     check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 
@@ -217,8 +225,13 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig) -> Any:
+def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
+
+    Args:
+        config: what serves.
+        names_blocks: whether they will serve workloads that name the blocks of their requests: with a prefix cache
+            decodes then read more tokens than there is room for, those that they share more than once.
 
     Returns:
         IterationTables, or with several pipeline stages a tuple of those of each; under parity OperatorTables.
@@ -245,9 +258,10 @@ def tables_for(config: SimulationConfig) -> Any:
                 device=device,
                 tp=config.tensor_parallel,
                 dtype=config.dtype,
+                kv_dtype=config.kv_dtype,
                 max_tokens=config.batch_policy.most_tokens(pool),
                 max_sequences=config.batch_policy.max_num_seqs,
-                max_kv=pool.num_blocks * pool.block_size,
+                max_kv=most_decode_kv(config, pool, names_blocks),
                 max_model_len=config.max_model_len,
                 pp=pp,
                 stage=stage,
@@ -308,6 +322,8 @@ def _run(
         swap_s_per_block=swap_s_per_block(config, model, device),
         named_blocks=name_blocks(workload, config.block_size) if caching else None,
         clients=clients,
+        joint=tables.stages[0].joint,
+        skew=tables.stages[0].skew,
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:

@@ -1,7 +1,7 @@
 """The iteration tables of a replica: one for each pipeline stage, laid end to end for the kernel."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
-from fastsim.engine_presets import schedules_ahead
+from fastsim.engine_presets import caches_prefixes, schedules_ahead
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from estimators import IterationTables
+    from estimators import IterationTables, TableLayout
+    from estimators.joint import JointLayout
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,10 @@ class StageTables:
 
 
 def join_tables(
-    config: SimulationConfig, tables: "IterationTables | Sequence[IterationTables]", pool: Pool
+    config: SimulationConfig,
+    tables: "IterationTables | Sequence[IterationTables]",
+    pool: Pool,
+    names_blocks: bool = False,
 ) -> StageTables:
     """Lay the tables of the stages end to end; equal ones once.
 
@@ -55,6 +59,7 @@ def join_tables(
         config: what serves.
         tables: of every stage, or one for each.
         pool: the KV memory of a replica.
+        names_blocks: whether the workload names the blocks of its requests.
 
     Raises:
         ConfigError: there are not as many as stages, they do not go together, or a run could read beyond their end.
@@ -64,13 +69,13 @@ def join_tables(
         wrong = f"do not match pipeline_parallel = {config.pipeline_parallel}"
         raise ConfigError("tables", len(stages), wrong, "give one for each stage, or one for all")
     for stage in stages:
-        if (stage.layout, stage.prefill_rule) != (stages[0].layout, stages[0].prefill_rule):
+        if axes_of(stage) != axes_of(stages[0]):
             raise ConfigError("tables", None, "differ in their axes or rule", "build those of all stages alike")
-    check_tables(config, stages[0], pool)
+    check_tables(config, stages[0], pool, names_blocks)
     if len(stages) == 1:  # also spares the hash of the values
         return StageTables((stages[0],), stages[0].values, (0,))
     distinct = {stage.values_sha256: stage.values for stage in stages}
-    begins = {sha256: i * stages[0].layout.size for i, sha256 in enumerate(distinct)}
+    begins = {sha256: i * stages[0].size for i, sha256 in enumerate(distinct)}
     values = stages[0].values if len(distinct) == 1 else np.concatenate(list(distinct.values()))
     return StageTables(tuple(stages), values, tuple(begins[stage.values_sha256] for stage in stages))
 
@@ -95,7 +100,7 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
         )
     if not sizes and not cpu_s.any():
         return tables.values, tables.bases
-    size = layout.size
+    size = len(tables.stages[0].values)
     alone = tables.bases.count(tables.bases[0]) == 1
     # Only the first stage has the CPU time: where others share its tables it gets some of its own, behind all others.
     first = tables.values[tables.bases[0] :][: 0 if alone or not cpu_s.any() else size]
@@ -111,27 +116,57 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
     return values, bases
 
 
-def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool) -> None:
+def most_decode_kv(config: SimulationConfig, pool: Pool, names_blocks: bool) -> int:
+    """Most KV tokens that the decodes of an iteration read together: one block may be read by each of them."""
+    if caches_prefixes(config, names_blocks) and names_blocks:
+        most: int = config.batch_policy.max_num_seqs * pool.max_model_len
+        return most
+    return pool.num_blocks * pool.block_size
+
+
+def axes_of(tables: "IterationTables") -> tuple[Any, ...]:
+    """What must be the same of all stages."""
+    return tables.layout, tables.prefill_rule, tables.joint, tables.skew
+
+
+def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool, names_blocks: bool) -> None:
     """Refuse tables that a run could read beyond their end.
 
     Raises:
         ConfigError: naming the axis that is too short.
     """
     policy, layout = config.batch_policy, tables.layout
-    equivalent = tables.prefill_rule == "equivalent_chunk"
-    tokens, kv = policy.most_tokens(pool), pool.num_blocks * pool.block_size
+    equivalent, joint = tables.prefill_rule == "equivalent_chunk", tables.joint
+    tokens, kv = policy.most_tokens(pool), most_decode_kv(config, pool, names_blocks)
     needed = {
         "max_tokens": tokens,
         "max_sequences": policy.max_num_seqs,
         "max_kv": min(kv, policy.max_num_seqs * pool.max_model_len),
-        "max_chunk": tokens if equivalent else min(tokens, pool.max_model_len),
+        "max_chunk": tokens if equivalent or joint else min(tokens, pool.max_model_len),
         "max_history": kv if equivalent else pool.max_model_len,
     }
-    for axis, least in needed.items():
-        if getattr(layout, axis) < least:
+    if tables.skew is not None:  # all decodes may be taken as long as the longest
+        needed["max_kv"] = policy.max_num_seqs * pool.max_model_len
+    parts: list[tuple[str, TableLayout | JointLayout, dict[str, int]]] = [("tables", layout, needed)]
+    if joint is not None:
+        of_both = {"max_decodes": policy.max_num_seqs, "max_context": pool.max_model_len}
+        of_both |= {axis: needed[axis] for axis in ("max_chunk", "max_history")}
+        parts.append(("tables.joint", joint, of_both))
+    for part, axes, lengths in parts:
+        check_axes(part, axes, lengths)
+
+
+def check_axes(part: str, axes: "TableLayout | JointLayout", lengths: Mapping[str, int]) -> None:
+    """Refuse axes that are shorter than some lengths.
+
+    Raises:
+        ConfigError: naming the axis that is too short.
+    """
+    for axis, least in lengths.items():
+        if getattr(axes, axis) < least:
             raise ConfigError(
-                f"tables.{axis}",
-                getattr(layout, axis),
+                f"{part}.{axis}",
+                getattr(axes, axis),
                 f"is less than the {least} that this configuration can reach",
                 "build larger tables or lower the limits of the scheduler",
             )

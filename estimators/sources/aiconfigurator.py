@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PACKAGE = "aiconfigurator-core"
 INSTALL = "pip install 'fastsim-llm[profiles]'"
 _MODULE = "aiconfigurator_core"
-_DTYPES = {"bf16": "bfloat16"}
+_DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Table:
     file: str
     columns: dict[str, str]
     keep: dict[str, object]
-    dtype_columns: tuple[str, ...]
+    dtype_column: str
 
 
 _ATTENTION = {"q_heads": "num_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
@@ -46,21 +46,21 @@ _TABLES = {
         file="gemm_perf.parquet",
         columns={"m": "m", "n": "n", "k": "k"},
         keep={},
-        dtype_columns=("gemm_dtype",),
+        dtype_column="gemm_dtype",
     ),
     "prefill_attention": _Table(
         folder="attention",
         file="context_attention_perf.parquet",
         columns={"batch": "batch_size", "chunk": "isl", "history": "step", **_ATTENTION},
-        keep={"beam_width": 1, "window_size": 0},
-        dtype_columns=("attn_dtype", "kv_cache_dtype"),
+        keep={"beam_width": 1, "window_size": 0, "attn_dtype": "bfloat16"},
+        dtype_column="kv_cache_dtype",
     ),
     "decode_attention": _Table(
         folder="attention",
         file="generation_attention_perf.parquet",
         columns={"batch": "batch_size", "kv": "isl + step", **_ATTENTION},
-        keep={"beam_width": 1, "window_size": 0},
-        dtype_columns=("attn_dtype", "kv_cache_dtype"),
+        keep={"beam_width": 1, "window_size": 0, "attn_dtype": "bfloat16"},
+        dtype_column="kv_cache_dtype",
     ),
     # vLLM replays decode batches from CUDA graphs, so the graph rows are what a serving engine pays; the eager rows add
     # about 15 microseconds of launch to every call.
@@ -69,7 +69,7 @@ _TABLES = {
         file="custom_allreduce_perf.parquet",
         columns={"gpus": "num_gpus", "elements": "message_size"},
         keep={"backend": "vllm_graph", "op_name": "all_reduce"},
-        dtype_columns=("allreduce_dtype",),
+        dtype_column="allreduce_dtype",
     ),
 }
 
@@ -107,13 +107,14 @@ def read_profiles(system: str, operator: str, dtype: str = "bf16") -> Profiles:
     Args:
         system: a system of the package, such as ``"h100_sxm"``.
         operator: one of the operators in ``Profiles.operator``.
-        dtype: ``"bf16"``; weights, activations and KV cache alike.
+        dtype: ``"bf16"`` or ``"fp8"``: of a product's weights, of the KV cache, or of what is reduced. Products of fp8
+            weights take bf16 activations and quantise them, with one scale per tensor (not per block).
 
     Returns:
         The points, with counts of what was read, dropped and merged.
 
     Raises:
-        EstimatorError: when the package is missing, or has no such system, operator or dtype.
+        EstimatorError: when the package is missing, or has no such system, operator or dtype, or no rows of that dtype.
     """
     import polars as pl
 
@@ -125,9 +126,11 @@ def read_profiles(system: str, operator: str, dtype: str = "bf16") -> Profiles:
     version, file = _newest(_system_root(system) / table.folder / "vllm", table.file, system, operator)
     raw = pl.read_parquet(file.read_bytes())
 
-    keep = table.keep | dict.fromkeys(table.dtype_columns, _DTYPES[dtype])
+    keep = table.keep | {table.dtype_column: _DTYPES[dtype]}
     conditions = [pl.col(column) == value for column, value in keep.items() if column in raw.columns]
     kept = raw.filter(*conditions, pl.col("latency").is_finite(), pl.col("latency") > 0)
+    if not kept.height:
+        raise EstimatorError("dtype", dtype, f"has no measured {operator} on {system}", "choose another dtype")
     points = list(table.columns)
     frame = (
         kept.select(

@@ -19,7 +19,7 @@ class EstimatorsCommand:
 
     action: str = flag("list", _ACTIONS, "action")
     device: Optional[str] = flag(None, "GPU; list and show take all when it is not given")
-    dtype: str = flag("bf16", "of weights, activations and KV cache")
+    dtype: Optional[str] = flag(None, "of a product's weights or the KV cache: bf16 or fp8; list and show take both")
     out: Optional[str] = flag(None, "train: directory of the new zoo")
     seed: int = flag(0, "train: of the trees and of the held-out splits")
     json: bool = flag(False, "print one JSON object, and nothing else")
@@ -34,10 +34,10 @@ def main(words: Sequence[str]) -> int:
     command: EstimatorsCommand = parser.parse_args(list(words) if action_given else ["list", *words])
     known = list_zoo()
     device = None if command.device is None else command.device.lower()
-    entries = [entry for entry in known if device in (None, entry[0]) and entry[1] == command.dtype]
+    entries = [entry for entry in known if device in (None, entry[0]) and command.dtype in (None, entry[1])]
     if command.action in ("list", "show") and not entries:
         names = ", ".join(f"{name} {dtype}" for name, dtype in known)
-        asked = f"{command.device or 'any GPU'} {command.dtype}"
+        asked = f"{command.device or 'any GPU'} {command.dtype or 'in any dtype'}"
         raise ConfigError("device", asked, "has no estimators", f"choose one of {names}")
     if command.action == "list":
         _print(command, [{"device": device, "dtype": dtype} for device, dtype in entries], _listing(entries))
@@ -63,8 +63,9 @@ def _train(command: EstimatorsCommand) -> None:
         raise ConfigError(missing, None, "is not given", f"write --{missing}, such as --device h100_sxm --out zoo")
     out = writable_directory(command.out)
     seed = integer("seed", command.seed)
-    report = train(command.device, command.dtype, out, seed, lambda line: print(f"fastsim: {line}", file=sys.stderr))
-    name = f"{command.device} {command.dtype}"
+    dtype = command.dtype or "bf16"
+    report = train(command.device, dtype, out, seed, lambda line: print(f"fastsim: {line}", file=sys.stderr))
+    name = f"{command.device} {dtype}"
     _print(command, {name: report}, _report(name, report))
 
 

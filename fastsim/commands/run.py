@@ -50,8 +50,8 @@ class RunCommand:
         None,
         f"longest request in tokens (default: {_DEFAULT.max_model_len}, within what the model and a trace ask for)",
     )
-    dtype: str = flag(_DEFAULT.dtype, "of the weights")
-    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache")
+    dtype: str = flag(_DEFAULT.dtype, "of the weights: bf16 or fp8")
+    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache: bf16, fp8, or auto for what the checkpoint asks for")
     gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
     num_kv_blocks: Optional[int] = flag(None, "KV blocks of a replica (default: from the GPU memory)")
     block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")
@@ -327,7 +327,7 @@ def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
 
     check_requests(config, workload, load_machine(config)[2])
     with progress(f"building the tables of {config.model} on {config.device}"):
-        tables = tables_for(config)
+        tables = tables_for(config, workload.block_tokens > 0)
     with progress("compiling the event loop, once per machine"):
         compile_kernel(config)
     return tables

@@ -4,13 +4,14 @@ The engine's clock is the replica's, and ``device_s`` says when the GPU will be 
 (`fastsim.kernel.flights`).
 
 What forms batches must see a request one token ahead of its last token: a decode steps, and takes its blocks, when a
-batch is *formed*; it has its token when the batch is *processed*. A request whose last token is in flight is *ending*: in
-no further batch, but with its blocks and its place until then. As every running decode is in every batch, the token
+batch is *formed*; it has its token when the batch is *processed*. A request whose last token is in flight is *ending*:
+in no further batch, but with its blocks and its place until then. As every running decode is in every batch, the token
 before came to each of them when the batch before was processed. All functions modify their arguments in place.
 """
 
 import numpy as np
 
+from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.blocks import blocks_of, blocks_suffice, blocks_to_decode, count_crossing, whole_tokens
 from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at, late_list
 from fastsim.kernel.iteration import count_gap
@@ -18,9 +19,10 @@ from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.landing import deliver_late
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.running import complete, enter_decodes, settle
+from fastsim.kernel.skew import decodes_time, forget_origin
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
-from fastsim.kernel.tables import base_time, decode_time, prefill_time
+from fastsim.kernel.tables import along_row, base_time, decode_row, locate
 
 
 @jit()
@@ -47,9 +49,16 @@ def advance_asynchronous(state, tables, schedule, r, until_s):
             replica.try_to_form = replica.in_flight == 0
         else:
             launch(state, tables, r)
-            replica.try_to_form = (
-                replica.in_flight == 1 and bits_float(integers[flight_at(replica, 0)]) > replica.clock_s
-            )
+            oldest_end_s = bits_float(integers[flight_at(replica, 0)])
+            replica.try_to_form = replica.in_flight == 1 and oldest_end_s > replica.clock_s
+            if replica.in_flight == 2 and is_of_decodes(replica) and not cluster.record_batches:
+                leap(requests, replica, integers, tables, until_s)
+
+
+@jit()
+def is_of_decodes(replica):
+    """Whether what runs are decodes alone."""
+    return replica.num_prefills == 0 and replica.num_decodes > 0
 
 
 @jit()
@@ -77,10 +86,8 @@ def launch(state, tables, r):
     requests, replicas, cluster_table, integers, batches, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes
-    decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
-    prefill_s = prefill_time(tables, replica, requests, integers)
+    model_s = batch_time(tables, replica, requests, integers, decodes)
     members = decodes + replica.num_chunks
-    model_s = base_time(tables, replica, decodes + replica.chunk_tokens, members) + decode_s + prefill_s
     start_s = max(replica.clock_s + (replica.launch_s + replica.launch_s_per_request * members), replica.device_s)
     replica.device_s = start_s + model_s
     replica.busy_s += model_s
@@ -93,12 +100,7 @@ def launch(state, tables, r):
     replica.preempted_unlogged = 0
     count_batch(replica, decodes)
     flight = flight_at(replica, replica.in_flight)
-    integers[flight + END_S] = float_bits(replica.device_s)
-    integers[flight + MEMBERS] = members
-    integers[flight + DECODES] = decodes
-    integers[flight + STEP] = replica.step
-    integers[flight + COMPLETE] = 0
-    integers[flight + LATE] = 0
+    put_in_flight(replica, integers, flight, members, decodes)
     replica.in_flight += 1
     if replica.in_flight == 1:
         await_oldest(replica, integers)
@@ -106,6 +108,71 @@ def launch(state, tables, r):
         step_decodes(requests, replica, integers)
     if replica.num_prefills > 0:
         schedule_chunks(requests, replica, integers, flight)
+
+
+@jit(forceinline=True)
+def put_in_flight(replica, integers, flight, members, decodes):
+    """Write the batch that the device will do last into a flight."""
+    integers[flight + END_S] = float_bits(replica.device_s)
+    integers[flight + MEMBERS] = members
+    integers[flight + DECODES] = decodes
+    integers[flight + STEP] = replica.step
+    integers[flight + COMPLETE] = 0
+    integers[flight + LATE] = 0
+
+
+@jit(forceinline=True)
+def leap(requests, replica, integers, tables, until_s):
+    """Process and form batches of decodes alone until a request is ending or done, blocks run short, or until_s.
+
+    Two batches are in flight at the beginning and, but for the last one processed, at the end.
+    """
+    decodes = replica.num_decodes
+    base_s = base_time(tables, replica, decodes, decodes)
+    row = decode_row(replica, decodes)
+    launch_s = replica.launch_s + replica.launch_s_per_request * decodes
+    while replica.next_end_s <= until_s:
+        flight = flight_at(replica, 0)
+        slot = replica.calendar + (integers[flight + STEP] & replica.calendar_mask)
+        if integers[flight + COMPLETE] + integers[flight + LATE] > 0 or integers[slot] != NONE:
+            return
+        process_decodes(replica, integers, flight)
+        replica.try_to_form = 1
+        needed = blocks_to_decode(replica, integers)
+        if replica.clock_s >= until_s or replica.batch_may_change or replica.step >= replica.ask_step:
+            return
+        if not blocks_suffice(replica, needed):
+            return
+        take_blocks(replica, integers, needed)
+        if replica.has_skew:
+            model_s = base_s + decodes_time(tables, replica, requests, decodes)
+        else:
+            index, weight = locate(replica.decode_kv, replica.kv_bits)
+            model_s = base_s + along_row(tables, row, index, weight)
+        replica.device_s = max(replica.clock_s + launch_s, replica.device_s) + model_s
+        replica.busy_s += model_s
+        replica.running_seconds += decodes * model_s
+        count_batch(replica, decodes)
+        put_in_flight(replica, integers, flight, decodes, decodes)
+        replica.in_flight = 2
+        replica.try_to_form = 0
+        replica.decode_kv += decodes
+        replica.step += 1
+        if integers[replica.calendar + ((replica.step - 1) & replica.calendar_mask)] != NONE:
+            end_decodes(requests, replica, integers)
+            return
+
+
+@jit(forceinline=True)
+def process_decodes(replica, integers, flight):
+    """Let the oldest flight, of decodes none of which has its last token, have been processed."""
+    replica.block_seconds += (replica.num_blocks - replica.free_blocks) * (replica.next_end_s - replica.clock_s)
+    replica.clock_s = replica.next_end_s
+    count_gap(replica, integers, replica.clock_s - replica.last_step_end_s, integers[flight + DECODES])
+    replica.last_step_end_s = replica.clock_s
+    replica.oldest = 1 - replica.oldest
+    replica.in_flight = 1
+    await_oldest(replica, integers)
 
 
 @jit(forceinline=True)
@@ -118,17 +185,26 @@ def await_oldest(replica, integers):
 
 @jit(forceinline=True)
 def step_decodes(requests, replica, integers):
-    """Count the token of every decode as scheduled; those for which it is the last are ending."""
+    """Count the token of every decode as scheduled."""
     step = replica.step
     replica.decode_kv += replica.num_decodes
     replica.step = step + 1
-    i = integers[replica.calendar + (step & replica.calendar_mask)]
+    if integers[replica.calendar + (step & replica.calendar_mask)] != NONE:
+        end_decodes(requests, replica, integers)
+
+
+@jit()
+def end_decodes(requests, replica, integers):
+    """Let the decodes whose last token has just been scheduled be ending."""
+    i = integers[replica.calendar + ((replica.step - 1) & replica.calendar_mask)]
     while i != NONE:
         request = requests[i]
         request.phase = ENDING
         replica.num_decodes -= 1
         replica.decode_kv -= replica.step - request.origin
         count_crossing(replica, integers, request.origin, -1)
+        if replica.has_skew:
+            forget_origin(replica, request.origin)
         # A budget that is short of a whole prompt may now do.
         replica.batch_may_change = replica.batch_may_change or not replica.enable_chunked_prefill
         i = request.due_next

@@ -46,6 +46,7 @@ def load_cohort(replica, integers, slot):
     replica.num_fresh = integers[place + FRESH]
     replica.last_step_end_s = bits_float(integers[place + LAST_STEP_END_S])
     replica.asked = integers[place + ASKED]
+    replica.extremes_known = replica.share_until = 0
     point_at_slot(replica)
 
 

@@ -1,6 +1,6 @@
 """Between arrays and the request table in one pass: it is large, and the first pass pays for its memory.
 
-`fastsim.kernel.slots.table_functions` compiles both.
+`fastsim.kernel.slots` compiles them.
 """
 
 from fastsim.kernel.state import NONE
@@ -17,6 +17,21 @@ def fill_requests(requests, arrival_s, prompt_tokens, output_tokens, request_cla
         request.session = session[i]
         request.session_previous = NONE
         request.row = i
+
+
+def see_times(requests, sent_s, egress_s):
+    """Write when clients sent their requests and had their tokens in place of the times at the replicas, in place.
+
+    Args:
+        requests: REQUEST records after a run [n].
+        sent_s: when the request of each row of the workload was sent [n] [s].
+        egress_s: from a replica to a client [s].
+    """
+    for i in range(requests.size):
+        request = requests[i]
+        request.arrival_s = sent_s[request.row]
+        request.first_token_s += egress_s
+        request.completed_s += egress_s
 
 
 def read_latencies(requests, columns):

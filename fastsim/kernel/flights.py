@@ -1,7 +1,8 @@
 """Batches in flight under asynchronous scheduling: at most two, each with a *flight* in the integer pool.
 
-A flight says when its batch ends, its members, its decodes and their step, and has two lists: the requests whose prefill
-it completes, each with how often it had been preempted then, and those of its decodes that have been preempted since.
+A flight says when its batch ends, its members, its decodes and their step, and has two lists: the requests whose
+prefill it completes, each with how often it had been preempted then, and those of its decodes that have been preempted
+since.
 """
 
 from fastsim.kernel.jit import jit

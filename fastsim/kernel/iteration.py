@@ -1,23 +1,23 @@
 """One replica's iterations: starting one, finishing it, and leaping over those in which nothing happens."""
 
+from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.running import complete, complete_due, join_decodes, settle
+from fastsim.kernel.skew import decodes_time
 from fastsim.kernel.state import NONE
-from fastsim.kernel.tables import along_row, base_time, decode_row, decode_time, locate, prefill_time
+from fastsim.kernel.tables import along_row, base_time, decode_row, locate
 
 
 @jit(forceinline=True)
 def start(requests, replica, integers, tables):
     """Start the iteration that the batch policy has formed: its duration is known from here on."""
-    prefill_s = prefill_time(tables, replica, requests, integers)
     decodes = replica.num_decodes * replica.decodes_run
+    replica.iteration_s = batch_time(tables, replica, requests, integers, decodes)
     num_tokens = decodes + replica.chunk_tokens
     num_sequences = decodes + replica.num_chunks
-    decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
-    replica.iteration_s = base_time(tables, replica, num_tokens, num_sequences) + decode_s + prefill_s
     if replica.swapped_blocks > 0:
         replica.iteration_s += replica.swap_s_per_block * replica.swapped_blocks
         replica.swapped_blocks = 0
@@ -161,14 +161,18 @@ def leap(requests, replica, integers, tables, until_s):
     """Run iterations of decodes alone until one completes, blocks run short, or the clock reaches until_s.
 
     The blocks of the first iteration must have been taken. Per iteration: one interpolated table read, additions, and
-    one histogram entry; what an iteration leaves unchanged is read once.
+    one histogram entry; what an iteration leaves unchanged is read once. A correction for unequal decodes is read each
+    time, as the longest may pass into another bin.
     """
     decodes = replica.num_decodes
     base = base_time(tables, replica, decodes, decodes)
     row = decode_row(replica, decodes)
     while True:
-        index, weight = locate(replica.decode_kv, replica.kv_bits)
-        seconds = base + along_row(tables, row, index, weight)
+        if replica.has_skew:
+            seconds = base + decodes_time(tables, replica, requests, decodes)
+        else:
+            index, weight = locate(replica.decode_kv, replica.kv_bits)
+            seconds = base + along_row(tables, row, index, weight)
         if replica.clock_s + seconds > until_s or replica.num_fresh > 0 or replica.last_step_end_s != replica.clock_s:
             replica.iteration_s = seconds
             replica.in_flight = 1

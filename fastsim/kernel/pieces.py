@@ -15,8 +15,9 @@ from fastsim.kernel.jit import jit
 from fastsim.kernel.prefix_index import NEWEST, OLDEST, entry_of, remove_key
 from fastsim.kernel.state import NONE
 
-#: Places within a piece: its key; the blocks [LO, HI) of its text; the requests that use it; its neighbours in the queue
-#: towards the front and the back; the pieces with the same key marked before and after it; what was split off its end.
+#: Places within a piece: its key; the blocks [LO, HI) of its text; the requests that use it; its neighbours in the
+#: queue towards the front and the back; the pieces with the same key marked before and after it; what was split off its
+#: end.
 KEY, LO, HI, USERS, AHEAD, BEHIND, OLDER, NEWER, REST = range(9)
 PIECE_SIZE = 9
 

@@ -44,6 +44,9 @@ def find(requests, replica, integers, i):
         The number of blocks found, and how many of these nobody uses.
     """
     request = requests[i]
+    replica.num_found = 0
+    if request.num_named == 0 and (request.preemptions == 0 or replica.num_live == 0):
+        return np.int64(0), np.int64(0)  # nobody has ever written its blocks
     most = (np.int64(request.prompt_tokens) + request.generated - 1) // replica.block_size
     found = np.int64(0)
     idle = np.int64(0)

@@ -58,6 +58,8 @@ def new_state(
     send_s_per_token: Sequence[float] = (0.0,),
     named_blocks: Any = None,
     clients: Clients = _ONE_CLIENT,
+    joint: Any = None,
+    skew: Any = None,
 ) -> State:
     """The state before the first arrival.
 
@@ -81,6 +83,8 @@ def new_state(
         send_s_per_token: the same per token of the batch.
         named_blocks: fastsim.named_blocks.NamedBlocks of the requests, for a prefix cache; None if none has a name.
         clients: who sends the requests, and what lies between them and the replicas.
+        joint: estimators.JointLayout of the tables, where their rule is ``"joint"``.
+        skew: estimators.SkewLayout of the tables, where they have that part.
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -105,6 +109,8 @@ def new_state(
     for end in ("completed_head", "waiting_head", "waiting_tail", "running_head", "running_tail"):
         replicas[end] = NONE
     point_at_tables(replicas, layout, prefill_rule)
+    if joint is not None:
+        point_at_joint_tables(replicas, layout, joint, skew)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
     integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_integers(pending))
@@ -237,7 +243,7 @@ def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.n
         rows: which row of the workload each is; None for its own number.
     """
     requests = records(REQUEST, len(workload.arrival_s))
-    fill_requests, _ = table_functions()
+    fill_requests, *_ = table_functions()
     fill_requests(
         requests,
         workload.arrival_s,
@@ -268,6 +274,22 @@ def point_at_tables(replicas: np.ndarray, layout: Any, prefill_rule: str) -> Non
     replicas["history_bits"] = layout.history_bits
     replicas["chunk_bits"] = layout.chunk_bits
     replicas["prefill_rule"] = PREFILL_RULES[prefill_rule]
+
+
+def point_at_joint_tables(replicas: np.ndarray, layout: Any, joint: Any, skew: Any) -> None:
+    """Write the layout of the tables of chunks and decodes together, and of the skew, into the records, in place."""
+    _, histories, decodes, contexts = joint.shape
+    replicas["joint_table"] = layout.size
+    replicas["joint_decode_stride"] = contexts
+    replicas["joint_history_stride"] = decodes * contexts
+    replicas["joint_chunk_stride"] = histories * decodes * contexts
+    for axis in ("chunk", "history", "decode", "context"):
+        replicas[f"joint_{axis}_bits"] = getattr(joint, f"{axis}_bits")
+    if skew is not None:
+        replicas["has_skew"] = 1
+        replicas["skew_table"] = layout.size + joint.size
+        for axis in ("chunks", "decodes", "rates", "contexts", "histories"):
+            replicas[f"skew_{axis}"] = getattr(skew, axis)
 
 
 def with_longer_log(state: State) -> State:

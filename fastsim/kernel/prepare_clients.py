@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import NONE, PENDING, records
 
 
@@ -113,17 +114,13 @@ def as_clients_see(requests: np.ndarray, pending: np.ndarray, workload: Any, cli
     """REQUEST records after a run in the order of the workload, with the times of the clients.
 
     Only ``scheduled_s`` stays the engine's. Without clients that wait and without delays the records are returned as
-    they are; where the order is that of arrival they are changed in place.
+    they are; else they are changed in place.
     """
     if len(pending) == 0 and not any((clients.ingress_s, clients.ingress_s_per_token, clients.egress_s)):
         return requests
-    rows = requests["row"]
-    if (rows[1:] < rows[:-1]).any():
-        seen = np.empty_like(requests)
-        seen[rows] = requests
-        requests = seen
-    requests["arrival_s"] = pending["sent_s"] if len(pending) > 0 else workload.arrival_s
-    if clients.egress_s > 0:
-        requests["first_token_s"] += clients.egress_s
-        requests["completed_s"] += clients.egress_s
+    _, see_times, _ = table_functions()
+    see_times(requests, pending["sent_s"].copy() if len(pending) > 0 else workload.arrival_s, clients.egress_s)
+    rows = requests["row"].copy()
+    moved = np.flatnonzero(rows != np.arange(len(rows)))
+    requests[rows[moved]] = requests[moved]
     return requests

@@ -34,6 +34,7 @@ from fastsim.kernel.queues import (
     remove_due,
     remove_running,
 )
+from fastsim.kernel.skew import forget_origin, note_origin
 from fastsim.kernel.state import COMPLETED, DECODE, ENDING, NONE, PREFILL, SWAPPED, WAITING
 
 
@@ -52,9 +53,10 @@ def admit(requests, replica, integers, num_tokens):
         request.scheduled_s = replica.clock_s
         request.cached_tokens = request.computed
     if replica.caching:
-        held = hold_found(requests, replica, integers, i)
+        held = hold_found(requests, replica, integers, i) if replica.num_found > 0 else np.int64(0)
         take_blocks(replica, integers, blocks_of(request.computed + num_tokens, replica) - held)
-        mark(request, replica, integers, request.computed + num_tokens)
+        if replica.has_names:
+            mark(request, replica, integers, request.computed + num_tokens)
     else:
         if request.computed > 0:
             replica.swapped_blocks += blocks_of(request.computed, replica)
@@ -94,6 +96,8 @@ def enter_decodes(requests, replica, integers, i):
     request.phase = DECODE
     request.cohort = replica.slot
     request.origin = replica.step - context
+    if replica.has_skew:
+        note_origin(replica, request.origin)
     replica.num_decodes += 1
     replica.decode_kv += context
     count_crossing(replica, integers, request.origin, 1)
@@ -129,6 +133,8 @@ def leave_decodes(requests, replica, integers, i):
     request.generated = context - request.prompt_tokens
     if has_stepped or not forget_fresh(replica, integers, i):
         request.last_token_s = replica.last_step_end_s
+    if replica.has_skew:
+        forget_origin(replica, request.origin)
     replica.num_decodes -= 1
     replica.decode_kv -= context
     count_crossing(replica, integers, request.origin, -1)
@@ -208,7 +214,7 @@ def stop_running(requests, replica, integers, i, tokens=0):
 
 @jit()
 def stop_ahead(requests, replica, integers, i):
-    """Take request i, which decodes or is ending, out of what is scheduled ahead; its token in flight is still delivered.
+    """Take request i, which decodes or is ending, out of what is scheduled ahead; a token in flight is still delivered.
 
     Returns:
         The blocks it held, those it needed for the batch being formed, and how many of its tokens are not marked.
@@ -337,6 +343,8 @@ def complete_due(requests, replica, integers, step):
     integers[slot] = NONE
     while i != NONE:
         request = requests[i]
+        if replica.has_skew:
+            forget_origin(replica, request.origin)
         replica.num_decodes -= 1
         replica.decode_kv -= replica.step - request.origin
         count_crossing(replica, integers, request.origin, -1)

@@ -49,6 +49,8 @@ FILL_REQUESTS = types.void(
     _READ_ONLY[types.int32],
     _READ_ONLY[types.int64],
 )
+#: (requests, sent_s, egress_s)
+SEE_TIMES = types.void(_REQUESTS, _READ_ONLY[types.float64], types.float64)
 #: (requests, columns) -> values of TPOT
 READ_LATENCIES = types.int64(_REQUESTS, types.Array(types.float64, 2, "C"))
 
@@ -83,6 +85,10 @@ def policies(schedule: str, route: str) -> tuple[Any, Any]:
     return compiled(schedule, SCHEDULE), compiled(route, ROUTE)
 
 
-def table_functions() -> tuple[Any, Any]:
-    """The functions that fill the request table and read latencies out of it."""
-    return compiled("columns:fill_requests", FILL_REQUESTS), compiled("columns:read_latencies", READ_LATENCIES)
+def table_functions() -> tuple[Any, Any, Any]:
+    """The functions that fill the request table, write the clients' times into it, and read latencies out of it."""
+    return (
+        compiled("columns:fill_requests", FILL_REQUESTS),
+        compiled("columns:see_times", SEE_TIMES),
+        compiled("columns:read_latencies", READ_LATENCIES),
+    )

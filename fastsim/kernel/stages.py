@@ -5,6 +5,7 @@ batches leave the last one. They leave in the order in which they were formed; t
 holds the slots of their cohorts (`fastsim.kernel.cohorts`).
 """
 
+from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
 from fastsim.kernel.cohorts import (
@@ -20,7 +21,6 @@ from fastsim.kernel.cohorts import (
 from fastsim.kernel.jit import float_bits, jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
-from fastsim.kernel.tables import base_time, decode_time, prefill_time
 
 
 @jit()
@@ -156,10 +156,9 @@ def run_through(state, tables, r, decodes):
         stage = stages[replica.first_stage + s]
         if s == 0 or stage.table_base != replica.table_base:
             replica.table_base = stage.table_base
-            decode_s = decode_time(tables, replica, decodes, replica.decode_kv)
-            prefill_s = prefill_time(tables, replica, requests, integers)
+            replica.share_until = 0
+            model_s = batch_time(tables, replica, requests, integers, decodes)
             num_tokens = decodes + replica.chunk_tokens
-            model_s = base_time(tables, replica, num_tokens, decodes + replica.num_chunks) + decode_s + prefill_s
         duration_s = model_s
         if s < replica.num_stages - 1:
             duration_s += stage.send_latency_s + stage.send_s_per_token * num_tokens

@@ -30,8 +30,8 @@ AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE = range(3)
 DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA = range(4)
 
 #: How the chunks of one batch add up to prefill attention time, see estimators.IterationTables.
-RULE_SUM, RULE_EQUIVALENT_CHUNK = range(2)
-PREFILL_RULES = {"sum": RULE_SUM, "equivalent_chunk": RULE_EQUIVALENT_CHUNK}
+RULE_SUM, RULE_EQUIVALENT_CHUNK, RULE_JOINT = range(3)
+PREFILL_RULES = {"sum": RULE_SUM, "equivalent_chunk": RULE_EQUIVALENT_CHUNK, "joint": RULE_JOINT}
 
 REQUEST = np.dtype(
     [
@@ -209,6 +209,30 @@ REPLICA = np.dtype(
         ("history_bits", np.int64),
         ("chunk_bits", np.int64),
         ("prefill_rule", np.int64),  # one of PREFILL_RULES
+        # The same of chunks and decodes together, see estimators.JointLayout, where the rule is RULE_JOINT
+        ("joint_table", np.int64),
+        ("joint_chunk_stride", np.int64),
+        ("joint_history_stride", np.int64),
+        ("joint_decode_stride", np.int64),
+        ("joint_chunk_bits", np.int64),
+        ("joint_history_bits", np.int64),
+        ("joint_decode_bits", np.int64),
+        ("joint_context_bits", np.int64),
+        ("one_chunk", np.int64),  # the chunk that stands for all of the batch [tokens]
+        ("chunk_history", np.int64),  # and its history [tokens]
+        # The same of the correction for decodes of unequal length, see estimators.SkewLayout
+        ("has_skew", np.int64),  # 1: there is one, and the extremes below are kept
+        ("skew_table", np.int64),
+        ("skew_chunks", np.int64),  # bins
+        ("skew_decodes", np.int64),
+        ("skew_rates", np.int64),
+        ("skew_contexts", np.int64),
+        ("skew_histories", np.int64),
+        ("extremes_known", np.int64),  # 0 if the next two may be wrong
+        ("smallest_origin", np.int64),  # of the decodes at hand: that of the longest [tokens]
+        ("largest_origin", np.int64),  # and of the shortest
+        ("share", np.float64),  # of the same decodes, in batches without chunks, how far they are from their mean
+        ("share_until", np.int64),  # up to which length of the longest that holds; 0: not known [tokens]
         # Reserved: disaggregation
         ("role", np.int64),
         ("link", np.int64),

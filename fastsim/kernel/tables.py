@@ -3,12 +3,7 @@
 The composition is documented in estimators.IterationTables: ((token + sequence) + decode) + prefill.
 """
 
-import math
-
-import numpy as np
-
 from fastsim.kernel.jit import bit_length, jit
-from fastsim.kernel.state import RULE_EQUIVALENT_CHUNK, RULE_SUM
 
 
 @jit()
@@ -32,7 +27,7 @@ def base_time(tables, replica, num_tokens, num_sequences):
     return tables[base + replica.token_table + num_tokens] + tables[base + replica.sequence_table + num_sequences]
 
 
-@jit()
+@jit(forceinline=True)
 def decode_time(tables, replica, num_decodes, kv):
     """Attention time of num_decodes decodes that read kv tokens in all [s]."""
     if num_decodes == 0:
@@ -57,39 +52,35 @@ def chunk_time(tables, replica, history, chunk):
     return low + (along_row(tables, row + replica.prefill_stride, c, chunk_weight) - low) * history_weight
 
 
-@jit(forceinline=True)
-def prefill_time(tables, replica, requests, integers):
-    """Attention time of all chunks of the batch being formed [s]; their tokens are not yet counted as computed.
-
-    Sums up the chunks' tokens and (query, key) pairs, and notes the largest values read.
-    """
-    total = 0.0
-    pairs = 0.0
-    histories = 0
-    squares = 0
-    replica.num_chunks = 0
-    replica.chunk_tokens = 0
-    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        chunk = integers[prefill + 1]
-        history = np.int64(requests[integers[prefill]].computed)
-        if chunk == 0:
-            continue
-        replica.num_chunks += 1
-        replica.chunk_tokens += chunk
-        pairs += chunk * (history + 0.5 * (chunk + 1))
-        histories += history
-        squares += chunk * chunk
-        if replica.prefill_rule == RULE_SUM:
-            total += read_chunk(tables, replica, history, chunk)
-    replica.chunk_pairs = pairs
-    if replica.prefill_rule == RULE_EQUIVALENT_CHUNK and squares > 0:
-        total = read_chunk(tables, replica, histories, np.int64(np.rint(math.sqrt(float(squares)))))
-    return total
+@jit()
+def joint_time(tables, replica, chunk, history, decodes, context):
+    """Attention time of one prefill chunk after history tokens and decodes that read context tokens each [s]."""
+    place = replica.table_base + replica.joint_table
+    c, chunk_weight = locate(chunk, replica.joint_chunk_bits)
+    place += c * replica.joint_chunk_stride
+    low = joint_plane(tables, replica, place, history, decodes, context)
+    high = joint_plane(tables, replica, place + replica.joint_chunk_stride, history, decodes, context)
+    return low + (high - low) * chunk_weight
 
 
 @jit()
-def read_chunk(tables, replica, history, chunk):
-    """`chunk_time`, noting the largest values read."""
+def joint_plane(tables, replica, place, history, decodes, context):
+    """`joint_time` at one point of the chunk axis, whose part of the tables begins at place [s]."""
+    h, history_weight = locate(history, replica.joint_history_bits)
+    n, decode_weight = locate(decodes, replica.joint_decode_bits)
+    x, weight = locate(context, replica.joint_context_bits)
+    stride = replica.joint_decode_stride
+    row = place + h * replica.joint_history_stride + n * stride
+    low = along_row(tables, row, x, weight)
+    low += (along_row(tables, row + stride, x, weight) - low) * decode_weight
+    row += replica.joint_history_stride
+    high = along_row(tables, row, x, weight)
+    high += (along_row(tables, row + stride, x, weight) - high) * decode_weight
+    return low + (high - low) * history_weight
+
+
+@jit()
+def note_chunk(replica, history, chunk):
+    """Note the largest values read."""
     replica.peak_history = max(replica.peak_history, history)
     replica.peak_chunk = max(replica.peak_chunk, chunk)
-    return chunk_time(tables, replica, history, chunk)

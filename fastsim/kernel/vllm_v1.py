@@ -59,7 +59,7 @@ def schedule_running(requests, replica, integers):
     while needed > replica.free_blocks:
         needed -= preempt(requests, replica, integers, replica.running_tail)
     take_blocks(replica, integers, needed)
-    if replica.caching:
+    if replica.has_names:
         mark_chunks(requests, replica, integers)
     return budget
 

@@ -41,7 +41,7 @@ def schedule_in_order(requests, replica, integers):
                     return budget
             put_in_batch(requests, replica, integers, i, tokens, scheduled)
             take_blocks(replica, integers, needed)
-            if replica.caching and requests[i].phase == PREFILL:
+            if replica.has_names and requests[i].phase == PREFILL:
                 mark(requests[i], replica, integers, requests[i].computed + tokens)
             budget -= tokens
             scheduled += 1

@@ -81,6 +81,8 @@ def check_choices(config: "SimulationConfig") -> None:
     for field, value, known in (
         ("scheduler", scheduler, VIDUR_SCHEDULERS),
         ("queue", config.queue, ("fcfs",)),
+        ("dtype", config.dtype, ("bf16",)),
+        ("kv_dtype", config.kv_dtype, ("auto", "bf16")),
         ("router", router, VIDUR_ROUTERS),
         ("client", config.client, ("open",)),
         ("scheduler.preemption_mode", options.get("preemption_mode", "recompute"), ("recompute",)),

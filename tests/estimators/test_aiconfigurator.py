@@ -53,6 +53,19 @@ def test_rows_of_one_point_are_merged_into_the_median_of_the_fastest_kernel(pack
     assert profiles.source == "aiconfigurator-core 0.12.0"
 
 
+def test_fp8_rows_are_those_with_a_scale_per_tensor(package: Path) -> None:
+    rows = [gemm_row(1, 1.0), gemm_row(1, 0.5, dtype="fp8"), gemm_row(1, 0.7, dtype="fp8_block")]
+    write(package, "0.9.0", rows)
+    assert read_profiles("toy_sxm", "gemm", "fp8").frame["seconds"].to_list() == [0.5e-3]
+
+
+def test_a_dtype_without_rows_is_told(package: Path) -> None:
+    write(package, "0.9.0", [gemm_row(1, 1.0)])
+    with pytest.raises(EstimatorError, match="has no measured gemm on toy_sxm") as caught:
+        read_profiles("toy_sxm", "gemm", "fp8")
+    assert caught.value.field == "dtype"
+
+
 def test_other_dtypes_and_rows_without_a_time_are_dropped_and_counted(package: Path) -> None:
     bad = [gemm_row(1, 1.0, dtype="fp8"), gemm_row(2, 0.0), gemm_row(3, float("nan")), gemm_row(4, float("inf"))]
     write(package, "0.9.0", [*bad, gemm_row(5, 1.0)])

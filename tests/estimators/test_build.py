@@ -6,6 +6,7 @@ from roofline_estimators import LAUNCH, SMALL, RooflineEstimators, build_small
 
 from estimators.devices import device_names, load_device
 from estimators.errors import EstimatorError
+from estimators.estimator import OperatorEstimators
 from estimators.layout import log_points
 from estimators.models import load_model
 from estimators.operators import bandwidth_seconds
@@ -114,7 +115,8 @@ def test_provenance_names_its_sources_and_the_profiled_ranges():
     provenance = build_small(model=load_model("Llama-3.1-8B"), tp=2).provenance
     assert provenance["model"] == "meta-llama/Llama-3.1-8B"
     assert (provenance["device"], provenance["tp"], provenance["dtype"]) == ("h100_sxm", 2, "bf16")
-    assert provenance["estimators"] == "roofline"
+    assert provenance["kv_dtype"] == "bf16"
+    assert provenance["estimators"] == {"bf16": "roofline"}
     assert provenance["profiled"] == {
         "tokens": [1, 8192],
         "sequences": [1, 8192],
@@ -163,6 +165,33 @@ def test_more_gpus_than_were_measured_are_told():
     assert tables.provenance["outside_profiles"] == [
         f"{call} lies outside the measured shapes: GPUs 16 (measured 2 to 8)" for call in calls
     ]
+
+
+def test_each_product_is_timed_in_its_own_dtype():
+    limits = {"max_tokens": 64, "max_sequences": 8, "max_model_len": 4096, "cache": False}
+
+    def build(**kinds):
+        return IterationTables.build("Llama-3.1-8B", "h200_sxm", **limits, **kinds)
+
+    bf16, fp8, cache = build(), build(dtype="fp8"), build(dtype="fp8", kv_dtype="fp8")
+    estimators = {kind: OperatorEstimators.load("h200_sxm", kind) for kind in ("bf16", "fp8")}
+    assert fp8.provenance["estimators"] == {kind: known.hash for kind, known in estimators.items()}
+    assert (fp8.provenance["kv_dtype"], cache.provenance["kv_dtype"]) == ("bf16", "fp8")
+    shapes = [(6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336)]
+    saved = 0.0
+    for n, k in shapes:
+        shape = {"m": 32, "n": n, "k": k}
+        saved += 32 * (estimators["bf16"].predict("gemm", shape) - estimators["fp8"].predict("gemm", shape))
+    assert bf16.token_s[32] - fp8.token_s[32] == pytest.approx(saved, rel=1e-5)
+    np.testing.assert_allclose(fp8.sequence_s, bf16.sequence_s, rtol=1e-5)
+    np.testing.assert_array_equal(fp8.decode_s, bf16.decode_s)
+    # The decodes of 8 long contexts read half the bytes.
+    assert 0.5 < cache.decode_time_s(8, 32768) / fp8.decode_time_s(8, 32768) < 0.9
+
+
+def test_a_dtype_that_was_never_measured_is_refused():
+    with pytest.raises(EstimatorError, match="'a100_sxm fp8' has no estimators"):
+        IterationTables.build("Llama-3.1-8B", "a100_sxm", kv_dtype="fp8")
 
 
 def test_model_and_device_are_enough():

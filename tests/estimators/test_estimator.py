@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from estimators.devices import load_device
 from estimators.errors import EstimatorError
 from estimators.estimator import ZOO, OperatorEstimators, describe, list_zoo
-from estimators.features import OPERATORS, features_and_roofline
+from estimators.features import OPERATORS, features_and_roofline, operators_of
 from estimators.forest import fit
 from estimators.onnx import Forest
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.train import train, train_operator, training_set
 
 DEVICES = ("a100_sxm", "h100_sxm", "h200_sxm")
+ENTRIES = [*((device, "bf16") for device in DEVICES), ("h100_sxm", "fp8"), ("h200_sxm", "fp8")]
 HEADS = {"q_heads": 32, "kv_heads": 8, "head_dim": 128}
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 installed = pytest.mark.skipif(
@@ -36,38 +37,55 @@ def h100() -> OperatorEstimators:
     return OperatorEstimators.load("h100_sxm")
 
 
-def test_the_package_ships_three_devices_in_six_megabytes() -> None:
-    assert list_zoo() == [(device, "bf16") for device in DEVICES]
+def test_the_package_ships_three_devices_in_ten_megabytes() -> None:
+    assert list_zoo() == sorted(ENTRIES)
     files = [path for path in ZOO.rglob("*") if path.is_file()]
-    assert len(files) == len(DEVICES) * len(OPERATORS)
-    assert sum(path.stat().st_size for path in files) <= 6e6
+    assert len(files) == sum(len(operators_of(dtype)) for _, dtype in ENTRIES)
+    assert sum(path.stat().st_size for path in files) <= 10e6
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_held_out_shapes_are_within_the_stated_error(device: str) -> None:
+@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+def test_held_out_shapes_are_within_the_stated_error(device: str, dtype: str) -> None:
     most = {"gemm": 0.06, "prefill_attention": 0.08, "decode_attention": 0.08, "all_reduce": 0.10}
-    for operator, metadata in describe(device).items():
+    for operator, metadata in describe(device, dtype).items():
         assert metadata["held_out_errors"]["shapes"]["mean"] <= most[operator], operator
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_provenance_is_complete(device: str) -> None:
-    for operator, metadata in describe(device).items():
-        assert (metadata["operator"], metadata["device"], metadata["dtype"]) == (operator, device, "bf16")
+def test_only_what_is_quantised_is_there_in_fp8() -> None:
+    assert operators_of("bf16") == tuple(OPERATORS)
+    assert tuple(describe("h100_sxm", "fp8")) == ("gemm", "prefill_attention", "decode_attention")
+    with pytest.raises(EstimatorError, match="choose one of gemm, prefill_attention, decode_attention"):
+        OperatorEstimators.load("h100_sxm", "fp8").predict("all_reduce", {"gpus": 2, "elements": 4096})
+
+
+@pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
+def test_fp8_is_faster_where_bytes_or_arithmetic_decide(device: str) -> None:
+    bf16, fp8 = OperatorEstimators.load(device), OperatorEstimators.load(device, "fp8")
+    shape = {"n": 28672, "k": 8192}
+    for m in (1, 64, 1024, 8192):  # reading weights, then multiplying
+        assert 0.45 < fp8.predict("gemm", {"m": m, **shape}) / bf16.predict("gemm", {"m": m, **shape}) < 0.75, m
+    long = {"batch": 64, "kv": 8192, **HEADS}
+    assert 0.5 < fp8.predict("decode_attention", long) / bf16.predict("decode_attention", long) < 0.9
+
+
+@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+def test_provenance_is_complete(device: str, dtype: str) -> None:
+    for operator, metadata in describe(device, dtype).items():
+        assert (metadata["operator"], metadata["device"], metadata["dtype"]) == (operator, device, dtype)
         assert metadata["source"] == "aiconfigurator-core 0.12.0"
         assert metadata["engine"] == ("vllm 0.14.0" if device == "a100_sxm" else "vllm 0.24.0")
         assert metadata["licence"].startswith("Apache-2.0")
-        assert metadata["command"] == f"fastsim estimators train --device {device} --dtype bf16 --seed 0"
+        assert metadata["command"] == f"fastsim estimators train --device {device} --dtype {dtype} --seed 0"
         assert metadata["features"] == list(OPERATORS[operator].features)
         assert metadata["rows"]["read"] == sum(metadata["rows"][part] for part in ("dropped", "merged", "used"))
 
 
 @installed
-@pytest.mark.parametrize("device", DEVICES)
-def test_the_zoo_fits_the_profiles_it_names(device: str) -> None:
-    estimators = OperatorEstimators.load(device)
-    for operator in OPERATORS:
-        frame = read_profiles(device, operator).frame
+@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+def test_the_zoo_fits_the_profiles_it_names(device: str, dtype: str) -> None:
+    estimators = OperatorEstimators.load(device, dtype)
+    for operator in operators_of(dtype):
+        frame = read_profiles(device, operator, dtype).frame
         columns = {name: frame[name].to_numpy() for name in OPERATORS[operator].columns}
         error = np.abs(estimators.predict(operator, columns) / frame["seconds"].to_numpy() - 1)
         assert np.median(error) < 0.03, operator
@@ -92,8 +110,8 @@ def test_training_reproduces_the_zoo() -> None:
 
 @installed
 def test_train_writes_what_load_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("estimators.train.OPERATORS", {"all_reduce": OPERATORS["all_reduce"]})
-    monkeypatch.setattr("estimators.estimator.OPERATORS", {"all_reduce": OPERATORS["all_reduce"]})
+    for module in ("train", "estimator"):
+        monkeypatch.setattr(f"estimators.{module}.operators_of", lambda dtype: ("all_reduce",))
     lines: list[str] = []
     report = train("h100_sxm", "bf16", tmp_path, seed=5, progress=lines.append)
     assert lines == ["h100_sxm bf16: all_reduce (1/1, 69 rows)"]
@@ -141,8 +159,8 @@ def test_bad_calls_are_told(h100: OperatorEstimators, operator: str, columns: di
 
 
 def test_an_unknown_entry_lists_those_there_are() -> None:
-    with pytest.raises(EstimatorError, match="a100_sxm bf16, h100_sxm bf16, h200_sxm bf16"):
-        OperatorEstimators.load("h100_sxm", "fp8")
+    with pytest.raises(EstimatorError, match="a100_sxm bf16, h100_sxm bf16, h100_sxm fp8, h200_sxm bf16"):
+        OperatorEstimators.load("a100_sxm", "fp8")
 
 
 def test_an_empty_zoo_says_so(tmp_path: Path) -> None:
@@ -190,23 +208,25 @@ def test_prediction_imports_neither_training_nor_profiles() -> None:
     n=st.integers(1, 1024).map(lambda tiles: 128 * tiles),
     k=st.integers(1, 256).map(lambda tiles: 128 * tiles),
 )
-def test_no_matrix_product_is_faster_than_the_device(h100: OperatorEstimators, m: int, n: int, k: int) -> None:
-    assert h100.predict("gemm", {"m": m, "n": n, "k": k}) > 2 * m * n * k / 989.4e12
+@pytest.mark.parametrize(("dtype", "peak"), [("bf16", 989.4e12), ("fp8", 1978.9e12)])
+def test_no_matrix_product_is_faster_than_the_device(dtype: str, peak: float, m: int, n: int, k: int) -> None:
+    estimators = OperatorEstimators.load("h100_sxm", dtype)
+    assert estimators.predict("gemm", {"m": m, "n": n, "k": k}) > 2 * m * n * k / peak
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_time_over_tokens_has_no_jump_that_no_kernel_makes(device: str) -> None:
+@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+def test_time_over_tokens_has_no_jump_that_no_kernel_makes(device: str, dtype: str) -> None:
     # Waves of tiles and a change of kernel make real ones: measured neighbours m and m + 1 differ by up to 2.5 times.
-    estimators = OperatorEstimators.load(device)
+    estimators = OperatorEstimators.load(device, dtype)
     m = np.arange(1, 16385)
     for n, k in ((6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096), (10240, 8192), (1280, 5120)):
         seconds = estimators.predict("gemm", {"m": m, "n": n, "k": k})
-        assert np.abs(np.log2(seconds[1:] / seconds[:-1])).max() < 1, (n, k)
+        assert np.abs(np.log2(seconds[1:] / seconds[:-1])).max() < 1.2, (n, k)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_more_history_costs_more(device: str) -> None:
-    estimators = OperatorEstimators.load(device)
+@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+def test_more_history_costs_more(device: str, dtype: str) -> None:
+    estimators = OperatorEstimators.load(device, dtype)
     history = np.arange(0, 65537, 64)
     for chunk in (16, 128, 512, 2048):
         seconds = estimators.predict("prefill_attention", {"batch": 1, "chunk": chunk, "history": history, **HEADS})

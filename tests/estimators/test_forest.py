@@ -46,6 +46,24 @@ def test_gemm_roofline_is_floor_plus_arithmetic_plus_traffic() -> None:
     assert bound("gemm", m=64, n=4096, k=1024) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("operator", "columns", "halved"),
+    [
+        ("gemm", {"m": 64, "n": 4096, "k": 1024}, 64 * 1024 + 4096 * 1024),
+        ("decode_attention", {"batch": 8, "kv": 500, "q_heads": 4, "kv_heads": 2, "head_dim": 128}, 8 * 1000 * 256),
+        (
+            "prefill_attention",
+            {"batch": 1, "chunk": 64, "history": 36, "q_heads": 4, "kv_heads": 2, "head_dim": 128},
+            200 * 256,
+        ),
+    ],
+)
+def test_what_is_quantised_moves_fewer_bytes(operator: str, columns: dict[str, float], halved: int) -> None:
+    two, one = (features_and_roofline(operator, arrays(**columns), ROOFLINE, size)[0][0] for size in (2, 1))
+    position = OPERATORS[operator].features.index("log_bytes")
+    assert np.exp(two[position]) - np.exp(one[position]) == pytest.approx(halved, rel=1e-3)
+
+
 def test_a_wave_more_than_the_multiprocessors_hold_is_seen() -> None:
     full = feature("gemm", "wave_padding_128x128", m=128 * 12, n=128 * 11, k=64)
     one_more = feature("gemm", "wave_padding_128x128", m=128 * 12 + 1, n=128 * 11, k=64)

@@ -18,6 +18,7 @@ PARAMETERS = {
     "meta-llama/Llama-2-70b-hf": 68_976_648_192,
     "meta-llama/Llama-3.1-8B": 8_030_261_248,
     "meta-llama/Llama-3.1-70B": 70_553_706_496,
+    "meta-llama/Llama-3.1-405B": 405_853_388_800,
     "Qwen/Qwen2.5-7B": 7_615_616_512,
     "Qwen/Qwen2.5-72B": 72_706_203_648,
     "Qwen/Qwen3-8B": 8_190_735_360,
@@ -26,6 +27,11 @@ PARAMETERS = {
     "codellama/CodeLlama-34b-Instruct-hf": 33_743_970_304,
     "internlm/internlm-20b": 20_088_714_240,
     "microsoft/phi-2": 2_779_683_840,
+}
+QUANTISED = {
+    "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B",
+    "nvidia/Llama-3.1-70B-Instruct-FP8": "meta-llama/Llama-3.1-70B",
+    "nvidia/Llama-3.3-70B-Instruct-FP8": "meta-llama/Llama-3.1-70B",
 }
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -46,7 +52,38 @@ def write(directory, config):
 
 
 def test_every_built_in_model_has_a_known_count():
-    assert set(model_names()) == set(PARAMETERS)
+    assert set(model_names()) == set(PARAMETERS) | set(QUANTISED)
+
+
+@pytest.mark.parametrize(("name", "original"), QUANTISED.items())
+def test_a_quantised_checkpoint_is_its_original_in_fp8(name, original):
+    model, whole = load_model(name), load_model(original)
+    assert vars(model) == vars(whole) | {"name": name, "weight_dtype": "fp8", "kv_dtype": "fp8"}
+    assert model.weight_bytes(2, "fp8") == whole.weight_bytes(2, "fp8")
+    assert whole.weight_bytes(1, "fp8") == whole.weight_bytes(1) - whole.linear_flops_per_token // 2
+    with pytest.raises(EstimatorError, match=r"not the type of the weights .* give fp8") as caught:
+        model.weight_bytes(2, "bf16")
+    assert caught.value.field == "dtype"
+
+
+def test_the_cache_is_what_is_asked_for_or_what_the_checkpoint_asks_for():
+    model, quantised = load_model("Llama-3.1-8B"), load_model("nvidia/Llama-3.1-8B-Instruct-FP8")
+    assert [model.kv_cache_dtype(kind, "bf16") for kind in ("auto", "bf16", "fp8")] == ["bf16", "bf16", "fp8"]
+    assert [model.kv_cache_dtype(kind, "fp8") for kind in ("auto", "bf16", "fp8")] == ["bf16", "bf16", "fp8"]
+    assert [quantised.kv_cache_dtype(kind, "fp8") for kind in ("auto", "bf16", "fp8")] == ["fp8", "bf16", "fp8"]
+    assert model.kv_cache_dtype("auto", "fp16") == "fp16"
+    with pytest.raises(EstimatorError, match="choose auto, bf16 or fp8"):
+        model.kv_cache_dtype("fp16", "bf16")
+
+
+def test_quantisation_may_be_told_in_a_file_beside(tmp_path):
+    path = write(tmp_path, LLAMA)
+    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": None}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(told))
+    assert (load_model(path).weight_dtype, load_model(path).kv_dtype) == ("fp8", None)
+    (tmp_path / "hf_quant_config.json").write_text("{")
+    with pytest.raises(EstimatorError, match=r"give a valid hf_quant_config\.json"):
+        load_model(path)
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
@@ -158,7 +195,8 @@ def test_unknown_types_are_refused():
             "sliding_window",
         ),
         ({"architectures": ["PhiForCausalLM"], "qk_layernorm": True}, "qk_layernorm"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
+        ({"compression_config": {"quant_method": "awq"}}, "compression_config"),
     ],
 )
 def test_a_config_that_cannot_be_simulated_is_refused_by_file_and_key(tmp_path, change, key):
@@ -230,7 +268,14 @@ def test_built_in_models_equal_published_configs(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B"]
+    "name",
+    [
+        "meta-llama/Llama-3.1-8B",
+        "meta-llama/Llama-3.1-70B",
+        "meta-llama/Llama-3.1-405B",
+        "Qwen/Qwen3-8B",
+        "Qwen/Qwen3-32B",
+    ],
 )
 def test_built_in_models_equal_the_configs_of_the_kernel_catalogue(name):
     found = importlib.util.find_spec("aiconfigurator_core")

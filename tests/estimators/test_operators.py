@@ -75,6 +75,23 @@ def test_replicated_key_value_heads_are_projected_by_every_gpu():
     assert calls("Llama-3.1-8B", 16)["qkv_proj"].shape["n"] == (2 + 2) * 128
 
 
+def test_fp8_weights_leave_all_but_the_products_of_the_layers_in_bf16():
+    found = {call.name: call for call in iteration_calls(load_model("Llama-3.1-70B"), 2, "fp8")}
+    bf16 = calls("Llama-3.1-70B", 2)
+    fp8 = {name for name, call in found.items() if call.dtype == "fp8"}
+    assert fp8 == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+    # What the measured products quantise themselves is no call, and all else moves what it did.
+    assert {name: replace(call, dtype="bf16") for name, call in found.items()} == bf16
+
+
+def test_an_fp8_cache_is_written_and_read_in_fp8():
+    found = {call.name: call for call in iteration_calls(load_model("Llama-3.1-8B"), kv_dtype="fp8")}
+    assert {name for name, call in found.items() if call.dtype == "fp8"} == {"decode_attention", "prefill_attention"}
+    assert found["kv_write"].shape["bytes"] == 2 * 8 * 128 * (2 + 1)
+    asked = iteration_calls(load_model("nvidia/Llama-3.1-8B-Instruct-FP8"), dtype="fp8")
+    assert {call.dtype for call in asked if call.axis in ("decode", "prefill")} == {"fp8"}
+
+
 def test_qwen3_normalises_queries_and_keys():
     assert calls("Qwen3-8B")["qk_norm"].shape == {"bytes": 2 * 40 * 128 * 2, "kernels": 2}
 
@@ -93,6 +110,10 @@ def test_bad_arguments_are_refused():
         iteration_calls(load_model("Llama-3.1-8B"), 3)
     with pytest.raises(EstimatorError, match="dtype"):
         iteration_calls(load_model("Llama-3.1-8B"), 1, "int3")
+    with pytest.raises(EstimatorError, match="give fp8"):
+        iteration_calls(load_model("nvidia/Llama-3.1-8B-Instruct-FP8"))
+    with pytest.raises(EstimatorError, match="kv_dtype"):
+        iteration_calls(load_model("Llama-3.1-8B"), kv_dtype="int8")
 
 
 def test_columns_of_the_learned_operators():

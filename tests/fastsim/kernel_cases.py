@@ -8,10 +8,11 @@ import numpy as np
 from hypothesis import strategies as st
 from reference.overheads import tables_of_stages
 from reference.simulate import ReferenceConfig, ReferenceTables
-from reference.tables import LogAxis
+from reference.tables import JointTable, LogAxis, SkewTable
 from reference_tests.feature_cases import featured
 
 from estimators import TableLayout
+from estimators.joint import JointLayout, SkewLayout
 from fastsim import kernel
 from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
@@ -56,12 +57,14 @@ def draw_replica(seed: int, counter: int, num_replicas: int) -> int:
     return (x ^ x // 2**31) % num_replicas
 
 
-def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, coarse: bool) -> ReferenceTables:
+def random_tables(
+    rng: np.random.Generator, config: ReferenceConfig, rule: str, coarse: bool, skew: bool = False
+) -> ReferenceTables:
     """Tables large enough for a configuration, of random times that grow with the work; coarse ones are whole 1/8 s."""
-    max_kv = config.num_usable_blocks * config.block_size
-    if config.enable_prefix_caching:
-        # Every request reads a block that several share.
-        max_kv = config.max_num_seqs * config.max_model_len
+    max_kv = max(1, config.num_usable_blocks * config.block_size)
+    if skew or config.enable_prefix_caching:
+        # All decodes may be taken as long as the longest, or read blocks that several share.
+        max_kv = max(max_kv, config.max_num_seqs * config.max_model_len)
     bits = [int(b) for b in rng.integers(0, 4, 3)]
     most_tokens = scheduler_of(config).most_tokens(pool_of(config))
     max_history = max_kv if rule == "equivalent_chunk" else config.max_model_len
@@ -92,7 +95,60 @@ def random_tables(rng: np.random.Generator, config: ReferenceConfig, rule: str, 
         "history_bits": bits[1],
         "chunk_bits": bits[2],
     }
-    return ReferenceTables.from_dict({"values": values.tolist(), "prefill_rule": rule, **sizes})
+    joint = random_joint_table(rng, config, most_tokens, coarse) if rule == "joint" else None
+    return replace(
+        ReferenceTables.from_dict({"values": values.tolist(), "prefill_rule": "sum", **sizes}),
+        prefill_rule=rule,
+        joint=joint,
+        skew=random_skew_table(rng, config) if skew else None,
+    )
+
+
+def random_joint_table(rng: np.random.Generator, config: ReferenceConfig, most_tokens: int, coarse: bool) -> JointTable:
+    """Random times of chunks and decodes together that grow with the work; coarse ones are whole 1/8 s."""
+    lengths = {
+        "chunk": most_tokens,
+        "history": config.max_model_len,
+        "decodes": config.max_num_seqs,
+        "context": config.max_model_len,
+    }
+    axes = [LogAxis(name, most, int(rng.integers(0, 3))) for name, most in lengths.items()]
+    grid = np.zeros(())
+    for axis in axes:
+        grid = np.add.outer(grid, np.arange(axis.num_points) * rng.uniform(0, 0.02))
+    grid += rng.uniform(0, 0.01, grid.shape)
+    if coarse:
+        grid = np.ceil(grid * 8) / 8
+    return JointTable(axes, grid.ravel().tolist())
+
+
+def random_skew_table(rng: np.random.Generator, config: ReferenceConfig) -> SkewTable:
+    """Random shares in few bins, some of them negative enough to meet the least time there is."""
+    most = (config.max_num_batched_tokens, config.max_num_seqs, 1.0, config.max_model_len, config.max_model_len)
+    edges = [sorted(np.round(rng.uniform(0, top, rng.integers(0, 4)), 2).tolist()) for top in most]
+    shares = rng.uniform(-2, 2, math.prod(len(axis) + 1 for axis in edges))
+    return SkewTable(edges, shares.tolist())
+
+
+def flat_values(tables: ReferenceTables) -> list[float]:
+    """All values as the kernel takes them."""
+    values = list(tables.values)
+    if tables.joint is not None:
+        values += tables.joint.values
+    if tables.skew is not None:
+        values += [edge for edges in tables.skew.edges for edge in edges]
+        values += tables.skew.shares
+    return values
+
+
+def scaled_tables(tables: ReferenceTables, factor: float) -> ReferenceTables:
+    """The same tables with all times multiplied, and what unequal decodes add to them once more."""
+    joint, skew = tables.joint, tables.skew
+    if joint is not None:
+        joint = replace(joint, values=[value * factor for value in joint.values])
+    if skew is not None:
+        skew = replace(skew, shares=[share * factor for share in skew.shares])
+    return replace(tables, values=[value * factor for value in tables.values], joint=joint, skew=skew)
 
 
 def least_limits(
@@ -120,6 +176,7 @@ def cases(
     orders: tuple[str, ...] = ("fcfs", "fcfs", "priority", "sjf"),
     factors: tuple[float, ...] = (1.0, 1.0, 0.5, 2.0),
     features: tuple[str, ...] = (),
+    rules: tuple[str, ...] = ("sum", "equivalent_chunk", "joint"),
 ) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1.
 
@@ -187,10 +244,10 @@ def cases(
     output = np.clip(np.round(total * share), 1, total - 1)
     requests = [(float(a), int(t - o), int(o)) for a, t, o in zip(arrivals, total, output.astype(int), strict=True)]
     config, requests = draw(featured(config, requests, features, coarse))
-    rule = draw(st.sampled_from(["sum", "equivalent_chunk"]))
-    tables = random_tables(rng, config, rule, coarse)
+    rule = draw(st.sampled_from(rules))
+    tables = random_tables(rng, config, rule, coarse, skew=rule == "joint" and draw(st.booleans()))
     # Stages differ, but for some that share their tables.
-    scaled = {factor: replace(tables, values=[value * factor for value in tables.values]) for factor in set(factors)}
+    scaled = {factor: scaled_tables(tables, factor) for factor in set(factors)}
     each = [scaled[draw(st.sampled_from(factors))] for _ in range(num_stages)]
     return Case(requests, config, each)
 
@@ -241,9 +298,15 @@ def prepare_kernel(case: Case, record_batches: bool = False):
     )
     # Equal tables stand once.
     distinct = list({id(stage): stage for stage in stage_tables}.values())
-    values = np.concatenate([stage.values for stage in distinct])
-    assert len(values) == layout.size * len(distinct)
-    bases = [layout.size * [id(one) for one in distinct].index(id(stage)) for stage in stage_tables]
+    values = np.concatenate([flat_values(stage) for stage in distinct])
+    joint, skew = tables.joint, tables.skew
+    if joint is not None:
+        joint = JointLayout(*(axis.maximum for axis in joint.axes), *(axis.bits for axis in joint.axes))
+    if skew is not None:
+        skew = SkewLayout(*(len(edges) + 1 for edges in skew.edges))
+    size = layout.size + sum(part.size for part in (joint, skew) if part is not None)
+    assert len(values) == size * len(distinct)
+    bases = [size * [id(one) for one in distinct].index(id(stage)) for stage in stage_tables]
     state = new_state(
         workload,
         layout,
@@ -264,6 +327,8 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         send_s_per_token=config.send_s_per_token,
         named_blocks=name_blocks(workload, config.block_size) if config.enable_prefix_caching else None,
         clients=clients_of(config),
+        joint=joint,
+        skew=skew,
     )
     return state, values
 

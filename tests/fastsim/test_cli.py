@@ -368,12 +368,18 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
 def test_estimators_are_listed_and_shown(cli: Cli):
     listed = json.loads(cli("estimators", "list", "--json").out)
     assert {(entry["device"], entry["dtype"]) for entry in listed} >= {
-        (device, "bf16") for device in ("a100_sxm", "h100_sxm", "h200_sxm")
+        *((device, "bf16") for device in ("a100_sxm", "h100_sxm", "h200_sxm")),
+        *((device, "fp8") for device in ("h100_sxm", "h200_sxm")),
     }
     assert cli("estimators").out == cli("estimators", "list").out
     shown = json.loads(cli("estimators", "show", "--device", "h100_sxm", "--json").out)
-    assert set(shown) == {"h100_sxm bf16"}
+    assert set(shown) == {"h100_sxm bf16", "h100_sxm fp8"}
     assert set(shown["h100_sxm bf16"]) == {"gemm", "prefill_attention", "decode_attention", "all_reduce"}
+    assert set(shown["h100_sxm fp8"]) == {"gemm", "prefill_attention", "decode_attention"}
+    assert set(json.loads(cli("estimators", "show", "--dtype", "fp8", "--json").out)) == {
+        "h100_sxm fp8",
+        "h200_sxm fp8",
+    }
     text = cli("estimators", "show", "--device", "h100_sxm").out
     assert all(operator in text for operator in shown["h100_sxm bf16"])
 

@@ -39,6 +39,11 @@ def test_hidden_state_and_residual_are_sent_in_parts(tp: int):
     assert links(tp, 2) == (nvlink(2 * 8192 * 2 / tp),)
 
 
+def test_fp8_weights_send_bf16_activations():
+    config = SimulationConfig(model="Llama-3.1-70B", pipeline_parallel=2, dtype="fp8")
+    assert stage_links(config, load_model(config.model), H100) == links(1, 2)
+
+
 def test_a_model_with_one_norm_per_layer_sends_their_sum():
     assert links(1, 2, "phi-2") == (nvlink(2560 * 2),)
 

@@ -6,7 +6,7 @@ import pytest
 
 from estimators import DeviceSpec, load_device, load_model
 from fastsim import ConfigError, SimulationConfig
-from fastsim.memory import MemoryPlan, plan_memory
+from fastsim.memory import MemoryPlan, StageMemory, block_bytes, plan_memory
 
 
 def card(memory_bytes: float) -> DeviceSpec:
@@ -52,6 +52,29 @@ def test_tensor_parallel_splits_weights_and_blocks():
     assert four.stages[0].block_bytes == one.stages[0].block_bytes / 4
     assert four.stages[0].weight_bytes == pytest.approx(one.stages[0].weight_bytes / 4, rel=0.001)
     assert four.num_blocks > 4 * one.num_blocks
+
+
+def test_fp8_halves_the_matrices_and_on_demand_the_cache():
+    model, device = load_model("Llama-3.1-8B"), load_device("h100_sxm")
+
+    def stage(**fields: str) -> StageMemory:
+        (only,) = plan_memory(SimulationConfig(**fields), model, device).stages
+        return only
+
+    bf16, fp8, cache = stage(), stage(dtype="fp8"), stage(dtype="fp8", kv_dtype="fp8")
+    # Embedding, LM head and norms stay bf16.
+    assert bf16.weight_bytes - fp8.weight_bytes == model.linear_flops_per_token // 2
+    assert cache.weight_bytes == fp8.weight_bytes
+    assert bf16.reserve_bytes == fp8.reserve_bytes == cache.reserve_bytes
+    assert (fp8.block_bytes, cache.block_bytes) == (bf16.block_bytes, bf16.block_bytes // 2)
+    assert stage(kv_dtype="fp8").block_bytes == cache.block_bytes
+
+
+def test_auto_is_the_cache_that_the_checkpoint_asks_for():
+    model = load_model("nvidia/Llama-3.1-8B-Instruct-FP8")
+    fields = {"model": model.name, "dtype": "fp8"}
+    assert block_bytes(SimulationConfig(**fields), model) == (1 << 20,)
+    assert block_bytes(SimulationConfig(**fields, kv_dtype="bf16"), model) == (2 << 20,)
 
 
 def test_larger_batches_leave_fewer_blocks():

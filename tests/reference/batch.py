@@ -56,6 +56,11 @@ class Batch:
         return sum(member.history + member.tokens for member in self.members if member.is_decode)
 
     @property
+    def decode_contexts(self) -> list[int]:
+        """KV tokens that each decode reads, the one being written included."""
+        return [member.history + member.tokens for member in self.members if member.is_decode]
+
+    @property
     def chunks(self) -> list[BatchMember]:
         """Members that prefill, in batch order."""
         return [member for member in self.members if not member.is_decode]

@@ -153,6 +153,7 @@ class Engine:
             batch.num_decodes,
             batch.decode_kv,
             [(chunk.history, chunk.tokens) for chunk in batch.chunks],
+            batch.decode_contexts,
         )
         if not 0.0 <= duration_s < math.inf:
             raise AssertionError(f"the tables give an iteration of {duration_s} s")

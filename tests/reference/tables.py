@@ -66,6 +66,75 @@ def check_range(name: str, x: int, maximum: int) -> None:
 
 
 @dataclass(frozen=True)
+class JointTable:
+    """Seconds of attention by (chunk, history, decodes, context of each), the first axis outermost.
+
+    Attributes:
+        axes: The four axes.
+        values: Seconds of every point of the grid.
+    """
+
+    axes: Sequence[LogAxis]
+    values: Sequence[float]
+
+    def seconds(self, place: Sequence[int]) -> float:
+        """Interpolate between the corners: along the last axis first, then along the one before, and so on."""
+        for axis, x in zip(self.axes, place, strict=True):
+            axis.check(x)
+        return self._between(0, 0, place)
+
+    def _between(self, depth: int, begin: int, place: Sequence[int]) -> float:
+        """The same with the first axes, as many as depth says, fixed at the point whose values begin there."""
+        if depth == len(self.axes):
+            return self.values[begin]
+        axis, x = self.axes[depth], place[depth]
+        stride = math.prod(inner.num_points for inner in self.axes[depth + 1 :])
+        lo = self._between(depth + 1, begin + axis.index(x) * stride, place)
+        hi = self._between(depth + 1, begin + (axis.index(x) + 1) * stride, place)
+        return lo + (hi - lo) * axis.weight(x)
+
+
+@dataclass(frozen=True)
+class SkewTable:
+    """How far decodes of unequal length lie on the way from the time of their mean to that of the longest.
+
+    Attributes:
+        edges: Upper edges of the bins of each axis: chunk, decodes, rate, longest context, history. The last bin of an
+            axis has none.
+        shares: The share of every bucket, the first axis outermost.
+    """
+
+    edges: Sequence[Sequence[float]]
+    shares: Sequence[float]
+
+    def share(self, place: Sequence[float]) -> float:
+        """The share of the bucket with these values."""
+        bucket = 0
+        for edges, x in zip(self.edges, place, strict=True):
+            bucket = bucket * (len(edges) + 1) + sum(edge < x for edge in edges)
+        return self.shares[bucket]
+
+
+def one_chunk(chunks: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The one chunk that stands for all under the rule "joint", as (history, tokens); (0, 0) for none.
+
+    As many tokens and (query, key) pairs as all have; if no history is short enough for that, only as many pairs.
+    """
+    tokens = sum(chunk for _, chunk in chunks)
+    pairs = sum(chunk * history + chunk * (chunk + 1) // 2 for history, chunk in chunks)
+    pairs_without_history = tokens * (tokens + 1) // 2
+    if tokens == 0:
+        return 0, 0
+    if pairs >= pairs_without_history:
+        # The largest history that does not give more pairs.
+        return (pairs - pairs_without_history) // tokens, tokens
+    longest = 0
+    while (longest + 1) * (longest + 2) // 2 <= pairs:
+        longest += 1
+    return 0, longest
+
+
+@dataclass(frozen=True)
 class ReferenceTables:
     """The four tables of one replica, one after the other in one flat list of seconds.
 
@@ -80,7 +149,10 @@ class ReferenceTables:
         kv_bits: Steps per octave of the kv axis, as a logarithm.
         history_bits: The same for history.
         chunk_bits: The same for chunk.
-        prefill_rule: "sum" adds up the chunks; "equivalent_chunk" looks up one chunk in place of all.
+        prefill_rule: "sum" adds up the chunks; "equivalent_chunk" looks up one chunk in place of all; "joint" looks up
+            one chunk in place of all together with the decodes.
+        joint: The table of both together, with that rule.
+        skew: What decodes of unequal length cost, if that is known; only with joint.
     """
 
     values: Sequence[float]
@@ -93,6 +165,8 @@ class ReferenceTables:
     history_bits: int = 4
     chunk_bits: int = 5
     prefill_rule: str = "sum"
+    joint: JointTable | None = None
+    skew: SkewTable | None = None
 
     def __post_init__(self) -> None:
         """Check the rule and that the list has exactly the length of the layout.
@@ -100,8 +174,10 @@ class ReferenceTables:
         Raises:
             ValueError: Unknown rule or wrong length.
         """
-        if self.prefill_rule not in ("sum", "equivalent_chunk"):
-            raise ValueError(f"prefill_rule is {self.prefill_rule!r}, known are 'sum' and 'equivalent_chunk'")
+        if self.prefill_rule not in ("sum", "equivalent_chunk", "joint"):
+            raise ValueError(f"prefill_rule is {self.prefill_rule!r}, known are sum, equivalent_chunk and joint")
+        if (self.prefill_rule == "joint") != (self.joint is not None):
+            raise ValueError("a joint table goes with the rule of that name")
         if len(self.values) != self.size:
             raise ValueError(f"values holds {len(self.values)} numbers, the layout asks for {self.size}")
 
@@ -153,7 +229,13 @@ class ReferenceTables:
         return self.prefill_offset + self.history.num_points * self.chunk.num_points
 
     def iteration_s(
-        self, num_tokens: int, num_sequences: int, num_decodes: int, decode_kv: int, chunks: Sequence[tuple[int, int]]
+        self,
+        num_tokens: int,
+        num_sequences: int,
+        num_decodes: int,
+        decode_kv: int,
+        chunks: Sequence[tuple[int, int]],
+        decode_contexts: Sequence[int] = (),
     ) -> float:
         """Seconds of one iteration.
 
@@ -163,6 +245,7 @@ class ReferenceTables:
             num_decodes: Requests of the batch that decode.
             decode_kv: KV tokens the decodes read together, the ones being written included.
             chunks: (history, tokens) of every prefill chunk, in batch order.
+            decode_contexts: KV tokens that each decode reads; only read by a skew table.
 
         Returns:
             Seconds.
@@ -174,7 +257,33 @@ class ReferenceTables:
         check_range("sequences", num_sequences, self.max_sequences)
         token_s = self.values[num_tokens]
         sequence_s = self.values[self.sequence_offset + num_sequences]
+        if self.joint is not None:
+            return (token_s + sequence_s) + self.attention_s(num_decodes, decode_kv, chunks, decode_contexts)
         return ((token_s + sequence_s) + self.decode_s(num_decodes, decode_kv)) + self.prefill_s(chunks)
+
+    def attention_s(
+        self, num_decodes: int, decode_kv: int, chunks: Sequence[tuple[int, int]], decode_contexts: Sequence[int]
+    ) -> float:
+        """Seconds of all attention under the rule "joint"."""
+        history, tokens = one_chunk(chunks)
+        if num_decodes == 0:
+            return self.chunk_s(history, tokens) if tokens else 0.0
+
+        def together_s(kv: int, context: int) -> float:
+            """With decodes that read kv tokens in all, context each."""
+            if tokens == 0:
+                return self.decode_s(num_decodes, kv)
+            assert self.joint is not None
+            return self.joint.seconds([tokens, history, num_decodes, context])
+
+        mean_s = together_s(decode_kv, (2 * decode_kv + num_decodes) // (2 * num_decodes))
+        if self.skew is None or min(decode_contexts) == max(decode_contexts):
+            return mean_s
+        shortest, longest = min(decode_contexts), max(decode_contexts)
+        rate = (decode_kv - num_decodes * shortest) / (num_decodes * (longest - shortest))
+        share = self.skew.share([tokens, num_decodes, rate, longest, history])
+        longest_s = together_s(num_decodes * longest, longest)
+        return max(0.5 * mean_s, mean_s + share * (longest_s - mean_s))
 
     def decode_s(self, num_decodes: int, decode_kv: int) -> float:
         """Seconds of the attention of all decodes; none: 0.0."""

@@ -1,0 +1,180 @@
+"""Accuracy against measured deployments: closed-loop points in the format of aiconfigurator's ``silicon_sample.csv``.
+
+    python bench/silicon.py vllm_aggregate.csv [--json]
+
+A row is a vLLM server under ``concurrency`` clients, each of which sends a prompt of ``isl`` tokens, waits for its
+``osl`` output tokens and sends the next. What rows do not record is assumed, alike for all rows of one origin:
+
+* All: ten prompts per client, all clients start at once on a server that has served nothing before, and every request
+  counts; 8,192 tokens per batch, vLLM's default on these cards. What is compared is the mean over requests.
+* Rows of the public InferenceMAX runs (``measured=`` in their source) are loaded as its scripts do: lengths uniform
+  between 0.8 of the stated ones and all of them, no prefix caching, ``max_num_seqs`` = concurrency
+  (https://github.com/SemiAnalysisAI/InferenceX, benchmarks/70b_fp8_h100_slurm.sh;
+  https://github.com/kimbochen/bench_serving). Their KV cache is taken to be bf16: two GPUs with one in fp8 would not
+  have kept requests waiting for half a minute, as was measured.
+* Others as aiconfigurator's own benchmark does (https://github.com/ai-dynamo/aiconfigurator, generator/config): aiperf
+  with fixed lengths and its default of 100 different prompts, sent again and again to a server that caches prefixes, as
+  vLLM does unless told otherwise. Their KV cache has the type of the weights, for which aiconfigurator asks. That
+  prompts repeat is not recorded: it is inferred from throughputs that no GPU reaches if it computes every prompt.
+
+No number was fitted to the rows, but what is assumed of the others was chosen with 21 of them in view. ``bias`` is the
+mean of simulated / measured - 1.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from common import Row, emit, note, parser
+
+import fastsim
+from estimators import EstimatorError
+
+#: The preset of each version from which on it holds; an empty version is the newest.
+PRESETS = {(0, 0): "vllm-0.9", (0, 11): "vllm-0.12", (0, 14): "vllm-0.19", (0, 20): "vllm-head"}
+REQUESTS_PER_CLIENT = 10
+PROMPTS, BLOCK_TOKENS = 100, 16
+LENGTH_RANGE = 0.8
+MAX_NUM_BATCHED_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the clients of a row send.
+
+    Attributes:
+        isl: tokens of a prompt; the most where they vary.
+        osl: output tokens of a request; the most where they vary.
+        concurrency: clients; None where the row does not tell.
+        is_inferencemax: lengths vary and prompts do not repeat.
+    """
+
+    isl: int
+    osl: int
+    concurrency: int | None
+    is_inferencemax: bool
+
+    def workload(self) -> fastsim.Workload:
+        """The requests in the order in which they are sent; a closed loop sets their times."""
+        n = REQUESTS_PER_CLIENT * (self.concurrency or 0)
+        if self.is_inferencemax:
+            draw = np.random.default_rng(0)
+            prompt, output = (draw.integers(int(LENGTH_RANGE * most), most + 1, n) for most in (self.isl, self.osl))
+            return fastsim.Workload.from_arrays(np.zeros(n), prompt, output)
+        blocks = self.isl // BLOCK_TOKENS
+        ids = (np.arange(n)[:, None] % PROMPTS) * blocks + np.arange(blocks)
+        lengths = np.full(n, self.isl), np.full(n, self.osl)
+        return fastsim.Workload.from_arrays(np.zeros(n), *lengths, block_ids=ids.tolist(), block_tokens=BLOCK_TOKENS)
+
+
+def load_of(measured: Mapping[str, Any]) -> Load:
+    """Read what loaded a row's server."""
+    source = measured["silicon_data_source"] or ""
+    recorded = re.search(r"silicon_concurrency=(\d+)", source)
+    batch, engines = measured["batch_size"], measured["attention_dp_size"] or 1
+    concurrency = int(recorded[1]) if recorded else None if batch is None else batch * engines
+    return Load(measured["isl"], measured["osl"], concurrency, "measured=" in source)
+
+
+def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.SimulationConfig:
+    """The server of a row.
+
+    Raises:
+        ValueError: it is not simulated; the sentence says why.
+    """
+    for column, known in (("backend", ("vllm",)), ("mode", ("agg",)), ("precision", (None, "", "bf16", "fp8"))):
+        if measured[column] not in known:
+            raise ValueError(f"{column} {measured[column]} is not simulated")
+    if not load.concurrency:
+        raise ValueError("concurrency is not recorded")
+    if measured["gemm_quant_mode"] == "fp8_block":
+        raise ValueError("fp8 with scales per block is not simulated")
+    if (measured["attention_dp_size"] or 1) > 1:
+        raise ValueError("attention_dp_size above 1 is not simulated")
+    precision = measured["precision"] or "bf16"
+    version = tuple(int(part) for part in re.findall(r"\d+", measured["backend_version"] or "")[:2]) or max(PRESETS)
+    return fastsim.SimulationConfig(
+        model=measured["model_path"],
+        device=measured["system"],
+        tensor_parallel=measured["tp_size"],
+        pipeline_parallel=measured["pp_size"] or 1,
+        max_model_len=load.isl + load.osl,
+        dtype=precision,
+        kv_dtype="bf16" if load.is_inferencemax else precision,
+        scheduler_options={
+            "max_num_seqs": load.concurrency,
+            "max_num_batched_tokens": MAX_NUM_BATCHED_TOKENS,
+            "enable_prefix_caching": not load.is_inferencemax,
+        },
+        engine=PRESETS[max(first for first in PRESETS if first <= version)],
+        client="closed",
+        client_options={"concurrency": load.concurrency},
+    )
+
+
+def compared(measured: Mapping[str, Any]) -> Row:
+    """Simulate a row."""
+    load = load_of(measured)
+    row: Row = {
+        "model": measured["model_path"],
+        "system": measured["system"],
+        "precision": measured["precision"] or "bf16",
+        "tp": measured["tp_size"],
+        "isl": load.isl,
+        "osl": load.osl,
+        "concurrency": load.concurrency,
+        "measured_tpot_ms": measured["silicon_tpot_ms"],
+        "simulated_tpot_ms": None,
+        "measured_ttft_ms": measured["silicon_ttft_ms"],
+        "simulated_ttft_ms": None,
+        "skipped": None,
+    }
+    try:
+        metrics = fastsim.simulate(configuration(measured, load), load.workload()).summary["metrics"]
+    except (ValueError, EstimatorError) as error:
+        return row | {"skipped": str(error)}
+    return row | {f"simulated_{metric}_ms": 1e3 * metrics[f"{metric}_s"]["mean"] for metric in ("tpot", "ttft")}
+
+
+def errors(rows: Iterable[Row]) -> list[Row]:
+    """Errors over all simulated rows, then over those of each model, system and tp."""
+    simulated = pl.DataFrame([row for row in rows if not row["skipped"]], infer_schema_length=None)
+    names = ["model", "system", "tp"]
+    groups: list[Row] = []
+    for metric in ("tpot", "ttft") if simulated.height else ():
+        error = pl.col(f"simulated_{metric}_ms") / pl.col(f"measured_{metric}_ms") - 1
+        figures = {"median_ape": error.abs().median(), "mape": error.abs().mean(), "bias": error.mean()}
+        known = simulated.drop_nulls(f"measured_{metric}_ms")
+        whole = {**dict.fromkeys(names, "all"), "metric": metric}
+        groups.append({**whole, **known.select(pl.len().alias("rows"), **figures).to_dicts()[0]})
+        parts = known.group_by(names).agg(pl.lit(metric).alias("metric"), pl.len().alias("rows"), **figures).sort(names)
+        groups += parts.to_dicts()
+    return groups
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.1%}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Print the rows and the errors of their groups."""
+    arguments = parser("accuracy on measured deployments")
+    arguments.add_argument("csv", help="rows in the format of aiconfigurator's silicon_sample.csv")
+    options = arguments.parse_args()
+    frame = pl.read_csv(options.csv, infer_schema_length=None)
+    rows: list[Row] = []
+    for i, measured in enumerate(frame.head(3 if options.smoke else frame.height).iter_rows(named=True), start=1):
+        rows.append(compared(measured))
+        if i % 10 == 0:
+            note(f"{i} of {frame.height} rows")
+    groups = errors(rows)
+    emit(rows, options.json, groups=groups)
+    for group in () if options.json else groups:
+        print("  ".join(f"{name}={_shown(value)}" for name, value in group.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""All-reduce times of a system from a directory of aiconfigurator's tables, in either of their layouts.
+
+Below ``SYSTEM/`` these are ``vllm-VERSION/custom_allreduce_perf.parquet`` and ``nccl-VERSION/nccl_perf.parquet``, or as
+in the package ``aiconfigurator-core`` ``comm/vllm/VERSION/...`` and ``comm/nccl/VERSION/...``. ``latency`` is in
+milliseconds and ``message_size`` counts elements.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from estimators.errors import EstimatorError
+from estimators.layout import FloatArray, IntArray
+
+#: vLLM's own all-reduce, as CUDA graphs replay it; where so many GPUs were not measured with it, that of NCCL.
+_KINDS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("vllm", "custom_allreduce_perf.parquet", {"backend": "vllm_graph", "allreduce_dtype": "bfloat16"}),
+    ("nccl", "nccl_perf.parquet", {"op_name": "all_reduce", "nccl_dtype": "half"}),
+)
+#: Systems whose name does not follow from that of the hardware.
+_SYSTEMS = {"rtxpro6000": "rtx_pro_6000_server"}
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Measured times of summing 16-bit numbers over GPUs.
+
+    Attributes:
+        gpus: how many GPUs.
+        elements: numbers in a message, sorted.
+        seconds: of each.
+        source: system and library with its version.
+    """
+
+    gpus: int
+    elements: IntArray
+    seconds: FloatArray
+    source: str
+
+    def at(self, elements: ArrayLike) -> FloatArray:
+        """Seconds of messages of any size: linear between the measured ones and beyond the largest."""
+        given = np.asarray(elements, dtype=np.float64)
+        slope = (self.seconds[-1] - self.seconds[-2]) / (self.elements[-1] - self.elements[-2])
+        beyond = np.maximum(0.0, given - self.elements[-1]) * slope
+        return np.asarray(np.interp(given, self.elements, self.seconds) + beyond)
+
+
+def read_all_reduce(root: str | os.PathLike[str], hardware: str, gpus: int, version: str = "") -> AllReduce:
+    """Read the all-reduce of a system.
+
+    Args:
+        root: the directory of systems, or one that holds it.
+        hardware: a system such as ``"h100_sxm"``, or a name of hardware such as ``"H100"`` or ``"RTXPRO6000"``.
+        gpus: how many take part.
+        version: of vLLM; the newest measured version up to it is taken, or the oldest; the newest of all if empty.
+
+    Raises:
+        EstimatorError: when there is no such system, or so many of its GPUs were not measured.
+    """
+    import polars as pl
+
+    system = find_system(Path(root), hardware)
+    for library, file, keep in _KINDS:
+        for found, path in _versions(system, library, file, version if library == "vllm" else ""):
+            rows = pl.read_parquet(path).filter(
+                *(pl.col(column) == value for column, value in keep.items()),
+                pl.col("num_gpus") == gpus,
+                pl.col("latency").is_finite(),
+                pl.col("latency") > 0,
+            )
+            table = rows.group_by("message_size").agg(pl.col("latency").median()).sort("message_size")
+            if table.height > 1:
+                elements = table["message_size"].to_numpy().astype(np.int64)
+                source = f"{system.name} {library} {found}"
+                return AllReduce(gpus, elements, table["latency"].to_numpy() / 1e3, source)
+    raise EstimatorError("tp", gpus, f"has no all-reduce of so many GPUs in {system}", "give profiles that hold one")
+
+
+def find_system(root: Path, hardware: str) -> Path:
+    """The folder of a system's tables, at most two folders below ``root``.
+
+    Raises:
+        EstimatorError: when there is none.
+    """
+    plain = hardware.lower().replace("-", "").replace(" ", "")
+    for name in (hardware, _SYSTEMS.get(plain, plain), f"{plain}_sxm"):
+        for pattern in (name, f"*/{name}", f"*/*/{name}"):
+            if found := sorted(path for path in root.glob(pattern) if path.is_dir() and _has_tables(path)):
+                return found[0]
+    raise EstimatorError("profiles", str(root), f"hold no all-reduce of {hardware}", "give aiconfigurator's tables")
+
+
+def _has_tables(system: Path) -> bool:
+    return any(_versions(system, library, file, "") for library, file, _ in _KINDS)
+
+
+def _versions(system: Path, library: str, file: str, version: str) -> list[tuple[str, Path]]:
+    """The tables of a library with their versions, those to take first, first."""
+    paths = [*system.glob(f"{library}-*/{file}"), *system.glob(f"comm/{library}/*/{file}")]
+    found = sorted(
+        ((path.parent.name.removeprefix(f"{library}-"), path) for path in paths), key=lambda one: _key(one[0])
+    )
+    upto = [one for one in found if not version or _key(one[0]) <= _key(version)]
+    return upto[::-1] + found[len(upto) :]
+
+
+def _key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

@@ -1,0 +1,79 @@
+"""How long the batch being formed takes in the model; its chunks are not yet counted as computed."""
+
+import math
+
+import numpy as np
+
+from fastsim.kernel.jit import jit
+from fastsim.kernel.skew import decodes_time, joint_decodes_time
+from fastsim.kernel.state import RULE_EQUIVALENT_CHUNK, RULE_JOINT, RULE_SUM
+from fastsim.kernel.tables import base_time, chunk_time, note_chunk
+
+
+@jit(forceinline=True)
+def batch_time(tables, replica, requests, integers, decodes):
+    """Time of the batch being formed, with so many decodes in it, without copies of swapped KV [s].
+
+    Sums up the chunks' number, tokens and (query, key) pairs, and notes the largest values read.
+    """
+    prefill_s = sum_chunks(tables, replica, requests, integers)
+    decode_s = 0.0
+    if replica.prefill_rule != RULE_JOINT or replica.num_chunks == 0:
+        decode_s = decodes_time(tables, replica, requests, decodes)
+    elif decodes == 0:
+        prefill_s = chunk_time(tables, replica, replica.chunk_history, replica.one_chunk)
+    else:
+        prefill_s = joint_decodes_time(tables, replica, requests, decodes)
+    base_s = base_time(tables, replica, decodes + replica.chunk_tokens, decodes + replica.num_chunks)
+    return base_s + decode_s + prefill_s
+
+
+@jit(forceinline=True)
+def sum_chunks(tables, replica, requests, integers):
+    """Sum up the chunks of the batch; returns their attention time, or 0 where that depends on the decodes [s]."""
+    total = 0.0
+    pairs = 0.0
+    histories = 0
+    squares = 0
+    twice_pairs = 0
+    replica.num_chunks = 0
+    replica.chunk_tokens = 0
+    for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
+        chunk = integers[prefill + 1]
+        history = np.int64(requests[integers[prefill]].computed)
+        if chunk == 0:
+            continue
+        replica.num_chunks += 1
+        replica.chunk_tokens += chunk
+        pairs += chunk * (history + 0.5 * (chunk + 1))
+        histories += history
+        squares += chunk * chunk
+        twice_pairs += chunk * (2 * history + chunk + 1)
+        if replica.prefill_rule == RULE_SUM:
+            total += read_chunk(tables, replica, history, chunk)
+    replica.chunk_pairs = pairs
+    if replica.prefill_rule == RULE_EQUIVALENT_CHUNK and squares > 0:
+        total = read_chunk(tables, replica, histories, np.int64(np.rint(math.sqrt(float(squares)))))
+    if replica.prefill_rule == RULE_JOINT and twice_pairs > 0:
+        find_one_chunk(replica, twice_pairs)
+    return total
+
+
+@jit()
+def find_one_chunk(replica, twice_pairs):
+    """Find the one chunk that stands for all: of as many pairs, and of as many tokens if that leaves it a history."""
+    tokens = replica.chunk_tokens
+    if twice_pairs >= tokens * (tokens + 1):
+        replica.one_chunk = tokens
+        replica.chunk_history = (twice_pairs // tokens - tokens - 1) // 2
+    else:
+        replica.one_chunk = (np.int64(math.sqrt(float(4 * twice_pairs + 1))) - 1) // 2
+        replica.chunk_history = 0
+    note_chunk(replica, replica.chunk_history, replica.one_chunk)
+
+
+@jit()
+def read_chunk(tables, replica, history, chunk):
+    """`chunk_time`, noting the largest values read."""
+    note_chunk(replica, history, chunk)
+    return chunk_time(tables, replica, history, chunk)
