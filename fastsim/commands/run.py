@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 #: Choices of the configuration whose fields are flags of the form --group.field.
 _SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
-#: All groups of such flags; the last three are of the workload.
-GROUPS = (*_SERVING, "arrivals", "lengths", "trace")
+#: Generators of workloads, which a trace does without.
+_GENERATORS = ("arrivals", "lengths", "conversations")
+#: All groups of such flags.
+GROUPS = (*_SERVING, *_GENERATORS, "trace")
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -65,11 +67,16 @@ class RunCommand:
     qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
     arrivals: Optional[str] = flag(None, f"arrival process, see below (default: {DEFAULT_ARRIVALS})")
     lengths: Optional[str] = flag(None, f"length distribution, see below (default: {DEFAULT_LENGTHS})")
+    conversations: Optional[str] = flag(
+        None, "requests are turns of conversations, see below; needs --conversations.turns"
+    )
     class_shares: Optional[str] = flag(
         None,
         "shares of the request classes, the most important first: 0.2,0.8 (default: those of the trace, or one)",
     )
-    trace: Optional[str] = flag(None, "replay this trace file (Azure or Vidur CSV, .gz or not)")
+    trace: Optional[str] = flag(
+        None, "replay this trace file (CSV of Azure or Vidur, JSON lines of Mooncake or LLMServingSim, .gz or not)"
+    )
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
@@ -80,6 +87,7 @@ class RunCommand:
 def _epilog() -> str:
     """The choices' own fields, for the help."""
     from traces.arrivals import ARRIVALS
+    from traces.conversations import CONVERSATIONS
     from traces.lengths import LENGTHS
     from traces.resizing import Resizing
 
@@ -92,6 +100,7 @@ def _epilog() -> str:
         "parity": PARITIES,
         "arrivals": ARRIVALS,
         "lengths": LENGTHS,
+        "conversations": CONVERSATIONS,
         "trace": {"FILE": Resizing},
     }
     lines = ["choices and their fields (of an engine those that differ from ideal, which has them all):"]
@@ -176,9 +185,11 @@ def _read_files(
         given = {word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")}
         replaced: tuple[str, ...] = ()
         if "trace" in given and "trace" not in defaults:
-            replaced = ("requests", "qps", "arrivals", "lengths")
-        elif given & {"arrivals", "lengths"}:
+            replaced = ("requests", "qps", *_GENERATORS)
+        elif given & set(_GENERATORS):
             replaced = ("trace",)
+        if _early_value(rest, "--client") == "closed" and not given & {"qps", "arrivals"}:
+            replaced += ("qps", "arrivals")
         for name in replaced:
             defaults.pop(name, None)
             options.pop(name, None)
@@ -240,13 +251,18 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     made_for = load_machine(config)[0].max_position_embeddings
     if command.max_model_len is None and made_for < config.max_model_len:
         config = config.with_fields(max_model_len=made_for)
+    if config.client == "closed":
+        for name, asked in (("qps", command.qps), ("arrivals", command.arrivals or options["arrivals"])):
+            if asked:
+                wrong = "is given with closed clients, which send when they have their last answer"
+                raise ConfigError(name, asked, wrong, f"leave out --{name}, or the client")
     num_requests = None if command.requests is None else integer("requests", command.requests)
     if num_requests is not None and num_requests < 1:
         raise ConfigError("requests", num_requests, "is too small", "give 1 or more")
     qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
         return config, _generate(command, options, config, num_requests, qps)
-    for group in ("arrivals", "lengths"):
+    for group in _GENERATORS:
         asked = getattr(command, group) or options[group]
         if asked:
             raise ConfigError(group, asked, "is given with a trace, which has its own", f"leave out --{group}")
@@ -292,6 +308,8 @@ def _generate(
         arrival_options=options["arrivals"],
         lengths=command.lengths or DEFAULT_LENGTHS,
         length_options=options["lengths"],
+        conversations=command.conversations,
+        conversation_options=options["conversations"] or None,
         max_total_tokens=config.max_model_len,
         class_shares=None if command.class_shares is None else _shares(command.class_shares),
         seed=config.seed,
@@ -328,10 +346,14 @@ def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num
         trace = str(Path(command.trace).resolve())
         return {"trace": {"name": trace, **options["trace"]} if options["trace"] else trace, **table}
     arrivals, lengths = command.arrivals or DEFAULT_ARRIVALS, command.lengths or DEFAULT_LENGTHS
+    if command.conversations is not None:
+        table["conversations"] = {"name": command.conversations, **options["conversations"]}
+    table["lengths"] = {"name": lengths, **{key: _lasting(value) for key, value in options["lengths"].items()}}
+    if command.client == "closed":
+        return table
     if command.qps is None and arrivals not in ("static", "trace") and "qps" not in options["arrivals"]:
         table["qps"] = DEFAULT_QPS
     table["arrivals"] = {"name": arrivals, **{key: _lasting(value) for key, value in options["arrivals"].items()}}
-    table["lengths"] = {"name": lengths, **{key: _lasting(value) for key, value in options["lengths"].items()}}
     return table
 
 

@@ -122,7 +122,7 @@ def new_state(
     cluster["seed"] = seed % (1 << 63)
     cluster["router_reads_replicas"] = router_reads_replicas
     if hit_weight is not None:
-        cluster["router_reads_prefix"], cluster["hit_weight"] = True, hit_weight
+        cluster["router_reads_prefix"], cluster["hit_weight"] = replicas["caching"][0], hit_weight
     cluster["record_batches"] = batch_log_rows > 0
     # However many requests are outstanding, their product is an integer.
     cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))

@@ -32,8 +32,7 @@ class Clients(NamedTuple):
 
     def send_later(self, workload: Any) -> bool:
         """Whether some requests are sent because others complete."""
-        think_s = getattr(workload, "think_s", None)
-        return self.concurrency > 0 or (think_s is not None and not np.isnan(think_s).all())
+        return self.concurrency > 0 or not bool(np.isnan(workload.think_s).all())
 
 
 def in_order_of_arrival(

@@ -424,3 +424,33 @@ def test_a_cached_run_loads_no_estimators(cli: Cli):
     loaded = imported_packages(process("run", "--requests", 20, python=("-X", "importtime")))
     assert "numba" in loaded
     assert not loaded & {"sklearn", "onnxruntime", "onnx", "skl2onnx"}
+
+
+# Clients and engines
+
+
+def test_closed_clients_and_an_engine_from_flags_and_again_from_the_file(cli: Cli, tmp_path: Path):
+    words = ("--client", "closed", "--client.concurrency", 8, "--client.warmup-requests", 20, "--engine", "vllm-0.12")
+    outcome = cli("run", "--requests", 200, *words, "--engine.launch-s", "2e-3", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "8, each with one request at a time; latencies are without the first 20 requests" in outcome.out
+    assert "prefix cache      0.0% of the prompt tokens" in outcome.out
+    config = (tmp_path / "out" / "config.toml").read_text()
+    assert "qps" not in config  # nobody asks when requests would arrive
+    summary = cli("run", "--config", tmp_path / "out" / "config.toml", "--json").summary
+    assert summary["config"]["client"]["concurrency"] == 8
+    assert (summary["config"]["engine"]["name"], summary["config"]["engine"]["launch_s"]) == ("vllm-0.12", 2e-3)
+    assert without_speed(summary) == without_speed(json.loads((tmp_path / "out" / "summary.json").read_text()))
+
+
+def test_closed_clients_in_place_of_the_rate_of_a_file(cli: Cli, tmp_path: Path):
+    assert cli("run", "--requests", 50, "--qps", 3, "--out", tmp_path / "out").code == 0
+    words = ("--client", "closed", "--client.concurrency", 2, "--json")
+    assert cli("run", "--config", tmp_path / "out" / "config.toml", *words).summary["simulation"]["completed"] == 50
+
+
+def test_conversations_find_what_was_said(cli: Cli):
+    words = ("--conversations", "fixed", "--conversations.turns", 4, "--conversations.think-s", 1)
+    summary = cli("run", "--requests", 200, *words, "--json").summary
+    assert summary["prefix_cache"]["enabled"]
+    assert 0.3 < summary["prefix_cache"]["hit_rate"] < 0.9

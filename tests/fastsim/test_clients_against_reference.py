@@ -1,4 +1,4 @@
-"""Clients and delays: the kernel equals the reference simulator to the last bit."""
+"""Clients, delays, prefix caching and engines: the kernel equals the reference simulator to the last bit."""
 
 import math
 
@@ -16,7 +16,7 @@ EXAMPLES = 60 if DISABLED else 300
 
 @settings(max_examples=EXAMPLES)
 @given(cases(features=FEATURES))
-def test_clients_equal_the_reference(case: Case):
+def test_clients_and_engines_equal_the_reference(case: Case):
     state = run_kernel(case)
     expected = reference_simulate(case.requests, case.tables, case.config)
     for got, want in zip(client_requests(case, state), expected.requests, strict=True):
