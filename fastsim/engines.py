@@ -21,6 +21,7 @@ class Sglang(Scheduler):
     """
 
     kernel: ClassVar[str] = "sglang:schedule"
+    owns_slots: ClassVar[bool] = True
 
     max_num_seqs: int = 2048
     max_prefill_tokens: int = 16384
@@ -46,7 +47,7 @@ class Sglang(Scheduler):
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_prefill_tokens,
             "sums_running": True,
-            "owns_slots": True,
+            "owns_slots": self.owns_slots,
             "chunked_prefill_size": self.chunked_prefill_size,
             "ratio_start": start,
             "ratio_floor": floor,

@@ -270,19 +270,22 @@ def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
     return stages[0] if pp == 1 else tuple(stages)
 
 
-def compile_kernel(config: SimulationConfig) -> tuple[Any, tuple[Any, Any]]:
-    """The event loop and the function slots of a configuration, compiled now or loaded from the cache."""
+def compile_kernel(config: SimulationConfig, workload: "Workload") -> tuple[Any, tuple[Any, Any]]:
+    """The event loop and the function slots of a run, compiled now or loaded from the cache."""
     if config.parity is not None:
         from fastsim.vidur.simulate import compile_parity_kernel
 
         return compile_parity_kernel(), (None, None)
-    from fastsim import kernel
-    from fastsim.kernel.slots import policies, table_functions
+    from fastsim.kernel.slots import RUN, compiled, policies, table_functions
 
     table_functions()
     scheduler: Any = SCHEDULERS[config.scheduler]
     router: Any = ROUTERS[config.router]
-    return kernel.run, policies(scheduler.kernel, router.kernel)
+    kind = "slots" if scheduler.owns_slots else "stages"
+    if config.pipeline_parallel == 1:
+        kind = "ahead" if schedules_ahead(config) else "one_stage"
+    clients = "_clients" if _clients(config).send_later(workload) else ""
+    return compiled(f"variants:{kind}{clients}", RUN), policies(scheduler.kernel, router.kernel)
 
 
 def _run(
@@ -299,7 +302,7 @@ def _run(
     from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.result import summarize
 
-    run, (schedule, route) = compile_kernel(config)
+    run, (schedule, route) = compile_kernel(config, workload)
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
     values, bases = engine_values(config, tables)

@@ -329,7 +329,7 @@ def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
     with progress(f"building the tables of {config.model} on {config.device}"):
         tables = tables_for(config, workload.block_tokens > 0)
     with progress("compiling the event loop, once per machine"):
-        compile_kernel(config)
+        compile_kernel(config, workload)
     return tables
 
 

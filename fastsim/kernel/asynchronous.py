@@ -26,8 +26,8 @@ from fastsim.kernel.tables import along_row, base_time, decode_row, locate
 
 
 @jit()
-def advance_asynchronous(state, tables, schedule, r, until_s):
-    """What `fastsim.kernel.loop.advance` does, for a replica that schedules asynchronously."""
+def advance_ahead(state, tables, schedule, r, until_s):
+    """Let a replica that schedules asynchronously go on, see `fastsim.kernel.advance`."""
     requests, replicas, cluster_table, integers, batches, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     while True:

@@ -24,7 +24,7 @@ if hasattr(DefaultOptions, "_nrt"):
     _OPTIONS["_nrt"] = False
 
 #: Nobody calls helpers from C: without the wrapper for that they compile faster.
-_HELPER = _OPTIONS | {"no_cfunc_wrapper": True, "cache": False}
+HELPER = _OPTIONS | {"no_cfunc_wrapper": True, "cache": False}
 
 #: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
 _SETTING = threading.RLock()
@@ -65,7 +65,7 @@ def jit(signature=None, forceinline=False):
             before = numba.config.CACHE_DIR
             numba.config.CACHE_DIR = str(cache_directory())
             try:
-                options = _HELPER if signature is None else _OPTIONS
+                options = HELPER if signature is None else _OPTIONS
                 return numba.njit(signature, forceinline=forceinline, **options)(function)
             finally:
                 numba.config.CACHE_DIR = before

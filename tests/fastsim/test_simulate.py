@@ -318,7 +318,7 @@ def test_the_kernel_can_be_called_from_jitted_code():
         router_reads_replicas=False,
     )
     # A finished run has nothing left to do.
-    assert statuses(state, tables.values, compile_kernel(config)[1]) == (0, 0)
+    assert statuses(state, tables.values, compile_kernel(config, workload)[1]) == (0, 0)
     assert state.requests["completed_s"].tolist() == run(workload).requests["completed_s"].to_list()
 
 
