@@ -9,6 +9,7 @@ import hashlib
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -24,7 +25,7 @@ if hasattr(DefaultOptions, "_nrt"):
     _OPTIONS["_nrt"] = False
 
 #: Nobody calls helpers from C: without the wrapper for that they compile faster.
-HELPER = _OPTIONS | {"no_cfunc_wrapper": True, "cache": False}
+HELPER: Any = _OPTIONS | {"no_cfunc_wrapper": True, "cache": False}
 
 #: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
 _SETTING = threading.RLock()
