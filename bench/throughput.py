@@ -1,12 +1,15 @@
 """Speed of the simulator: requests and iterations per second on the standard work, cold, cached and steady.
 
-    python bench/throughput.py [--json] [--smoke]
+    python bench/throughput.py [--json] [--smoke] [--trace FILE]
 
 Rows time ``fastsim.simulate`` with its tables and kernel in memory: state, event loop and metrics, best of several, for
 every batch policy on 1 replica and on 64 with least-outstanding routing, with 1 and with 4 pipeline stages (which
-lightllm does not have), each at 0.95 of its own capacity. A list ``starts`` beside them holds the tables (built,
-cached) and whole processes, from nothing to a printed summary of 10,000 requests: ``cold`` with empty caches (tables
-built, kernel compiled), ``cached`` with full ones, and ``help``.
+lightllm does not have), each at 0.95 of its own capacity. Rows of ``vllm_v1`` on 1 replica follow with what the engine
+presets and clients add, on the same requests: asynchronous scheduling with graph padding, the whole preset
+``vllm-0.19``, and closed clients; and with a prefix cache on a workload that names its blocks, conversations or, with
+``--trace``, a trace such as Mooncake's, repeated until it has as many requests, at its own rate. A list ``starts``
+beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000 requests:
+``cold`` with empty caches (tables built, kernel compiled), ``cached`` with full ones, and ``help``.
 """
 
 import os
@@ -16,10 +19,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 from common import Row, emit, note, parser, standard_work
 
 import fastsim
+from fastsim.engine_presets import schedules_ahead
 from fastsim.schedulers import SCHEDULERS
 from fastsim.simulation import tables_for
 
@@ -42,18 +47,56 @@ def configurations(smoke: bool) -> Iterator[fastsim.SimulationConfig]:
             )
 
 
+def added(smoke: bool) -> Iterator[fastsim.SimulationConfig]:
+    """The standard configuration with what engine presets and clients add."""
+    padded = {"async_scheduling": True, "capture_sizes": "by_8_and_16"}
+    yield fastsim.SimulationConfig(engine_options=padded)
+    yield fastsim.SimulationConfig(engine="vllm-0.19")
+    yield fastsim.SimulationConfig(client="closed", client_options={"concurrency": 16 if smoke else 256})
+
+
 def steady(config: fastsim.SimulationConfig, num_requests: int, repeats: int) -> Row:
     """One row: the standard work under one configuration."""
-    config, workload, tables = standard_work(num_requests, config)
-    size = f"{config.replicas} replicas of {config.pipeline_parallel} stages"
-    note(f"{config.scheduler}, {size}: {num_requests:,} requests at {workload.qps:.2f} requests/s")
-    runs = [fastsim.simulate(config, workload, tables).summary["simulation"] for _ in range(repeats)]
-    best = min(runs, key=lambda run: run["wall_s"])
+    # The load is that of the same configuration without what is added, so that rows are of the same work.
+    plain = config.with_fields(engine="ideal", engine_options={}, client="open", client_options={})
+    _, workload, tables = standard_work(num_requests, plain)
+    return timed(config, workload, tables, repeats)
+
+
+def cached(trace: str | None, num_requests: int, repeats: int) -> Row:
+    """One row: a workload that names its blocks, with a prefix cache."""
+    if trace is None:
+        config = fastsim.SimulationConfig(max_model_len=16384)
+        workload = fastsim.Workload.generate(
+            num_requests=num_requests,
+            qps=8.0,
+            conversations="geometric",
+            conversation_options={"turns": 4, "think_s": 10.0},
+            max_total_tokens=config.max_model_len,
+        )
+    else:
+        config = fastsim.SimulationConfig(max_model_len=131072, scheduler_options={"max_num_batched_tokens": 8192})
+        workload = fastsim.Workload.read(trace)
+        workload = workload.repeated(-(-num_requests // len(workload)))
+    return timed(config, workload, tables_for(config, names_blocks=True), repeats)
+
+
+def timed(config: fastsim.SimulationConfig, workload: fastsim.Workload, tables: Any, repeats: int) -> Row:
+    """One row: the best of several runs."""
+    num_requests = len(workload)
+    rate = "as fast as clients send them" if config.client == "closed" else f"at {workload.qps:.2f} requests/s"
+    size = f"{config.replicas} replicas of {config.pipeline_parallel} stages, engine {config.engine}"
+    note(f"{config.scheduler}, {size}: {num_requests:,} requests {rate}")
+    summaries = [fastsim.simulate(config, workload, tables).summary for _ in range(repeats)]
+    best = min((summary["simulation"] for summary in summaries), key=lambda run: run["wall_s"])
     return {
         "policy": config.scheduler,
         "replicas": config.replicas,
         "pp": config.pipeline_parallel,
-        "prefix_caching": False,
+        "prefix_caching": summaries[0]["prefix_cache"]["enabled"],
+        "engine": config.engine,
+        "asynchronous": schedules_ahead(config),
+        "client": config.client,
         "requests": num_requests,
         "iterations": best["iterations"],
         "iterations_per_request": best["iterations"] / num_requests,
@@ -99,9 +142,13 @@ def start(repeats: int) -> list[Row]:
 
 def main() -> None:
     """Print the rows."""
-    arguments = parser("speed of the simulator").parse_args()
+    flags = parser("speed of the simulator")
+    flags.add_argument("--trace", help="a trace with block ids, such as Mooncake's, for the row with a prefix cache")
+    arguments = flags.parse_args()
     size, repeats = (20_000, 1) if arguments.smoke else (1_000_000, 5)
     rows = [steady(config, size, repeats) for config in configurations(arguments.smoke)]
+    rows += [steady(config, size, repeats) for config in added(arguments.smoke)]
+    rows.append(cached(arguments.trace, size, repeats))
     starts = table_times() + start(1 if arguments.smoke else 5)
     if not arguments.json:
         for row in starts:
