@@ -23,14 +23,15 @@ class Conversations:
         think_s: mean time from the completion of a turn to the arrival of the next one [s].
         think_cv: its coefficient of variation, 0.001 to 100 (1 makes it exponential), or 0 where it is always the same.
         system_prompt_tokens: length of a text with which all conversations begin.
-        block_tokens: tokens that a block id stands for; a workload has an id, of 8 bytes, for each block of each turn.
+        block_tokens: tokens that a block id stands for: fewer let more of the system prompt be shared, but a turn has
+            an id, of 8 bytes, for each block. None for 16 with a system prompt, and else for 512.
     """
 
     turns: float
     think_s: float = 0.0
     think_cv: float = 1.0
     system_prompt_tokens: int = 0
-    block_tokens: int = 16
+    block_tokens: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns", real_number("turns", self.turns, 1, MAX_TURNS))
@@ -39,7 +40,8 @@ class Conversations:
         object.__setattr__(self, "think_cv", real_number("think_cv", self.think_cv, low, 1e2))
         system_prompt_tokens = whole_number("system_prompt_tokens", self.system_prompt_tokens, 0)
         object.__setattr__(self, "system_prompt_tokens", system_prompt_tokens)
-        object.__setattr__(self, "block_tokens", whole_number("block_tokens", self.block_tokens, 1))
+        if self.block_tokens is not None:
+            object.__setattr__(self, "block_tokens", whole_number("block_tokens", self.block_tokens, 1))
 
     def draw_turns(self, num_sessions: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Turns of each conversation, at least 1, shape (num_sessions,)."""
@@ -142,16 +144,20 @@ def draw_conversations(
 def _blocks(
     conversations: Conversations, session: NDArray[np.int64], firsts: NDArray[np.int64], total: NDArray[np.int64]
 ) -> BlockIds:
-    """Ids of the full blocks of each turn: those of the system prompt from 0, then of each conversation its own."""
-    counts = total // conversations.block_tokens
-    shared = conversations.system_prompt_tokens // conversations.block_tokens
+    """Ids of the blocks of each turn: those of the system prompt from 0, then of each conversation its own.
+
+    A last block that a turn fills in part has the id that it keeps when the next turn goes on with the same text.
+    """
+    block_tokens = conversations.block_tokens or (16 if conversations.system_prompt_tokens > 0 else 512)
+    counts = -(-total // block_tokens)
+    shared = conversations.system_prompt_tokens // block_tokens
     most = counts[np.append(firsts[1:], len(counts)) - 1]  # of the last turn
     shift = offsets_of(most - shared)[:-1]
     offsets = offsets_of(counts)
     ids = np.arange(offsets[-1])
     ids += np.repeat(shift[session] - offsets[:-1], counts)
     ids[offsets[:-1, None] + np.arange(shared)] = np.arange(shared)
-    return BlockIds(ids, offsets, conversations.block_tokens)
+    return BlockIds(ids, offsets, block_tokens)
 
 
 def _stream(seed: int, key: int) -> np.random.Generator:

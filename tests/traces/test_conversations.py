@@ -45,7 +45,7 @@ def test_each_prompt_is_all_that_was_said_and_more(conversations, system_prompt_
 
 @pytest.mark.parametrize("block_tokens", [1, 16])
 def test_ids_name_all_that_was_said(block_tokens):
-    """Each turn begins with the full blocks of the turn before; sessions share those of the system prompt only."""
+    """Each turn begins with the blocks of the turn before; sessions share the full ones of the system prompt only."""
     workload = generate(system_prompt_tokens=40, block_tokens=block_tokens)
     shared = list(range(40 // block_tokens))
     ids = np.split(workload.block_ids, workload.block_offsets[1:-1])
@@ -54,7 +54,7 @@ def test_ids_name_all_that_was_said(block_tokens):
         before = shared
         for row in rows:
             of_row = ids[row].tolist()
-            assert len(of_row) == (workload.prompt_tokens[row] + workload.output_tokens[row]) // block_tokens
+            assert len(of_row) == -(-(workload.prompt_tokens[row] + workload.output_tokens[row]) // block_tokens)
             assert of_row[: len(before)] == before
             new = of_row[len(before) :]
             assert len(set(new)) == len(new)
