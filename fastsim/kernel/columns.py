@@ -16,6 +16,7 @@ def fill_requests(requests, arrival_s, prompt_tokens, output_tokens, request_cla
         request.request_class = request_class[i]
         request.session = session[i]
         request.session_previous = NONE
+        request.last_use = NONE
         request.row = i
 
 

@@ -252,7 +252,6 @@ def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.n
         workload.request_class,
         workload.session,
     )
-    requests["last_use"] = NONE
     if order_keys is not None:
         requests["order_key"] = order_keys
     if rows is not None:
