@@ -1,0 +1,201 @@
+"""From what a measured run of vLLM recorded to the configuration and the tables that repeat it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from measured import Measured
+
+from estimators import IterationTables, ModelSpec, load_device, load_model
+from estimators.layerwise import layerwise_tables
+from estimators.models import model_names
+from estimators.sources.all_reduce import read_all_reduce
+from fastsim import SimulationConfig
+from fastsim.engine_presets import engine_of_vllm
+from fastsim.errors import ConfigError
+from fastsim.memory import plan_memory
+
+#: vLLM's names of types -> ours.
+DTYPES = {"auto": "bf16", "bfloat16": "bf16", "float16": "bf16", "half": "bf16"}
+#: Tables and KV blocks are given, so a GPU that we do not know can be stood in for by any other.
+STAND_IN = "h100_sxm"
+#: vLLM's defaults from this memory on, and below it: tokens of a batch, requests of a batch.
+LARGE_GPU_BYTES, OF_LARGE, OF_SMALL = 70 << 30, (8192, 1024), (2048, 256)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What repeats a run.
+
+    Attributes:
+        config: its settings.
+        tables: iteration times.
+        assumptions: what was not recorded, and what was taken in its place.
+    """
+
+    config: SimulationConfig
+    tables: IterationTables
+    assumptions: tuple[str, ...]
+
+
+class Settings:
+    """The engine settings of a run: as resolved by the engine, else as asked for, else vLLM's defaults."""
+
+    def __init__(self, meta: Mapping[str, Any]) -> None:
+        """``meta`` is ``meta.json``."""
+        resolved = (meta.get("resolved_config") or {}).values()
+        parts = [*(part for part in resolved if isinstance(part, Mapping)), meta.get("kv_cache") or {}]
+        self._recorded = [*parts, meta.get("engine_kwargs") or {}]
+        self.assumptions: list[str] = []
+
+    def recorded(self, name: str) -> Any:
+        """A recorded setting, or None."""
+        return next((part[name] for part in self._recorded if part.get(name) is not None), None)
+
+    def __call__(self, name: str, default: Any, why: str = "vLLM's default") -> Any:
+        """A setting; what is not recorded is taken as ``default``, and noted."""
+        if (value := self.recorded(name)) is None:
+            self.assumptions.append(f"{name} = {default} ({why})")
+            return default
+        return value
+
+
+def deployment_of(run: Measured, profiles: Path) -> Deployment:
+    """Find the settings of a run and build its tables.
+
+    Args:
+        run: what was recorded.
+        profiles: a directory with layerwise profiles, and aiconfigurator's for several GPUs, anywhere below.
+
+    Raises:
+        ConfigError: the run's settings are not simulated.
+        estimators.EstimatorError: there is no profile of its GPU and model.
+    """
+    settings = Settings(run.meta)
+    settings.assumptions += run.notes
+    config, model = configuration(run, settings, profiles)
+    if config.num_kv_blocks is None:
+        config = config.with_fields(num_kv_blocks=_planned_blocks(run, config, model, settings))
+    tables = _tables(run, config, model, profiles)
+    return Deployment(config, tables, tuple(settings.assumptions))
+
+
+def configuration(run: Measured, settings: Settings, profiles: Path) -> tuple[SimulationConfig, ModelSpec]:
+    """The configuration of a run, and its model."""
+    name = run.meta.get("model") or settings("model", None)
+    path = _model_path(str(name), profiles)
+    model = load_model(path)
+    version = str(run.meta.get("vllm_version") or "")
+    if not version:
+        settings.assumptions.append("vllm_version is the newest that is known")
+    engine, engine_options = engine_of_vllm(version)
+    for field in ("async_scheduling",):
+        if (value := settings.recorded(field)) is not None:
+            engine_options[field] = bool(value)
+    if settings.recorded("enforce_eager"):
+        engine_options["capture_sizes"] = "none"
+    # The record's stamps are those of the engine's process, and its fastest request defines the arrival.
+    engine_options |= {"ingress_s": 0.0, "ingress_s_per_token": 0.0, "egress_s": 0.0}
+    large = (run.gpu_memory_bytes or 0) >= LARGE_GPU_BYTES
+    tokens, sequences = OF_LARGE if large else OF_SMALL
+    tokens = settings("max_num_batched_tokens", tokens)
+    scheduler_options = {
+        "max_num_batched_tokens": tokens,
+        "max_num_seqs": settings("max_num_seqs", min(sequences, tokens)),
+    }
+    for field, default in (
+        ("long_prefill_token_threshold", 0),
+        ("enable_chunked_prefill", True),
+        ("enable_prefix_caching", True),
+    ):
+        scheduler_options[field] = settings(field, default)
+    if (gate := settings.recorded("scheduler_reserve_full_isl")) is not None:
+        scheduler_options["scheduler_reserve_full_isl"] = gate
+    tp, dp = settings("tensor_parallel_size", 1), settings("data_parallel_size", 1)
+    config = SimulationConfig(
+        model=path,
+        device=STAND_IN,
+        tensor_parallel=tp,
+        pipeline_parallel=settings.recorded("pipeline_parallel_size") or 1,
+        data_parallel=dp,
+        expert_parallel=tp * dp if settings.recorded("enable_expert_parallel") else 1,
+        max_model_len=settings("max_model_len", model.max_position_embeddings, "the model's"),
+        dtype=_dtype(settings("dtype", "auto")),
+        kv_dtype=_kv_dtype(settings("kv_cache_dtype", "auto")),
+        gpu_memory_utilization=settings("gpu_memory_utilization", 0.92 if engine == "vllm-head" else 0.9),
+        num_kv_blocks=settings.recorded("num_gpu_blocks"),
+        block_size=settings("block_size", 16),
+        scheduler_options=scheduler_options,
+        engine=engine,
+        engine_options=engine_options,
+    )
+    return config, model
+
+
+def _dtype(name: str) -> str:
+    plain = str(name).removeprefix("torch.")
+    return DTYPES.get(plain, plain)
+
+
+def _kv_dtype(name: str) -> str:
+    return "auto" if name == "auto" else _dtype(name)
+
+
+def _model_path(name: str, profiles: Path) -> str:
+    """A name that is built in, or the configuration of that name below ``profiles``."""
+    base = name.rpartition("/")[2].lower()
+    if any(base == known.lower().rpartition("/")[2] for known in model_names()):
+        return name
+    found = sorted(path for path in profiles.rglob("*.json") if path.stem.lower() == base)
+    if not found:
+        raise ConfigError("model", name, f"is not known, and {profiles} holds no {base}.json", "give its config.json")
+    return str(found[0])
+
+
+def _planned_blocks(run: Measured, config: SimulationConfig, model: ModelSpec, settings: Settings) -> int:
+    """KV blocks by our memory planner."""
+    if run.gpu_memory_bytes is None:
+        wrong = "is not recorded, nor is the memory of the GPU"
+        raise ConfigError("num_gpu_blocks", None, wrong, "give kv_cache.num_gpu_blocks in meta.json")
+    device = replace(load_device(STAND_IN), memory_bytes=run.gpu_memory_bytes)
+    blocks = plan_memory(config, model, device).num_blocks
+    settings.assumptions.append(f"num_gpu_blocks = {blocks} (memory planner, good to 5 %)")
+    return blocks
+
+
+def _tables(run: Measured, config: SimulationConfig, model: ModelSpec, profiles: Path) -> IterationTables:
+    tp, policy = config.tensor_parallel, config.batch_policy
+    all_reduce = None
+    if tp > 1:
+        all_reduce = read_all_reduce(profiles, run.hardware, tp, str(run.meta.get("vllm_version") or ""))
+    return layerwise_tables(
+        _profile(run.hardware, str(run.meta.get("model") or config.model), tp, profiles),
+        model,
+        tp,
+        max_tokens=policy.max_num_batched_tokens,
+        max_sequences=policy.max_num_seqs,
+        max_model_len=config.max_model_len,
+        all_reduce=all_reduce,
+    )
+
+
+def _profile(hardware: str, model: str, tp: int, profiles: Path) -> Path:
+    """The directory of a layerwise profile: that of a ``meta.yaml`` about this GPU and model, with ``tpN`` if any has.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [meta.parent for meta in _about(hardware, model, profiles)]
+    if not found:
+        wrong = f"holds no layerwise profile of {model} on {hardware}"
+        raise ConfigError("profiles", str(profiles), wrong, "give a directory with HARDWARE/MODEL/meta.yaml below it")
+    return next((folder for folder in found if (folder / f"tp{tp}").is_dir()), found[0])
+
+
+def _about(hardware: str, model: str, profiles: Path) -> Iterator[Path]:
+    base = model.rpartition("/")[2].lower()
+    for meta in sorted(profiles.rglob("meta.yaml")):
+        parts = [part.lower() for part in meta.parent.parts]
+        if hardware.lower() in parts and base in parts:
+            yield meta
