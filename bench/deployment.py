@@ -12,7 +12,7 @@ from estimators.layerwise import layerwise_tables
 from estimators.models import model_names
 from estimators.sources.all_reduce import read_all_reduce
 from fastsim import SimulationConfig
-from fastsim.engine_presets import engine_of_vllm
+from fastsim.engine_presets import ENGINES, NO_GRAPHS, Engine, engine_of_vllm
 from fastsim.errors import ConfigError
 from fastsim.memory import plan_memory
 
@@ -20,8 +20,14 @@ from fastsim.memory import plan_memory
 DTYPES = {"auto": "bf16", "bfloat16": "bf16", "float16": "bf16", "half": "bf16"}
 #: Tables and KV blocks are given, so a GPU that we do not know can be stood in for by any other.
 STAND_IN = "h100_sxm"
-#: vLLM's defaults from this memory on, and below it: tokens of a batch, requests of a batch.
+#: vLLM's defaults from this memory on (A100s aside), and below it: tokens of a batch, requests of a batch.
 LARGE_GPU_BYTES, OF_LARGE, OF_SMALL = 70 << 30, (8192, 1024), (2048, 256)
+#: More of its defaults.
+SCHEDULER_DEFAULTS = {
+    "long_prefill_token_threshold": 0,
+    "enable_chunked_prefill": True,
+    "enable_prefix_caching": True,
+}
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,14 @@ class Deployment:
 
 
 class Settings:
-    """The engine settings of a run: as resolved by the engine, else as asked for, else vLLM's defaults."""
+    """The engine settings of a run: as asked for, else as the engine resolved them, else vLLM's defaults."""
 
     def __init__(self, meta: Mapping[str, Any]) -> None:
         """``meta`` is ``meta.json``."""
         resolved = (meta.get("resolved_config") or {}).values()
-        parts = [*(part for part in resolved if isinstance(part, Mapping)), meta.get("kv_cache") or {}]
-        self._recorded = [*parts, meta.get("engine_kwargs") or {}]
+        # An engine may resolve the parallelism of its own process only; a block size may not be what was asked for.
+        first = [meta.get("kv_cache") or {}, meta.get("engine_kwargs") or {}]
+        self._recorded = [*first, *(part for part in resolved if isinstance(part, Mapping))]
         self.assumptions: list[str] = []
 
     def recorded(self, name: str) -> Any:
@@ -74,52 +81,30 @@ def deployment_of(run: Measured, profiles: Path) -> Deployment:
     """
     settings = Settings(run.meta)
     settings.assumptions += run.notes
-    config, model = configuration(run, settings, profiles)
+    model_path = _model_path(run.model, profiles)
+    model = load_model(model_path)
+    config = _configuration(run, settings, model_path, model)
     if config.num_kv_blocks is None:
         config = config.with_fields(num_kv_blocks=_planned_blocks(run, config, model, settings))
     tables = _tables(run, config, model, profiles)
     return Deployment(config, tables, tuple(settings.assumptions))
 
 
-def configuration(run: Measured, settings: Settings, profiles: Path) -> tuple[SimulationConfig, ModelSpec]:
-    """The configuration of a run, and its model."""
-    name = run.meta.get("model") or settings("model", None)
-    path = _model_path(str(name), profiles)
-    model = load_model(path)
-    version = str(run.meta.get("vllm_version") or "")
-    if not version:
-        settings.assumptions.append("vllm_version is the newest that is known")
-    engine, engine_options = engine_of_vllm(version)
-    for field in ("async_scheduling",):
-        if (value := settings.recorded(field)) is not None:
-            engine_options[field] = bool(value)
-    if settings.recorded("enforce_eager"):
-        engine_options["capture_sizes"] = "none"
-    # The record's stamps are those of the engine's process, and its fastest request defines the arrival.
-    engine_options |= {"ingress_s": 0.0, "ingress_s_per_token": 0.0, "egress_s": 0.0}
-    large = (run.gpu_memory_bytes or 0) >= LARGE_GPU_BYTES
-    tokens, sequences = OF_LARGE if large else OF_SMALL
-    tokens = settings("max_num_batched_tokens", tokens)
-    scheduler_options = {
-        "max_num_batched_tokens": tokens,
-        "max_num_seqs": settings("max_num_seqs", min(sequences, tokens)),
-    }
-    for field, default in (
-        ("long_prefill_token_threshold", 0),
-        ("enable_chunked_prefill", True),
-        ("enable_prefix_caching", True),
-    ):
-        scheduler_options[field] = settings(field, default)
-    if (gate := settings.recorded("scheduler_reserve_full_isl")) is not None:
-        scheduler_options["scheduler_reserve_full_isl"] = gate
-    tp, dp = settings("tensor_parallel_size", 1), settings("data_parallel_size", 1)
-    config = SimulationConfig(
-        model=path,
+def _configuration(run: Measured, settings: Settings, model_path: str, model: ModelSpec) -> SimulationConfig:
+    engine, engine_options = engine_of_vllm(str(run.meta.get("vllm_version") or ""))
+    if not run.meta.get("vllm_version"):
+        settings.assumptions.append(f"the rules of {engine} (vllm_version is not recorded)")
+    scheduler_options = _scheduler_options(run, settings)
+    engine_options |= _engine_options(settings, ENGINES[engine], scheduler_options)
+    tp = settings("tensor_parallel_size", run.tp)
+    dp = settings("data_parallel_size", 1)
+    return SimulationConfig(
+        model=model_path,
         device=STAND_IN,
         tensor_parallel=tp,
         pipeline_parallel=settings.recorded("pipeline_parallel_size") or 1,
         data_parallel=dp,
-        expert_parallel=tp * dp if settings.recorded("enable_expert_parallel") else 1,
+        expert_parallel=tp * dp if settings("enable_expert_parallel", False) else 1,
         max_model_len=settings("max_model_len", model.max_position_embeddings, "the model's"),
         dtype=_dtype(settings("dtype", "auto")),
         kv_dtype=_kv_dtype(settings("kv_cache_dtype", "auto")),
@@ -130,7 +115,34 @@ def configuration(run: Measured, settings: Settings, profiles: Path) -> tuple[Si
         engine=engine,
         engine_options=engine_options,
     )
-    return config, model
+
+
+def _scheduler_options(run: Measured, settings: Settings) -> dict[str, Any]:
+    large = (run.gpu_memory_bytes or 0) >= LARGE_GPU_BYTES and "a100" not in run.hardware.lower()
+    tokens, sequences = OF_LARGE if large else OF_SMALL
+    tokens = settings("max_num_batched_tokens", tokens)
+    options = {"max_num_batched_tokens": tokens, "max_num_seqs": settings("max_num_seqs", min(sequences, tokens))}
+    for field, default in SCHEDULER_DEFAULTS.items():
+        options[field] = settings(field, default)
+    if (gate := settings.recorded("scheduler_reserve_full_isl")) is not None:
+        options["scheduler_reserve_full_isl"] = gate
+    return options
+
+
+def _engine_options(settings: Settings, engine: Engine, scheduler_options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run records about its engine that differs from the preset; sizes of CUDA graphs are compared only."""
+    # The record's stamps are those of the engine's process, and its fastest request defines the arrival.
+    options: dict[str, Any] = {"ingress_s": 0.0, "ingress_s_per_token": 0.0, "egress_s": 0.0}
+    if (value := settings.recorded("async_scheduling")) is not None:
+        options["async_scheduling"] = bool(value)
+    sizes = settings.recorded("cudagraph_capture_sizes")
+    if settings.recorded("enforce_eager") or sizes == []:
+        options["capture_sizes"] = NO_GRAPHS
+    elif sizes:
+        assumed = engine.padded_sizes(scheduler_options["max_num_seqs"], scheduler_options["max_num_batched_tokens"])
+        if tuple(sorted(sizes)) != assumed:
+            settings.assumptions.append(f"CUDA graphs of {len(assumed)} sizes to {assumed[-1]} (the preset's)")
+    return options
 
 
 def _dtype(name: str) -> str:
@@ -170,7 +182,7 @@ def _tables(run: Measured, config: SimulationConfig, model: ModelSpec, profiles:
     if tp > 1:
         all_reduce = read_all_reduce(profiles, run.hardware, tp, str(run.meta.get("vllm_version") or ""))
     return layerwise_tables(
-        _profile(run.hardware, str(run.meta.get("model") or config.model), tp, profiles),
+        _profile(run.hardware, run.model, tp, profiles),
         model,
         tp,
         max_tokens=policy.max_num_batched_tokens,

@@ -30,7 +30,9 @@ class Measured:
     Attributes:
         name: of the folder.
         meta: ``meta.json``.
+        model: its name.
         hardware: name of the GPU.
+        tp: GPUs that share each layer, as upstream_sim_config.json says.
         gpu_memory_bytes: of one GPU; None where nothing says it.
         workload: the requests as the engine got them: with their recorded arrivals, lengths and block ids.
         arrival_s: when the client sent it.
@@ -42,7 +44,9 @@ class Measured:
 
     name: str
     meta: Mapping[str, Any]
+    model: str
     hardware: str
+    tp: int
     gpu_memory_bytes: int | None
     workload: Workload
     arrival_s: FloatArray
@@ -82,48 +86,58 @@ def read_run(folder: Path) -> Measured:
     Raises:
         ConfigError: a file is missing or does not hold what is needed; the sentence names it.
     """
+    folder = folder.resolve()
     meta = _read_object(folder / "meta.json")
     upstream = folder / "upstream_sim_config.json"
     instance = _first_instance(_read_object(upstream)) if upstream.is_file() else {}
-    notes = []
-    rows = [row for row in _read_lines(folder, "requests") if all(row.get(stamp) is not None for stamp in _STAMPS)]
-    if not rows:
-        raise ConfigError("requests.jsonl", None, f"of {folder} has no request that completed", "give a complete run")
-    rows.sort(key=lambda row: row["arrival_time"])
+    hardware, _, model = folder.name.partition("_")
+    notes: list[str] = []
+    rows = _completed(folder, notes)
     stamps = {stamp: np.array([row[stamp] for row in rows], np.float64) for stamp in _STAMPS}
     arrival_s = stamps["arrival_time"] - stamps.pop("arrival_time")[0]
     offset = float((stamps["queued_ts"] - arrival_s).min())
     queued_s, first_token_s, completed_s = (values - offset for values in stamps.values())
-    blocks = {
-        row.get("request_id", i): row.get("prompt_block_ids") for i, row in enumerate(_read_lines(folder, "workload"))
-    }
-    ids = [blocks.get(row.get("request_id", i)) for i, row in enumerate(rows)]
-    named = all(one is not None for one in ids)
-    if not named:
-        notes.append("the workload does not name the blocks of every request: no prompt shares a prefix")
-    workload = Workload.from_arrays(
-        arrival_s,
-        [row["input_toks"] for row in rows],
-        [row["output_toks"] for row in rows],
-        **({"block_ids": ids, "block_tokens": BLOCK_TOKENS} if named else {}),
-    )
     memory = (meta.get("hardware") or {}).get("device_total_memory_bytes")
     if memory is None and (nominal := (instance.get("npu_mem") or {}).get("mem_size")):
         memory = int(nominal * 2**30)
-        notes.append(f"GPU memory of {nominal} GiB, as upstream_sim_config.json says")
-    hardware = instance.get("hardware") or folder.resolve().name.partition("_")[0]
+        notes.append(f"GPU memory of {nominal} GiB (upstream_sim_config.json)")
     return Measured(
-        folder.resolve().name,
-        meta,
-        hardware,
-        memory,
-        workload,
-        arrival_s,
-        queued_s,
-        first_token_s,
-        completed_s,
-        tuple(notes),
+        name=folder.name,
+        meta=meta,
+        model=meta.get("model") or instance.get("model_name") or model,
+        hardware=instance.get("hardware") or hardware,
+        tp=instance.get("tp_size") or 1,
+        gpu_memory_bytes=memory,
+        workload=_workload(folder, rows, arrival_s, notes),
+        arrival_s=arrival_s,
+        queued_s=queued_s,
+        first_token_s=first_token_s,
+        completed_s=completed_s,
+        notes=tuple(notes),
     )
+
+
+def _completed(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The rows of the requests that completed, by arrival."""
+    every = _read_lines(folder, "requests")
+    rows = [row for row in every if all(row.get(stamp) is not None for stamp in _STAMPS)]
+    if not rows:
+        raise ConfigError("requests.jsonl", None, f"of {folder} has no request that completed", "give a complete run")
+    if len(rows) < len(every):
+        notes.append(f"{len(every) - len(rows)} requests that lack a time are left out")
+    return sorted(rows, key=lambda row: row["arrival_time"])
+
+
+def _workload(folder: Path, rows: list[dict[str, Any]], arrival_s: FloatArray, notes: list[str]) -> Workload:
+    """The requests with their recorded arrivals and lengths, and the block ids of their prompts."""
+    blocks = {row.get("request_id"): row.get("prompt_block_ids") for row in _read_lines(folder, "workload")}
+    ids = [blocks.get(row.get("request_id")) for row in rows]
+    named: dict[str, Any] = {"block_ids": ids, "block_tokens": BLOCK_TOKENS}
+    if any(one is None for one in ids):
+        notes.append("no prompt shares a prefix (the workload does not name the blocks of every request)")
+        named = {}
+    prompt, output = ([row[name] for row in rows] for name in ("input_toks", "output_toks"))
+    return Workload.from_arrays(arrival_s, prompt, output, **named)
 
 
 def _first_instance(upstream: Mapping[str, Any]) -> Mapping[str, Any]:
