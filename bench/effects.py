@@ -42,6 +42,12 @@ def more_blocks(one: Deployment) -> Deployment:
     return replace(one, config=one.config.with_fields(num_kv_blocks=round(1.01 * blocks)))
 
 
+def smaller_batches(one: Deployment) -> Deployment:
+    """A quarter of the tokens per batch, or as many as requests."""
+    policy = one.config.batch_policy
+    return scheduler(max_num_batched_tokens=max(policy.max_num_batched_tokens // 4, policy.max_num_seqs))(one)
+
+
 def without_skew(one: Deployment) -> Deployment:
     """Decodes of unequal length take as long as equal ones."""
     tables = one.tables
@@ -55,6 +61,7 @@ def without_skew(one: Deployment) -> Deployment:
 NO_CPU = dict.fromkeys(("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"), 0.0)
 CHANGES: dict[str, Change] = {
     "synchronous scheduling": engine(async_scheduling=False),
+    "synchronous scheduling, no CPU time": engine(async_scheduling=False, **NO_CPU),
     "no prefix caching": scheduler(enable_prefix_caching=False),
     "no full-sequence gate": scheduler(scheduler_reserve_full_isl=False),
     "no cost of unequal decodes": without_skew,
@@ -62,7 +69,7 @@ CHANGES: dict[str, Change] = {
     "no CPU time": engine(**NO_CPU),
     "uncached blocks first": engine(uncached_blocks_first=True),
     "1 % more KV blocks": more_blocks,
-    "512 tokens per batch": scheduler(max_num_batched_tokens=512),
+    "a quarter of the tokens per batch": smaller_batches,
 }
 
 
