@@ -20,7 +20,7 @@ from fastsim.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float64]
 BLOCK_TOKENS = 16
-_STAMPS = ("arrival_time", "queued_ts", "first_token_ts", "last_token_ts")
+_STAMPS = ("arrival_time", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Measured:
         workload: the requests as the engine got them: with their recorded arrivals, lengths and block ids.
         arrival_s: when the client sent it.
         queued_s: when the engine's loop picked it up.
+        scheduled_s: when its first batch was formed.
         first_token_s: when the engine had its first token.
         completed_s: when it had its last one.
         notes: what was inferred.
@@ -51,6 +52,7 @@ class Measured:
     workload: Workload
     arrival_s: FloatArray
     queued_s: FloatArray
+    scheduled_s: FloatArray
     first_token_s: FloatArray
     completed_s: FloatArray
     notes: tuple[str, ...]
@@ -96,7 +98,7 @@ def read_run(folder: Path) -> Measured:
     stamps = {stamp: np.array([row[stamp] for row in rows], np.float64) for stamp in _STAMPS}
     arrival_s = stamps["arrival_time"] - stamps.pop("arrival_time")[0]
     offset = float((stamps["queued_ts"] - arrival_s).min())
-    queued_s, first_token_s, completed_s = (values - offset for values in stamps.values())
+    queued_s, scheduled_s, first_token_s, completed_s = (values - offset for values in stamps.values())
     memory = (meta.get("hardware") or {}).get("device_total_memory_bytes")
     if memory is None and (nominal := (instance.get("npu_mem") or {}).get("mem_size")):
         memory = int(nominal * 2**30)
@@ -111,6 +113,7 @@ def read_run(folder: Path) -> Measured:
         workload=_workload(folder, rows, arrival_s, notes),
         arrival_s=arrival_s,
         queued_s=queued_s,
+        scheduled_s=scheduled_s,
         first_token_s=first_token_s,
         completed_s=completed_s,
         notes=tuple(notes),

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TOY = {
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 256,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 20,  # so that a batch takes longer than its CPU time
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "intermediate_size": 512,
@@ -43,7 +43,12 @@ def write_run(folder: Path, meta: Mapping[str, Any], requests: Sequence[Mapping[
         sizes = {"request_id": f"r{i}", **{name: request[name] for name in ("input_toks", "output_toks")}}
         stamps = {
             name: None if request[key] is None else MONOTONIC_S + request[key]
-            for name, key in (("queued_ts", "queued_s"), ("first_token_ts", "first_s"), ("last_token_ts", "last_s"))
+            for name, key in (
+                ("queued_ts", "queued_s"),
+                ("scheduled_ts", "scheduled_s"),
+                ("first_token_ts", "first_s"),
+                ("last_token_ts", "last_s"),
+            )
         }
         rows.append({**sizes, "arrival_time": WALL_S + request["arrival_s"], **stamps})
         lines.append({**sizes, "arrival_time_ns": 0, "prompt_block_ids": request.get("blocks")})

@@ -7,6 +7,7 @@ import pytest
 from run_files import REPOSITORY, TOY, bench, write_profiles, write_run
 
 import fastsim
+from estimators import IterationTables
 from estimators.layerwise import layerwise_tables
 from estimators.models import model_from_config
 
@@ -14,6 +15,7 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 #: Three prompts, the last of which begins like the first; more than the engine takes at a time.
 ARRIVAL_S, PROMPT, OUTPUT = (0.0, 0.001, 0.2), (64, 40, 64), (5, 1, 8)
 BLOCKS = ([0, 1, 2, 3], [4, 5], [0, 1, 6, 7])
+NO_FRONT_END: dict[str, Any] = {"ingress_s": 0.0, "ingress_s_per_token": 0.0, "egress_s": 0.0}
 META: dict[str, Any] = {
     "vllm_version": "0.19.0",
     "engine_kwargs": {"tensor_parallel_size": 1, "max_num_seqs": 4, "max_num_batched_tokens": 48, "block_size": None},
@@ -30,14 +32,17 @@ def simulated(profiles: Path, **change: Any) -> fastsim.SimulationResult:
         num_kv_blocks=20,
         scheduler_options={"max_num_seqs": 4, "max_num_batched_tokens": 48},
         engine="vllm-0.19",
-        engine_options={"ingress_s": 0.0, "ingress_s_per_token": 0.0, "egress_s": 0.0},
+        engine_options=NO_FRONT_END,
     ).with_fields(**change)
-    directory = profiles / "llmservingsim" / "TOYGPU" / "lab" / "toy"
-    tables = layerwise_tables(
-        directory, model_from_config(TOY, "toy"), max_tokens=48, max_sequences=4, max_model_len=256
-    )
     workload = fastsim.Workload.from_arrays(ARRIVAL_S, PROMPT, OUTPUT, block_ids=BLOCKS, block_tokens=16)
-    return fastsim.simulate(config, workload, tables)
+    return fastsim.simulate(config, workload, tables_of(profiles, 48, 4))
+
+
+def tables_of(profiles: Path, max_tokens: int, max_sequences: int) -> IterationTables:
+    """Tables of the toy model."""
+    model = model_from_config(TOY, "toy")
+    directory = profiles / "llmservingsim" / "TOYGPU" / "lab" / "toy"
+    return layerwise_tables(directory, model, max_tokens=max_tokens, max_sequences=max_sequences, max_model_len=256)
 
 
 def requests_of(result: fastsim.SimulationResult) -> list[dict[str, Any]]:
@@ -50,6 +55,7 @@ def requests_of(result: fastsim.SimulationResult) -> list[dict[str, Any]]:
             "blocks": BLOCKS[i],
             "arrival_s": ARRIVAL_S[i],
             "queued_s": ARRIVAL_S[i] + 0.25 * i,
+            "scheduled_s": frame["scheduled_s"][i],
             "first_s": frame["first_token_s"][i],
             "last_s": frame["completed_s"][i],
         }
@@ -88,7 +94,7 @@ def test_what_a_run_records_of_its_engine_is_obeyed(tmp_path: Path):
     profiles = write_profiles(tmp_path / "profiles")
     other = simulated(
         profiles,
-        engine_options={"async_scheduling": False, "ingress_s": 0, "ingress_s_per_token": 0, "egress_s": 0},
+        engine_options=NO_FRONT_END | {"async_scheduling": False},
         scheduler_options={"max_num_seqs": 1, "max_num_batched_tokens": 48, "enable_prefix_caching": False},
     )
     told = META | {
@@ -168,6 +174,45 @@ def test_effects_of_rules_on_a_run(tmp_path: Path):
     assert caching["effect"] > 0.01
     assert caching["error"] == pytest.approx(caching["effect"], abs=1e-4)
     assert effects["no cost of unequal decodes", "latency"]["effect"] == 0.0
+
+
+def test_batches_of_a_run_that_went_as_simulated_take_what_the_tables_say(tmp_path: Path):
+    profiles = write_profiles(tmp_path / "profiles")
+    config = fastsim.SimulationConfig(
+        model=str(profiles / "llmservingsim" / "toy.json"),
+        max_model_len=256,
+        num_kv_blocks=200,
+        scheduler_options={"max_num_seqs": 8, "max_num_batched_tokens": 128},
+        engine="vllm-0.19",
+        engine_options=NO_FRONT_END,
+    )
+    # Two that start together, and so link their ends; then two prompts in neighbouring batches beside their decodes.
+    arrival_s, prompt, output = [0.0, 0.0, 0.06, 0.0625], [30, 20, 64, 50], [40, 60, 20, 90]
+    workload = fastsim.Workload.from_arrays(arrival_s, prompt, output)
+    frame = fastsim.simulate(config, workload, tables_of(profiles, 128, 8)).requests.sort("request_id")
+    requests = [
+        {
+            "input_toks": row["prompt_tokens"],
+            "output_toks": row["output_tokens"],
+            "arrival_s": row["arrival_s"],
+            "queued_s": row["arrival_s"],
+            "scheduled_s": row["scheduled_s"],
+            "first_s": row["first_token_s"],
+            "last_s": row["completed_s"],
+        }
+        for row in frame.iter_rows(named=True)
+    ]
+    engine = {"max_num_seqs": 8, "max_num_batched_tokens": 128, "max_model_len": 256}
+    meta = {"vllm_version": "0.19.0", "engine_kwargs": engine, "kv_cache": {"num_gpu_blocks": 200}}
+    run = write_run(tmp_path / "TOYGPU_toy", meta, requests)
+    code, printed, _ = bench("steps.py", run, "--profiles", profiles)
+    assert code == 0
+    rows = {kind: [row for row in printed["rows"] if row["kind"] == kind] for kind in ("prompts", "decodes")}
+    assert [(row["tokens"], row["decodes"]) for row in rows["prompts"]] == [(50 + 3, 3)]
+    assert rows["decodes"]
+    # Times of the record are rounded to a microsecond, and contexts to whole tokens.
+    assert [row["error"] for row in rows["prompts"]] == pytest.approx([0] * len(rows["prompts"]), abs=2e-3)
+    assert [row["error"] for row in rows["decodes"]] == pytest.approx([0] * len(rows["decodes"]), abs=2e-2)
 
 
 @pytest.mark.skipif(not (SHARED / "groundtruth" / "vllm").is_dir(), reason="measured runs are not here: ../shared/data")
