@@ -157,8 +157,8 @@ def _kv_dtype(name: str) -> str:
 def _model_path(name: str, profiles: Path) -> str:
     """A name that is built in, or the configuration of that name below ``profiles``."""
     base = name.rpartition("/")[2].lower()
-    if any(base == known.lower().rpartition("/")[2] for known in model_names()):
-        return name
+    if known := [known for known in model_names() if base == known.lower().rpartition("/")[2]]:
+        return known[0]
     found = sorted(path for path in profiles.rglob("*.json") if path.stem.lower() == base)
     if not found:
         raise ConfigError("model", name, f"is not known, and {profiles} holds no {base}.json", "give its config.json")
@@ -208,6 +208,6 @@ def _profile(hardware: str, model: str, tp: int, profiles: Path) -> Path:
 def _about(hardware: str, model: str, profiles: Path) -> Iterator[Path]:
     base = model.rpartition("/")[2].lower()
     for meta in sorted(profiles.rglob("meta.yaml")):
-        parts = [part.lower() for part in meta.parent.parts]
+        parts = [part.lower() for part in meta.resolve().parent.parts]
         if hardware.lower() in parts and base in parts:
             yield meta
