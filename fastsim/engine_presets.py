@@ -4,6 +4,7 @@ docs/policies.md, section 10, has the rules, and docs/engines.md says what each 
 numbers come from. Nothing here imports numba or numpy.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,32 @@ ENGINES: Mapping[str, Engine] = {
     "vllm-0.19": _V019,
     "vllm-head": replace(_V019, uncached_blocks_first=True),
 }
+
+#: From which version of vLLM on which preset holds, and what of it the version had different: asynchronous scheduling
+#: became the default in 0.14, the gate came in 0.19, capture sizes by 16 in 0.12.
+_VLLM_VERSIONS: tuple[tuple[tuple[int, int], str, Mapping[str, Any]], ...] = (
+    ((0, 20), "vllm-head", {}),
+    ((0, 19), "vllm-0.19", {}),
+    ((0, 14), "vllm-0.12", {"async_scheduling": True}),
+    ((0, 12), "vllm-0.12", {}),
+    ((0, 0), "vllm-0.9", {}),
+)
+
+
+def engine_of_vllm(version: str) -> tuple[str, dict[str, Any]]:
+    """The preset whose rules a version of vLLM follows, and the fields in which it differs.
+
+    Args:
+        version: such as ``"0.16.1"``; the newest rules if empty.
+
+    Raises:
+        ConfigError: it is no version.
+    """
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    if version and not found:
+        raise ConfigError("vllm_version", version, "is no version", "give one such as 0.19.0")
+    numbers = (int(found[1]), int(found[2])) if found else _VLLM_VERSIONS[0][0]
+    return next((name, dict(options)) for first, name, options in _VLLM_VERSIONS if first <= numbers)
 
 
 def schedules_ahead(config: "SimulationConfig") -> bool:

@@ -11,7 +11,7 @@ from simulate_calls import run, some_workload
 import fastsim
 from fastsim import ConfigError, SimulationConfig, Workload
 from fastsim.batch_policy import Pool
-from fastsim.engine_presets import ENGINES, Engine, engine_limits
+from fastsim.engine_presets import ENGINES, Engine, engine_limits, engine_of_vllm
 from fastsim.kernel.slots import ROUTE, compiled
 from fastsim.kernel.state import CLUSTER, REPLICA, REQUEST, records
 from fastsim.stage_tables import StageTables, engine_values, join_tables
@@ -278,3 +278,28 @@ def test_hits_are_weighed_against_load(hits: tuple[int, int], expected: int):
     replicas["outstanding_tokens"], replicas["hit_tokens"] = (110, 100), hits
     cluster["hit_weight"] = 0.5
     assert compiled("routing:prefix_aware", ROUTE)(requests, replicas, cluster[0], 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [
+        ("0.9.2", ("vllm-0.9", {})),
+        ("0.11.0", ("vllm-0.9", {})),
+        ("0.12.0", ("vllm-0.12", {})),
+        ("0.13.1rc2", ("vllm-0.12", {})),
+        ("v0.14.0", ("vllm-0.12", {"async_scheduling": True})),
+        ("0.18.2", ("vllm-0.12", {"async_scheduling": True})),
+        ("0.19.0", ("vllm-0.19", {})),
+        ("0.19.2.dev7+g677424c7a", ("vllm-0.19", {})),
+        ("0.20.0", ("vllm-head", {})),
+        ("1.0", ("vllm-head", {})),
+        ("", ("vllm-head", {})),
+    ],
+)
+def test_the_preset_of_a_version_of_vllm(version: str, found: tuple[str, dict]):
+    assert engine_of_vllm(version) == found
+
+
+def test_what_is_no_version_of_vllm_is_refused():
+    with pytest.raises(ConfigError, match="nightly"):
+        engine_of_vllm("nightly")

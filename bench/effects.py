@@ -1,0 +1,120 @@
+"""What each rule of the engine model changes on measured runs: every run again, with one rule left out.
+
+    python bench/effects.py DIR --profiles DIR [--json]
+
+DIR and ``--profiles`` are those of ``fidelity.py``. A row has the mean of one metric with all rules and with one
+changed, the change, and the error against the measurement that is left.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from common import Row, emit, note, parser
+from deployment import Deployment, deployment_of
+from fidelity import compared, simulated_metrics
+from measured import Measured, read_run, run_folders
+
+import fastsim
+from estimators import EstimatorError, IterationTables
+
+Change = Callable[[Deployment], Deployment]
+
+
+def engine(**fields: object) -> Change:
+    """Replace fields of the engine."""
+    return lambda one: replace(
+        one, config=one.config.with_fields(engine_options={**one.config.engine_options, **fields})
+    )
+
+
+def scheduler(**fields: object) -> Change:
+    """Replace fields of the batch policy."""
+    return lambda one: replace(
+        one, config=one.config.with_fields(scheduler_options={**one.config.scheduler_options, **fields})
+    )
+
+
+def more_blocks(one: Deployment) -> Deployment:
+    """One percent more KV blocks."""
+    blocks = one.config.num_kv_blocks or 0
+    return replace(one, config=one.config.with_fields(num_kv_blocks=round(1.01 * blocks)))
+
+
+def smaller_batches(one: Deployment) -> Deployment:
+    """A quarter of the tokens per batch, or as many as requests."""
+    policy = one.config.batch_policy
+    return scheduler(max_num_batched_tokens=max(policy.max_num_batched_tokens // 4, policy.max_num_seqs))(one)
+
+
+def without_skew(one: Deployment) -> Deployment:
+    """Decodes of unequal length take as long as equal ones."""
+    tables = one.tables
+    if tables.skew is None:
+        return one
+    values = tables.values[: tables.size - tables.skew.size].copy()
+    equal = IterationTables(values, tables.layout, tables.prefill_rule, tables.provenance, tables.joint)
+    return replace(one, tables=equal)
+
+
+NO_CPU = dict.fromkeys(("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"), 0.0)
+CHANGES: dict[str, Change] = {
+    "synchronous scheduling": engine(async_scheduling=False),
+    "synchronous scheduling, no CPU time": engine(async_scheduling=False, **NO_CPU),
+    "no prefix caching": scheduler(enable_prefix_caching=False),
+    "no full-sequence gate": scheduler(scheduler_reserve_full_isl=False),
+    "no cost of unequal decodes": without_skew,
+    "no padding to CUDA graphs": engine(capture_sizes="none"),
+    "no CPU time": engine(**NO_CPU),
+    "uncached blocks first": engine(uncached_blocks_first=True),
+    "1 % more KV blocks": more_blocks,
+    "a quarter of the tokens per batch": smaller_batches,
+}
+
+
+def effects(run: Measured, deployment: Deployment) -> Iterator[Row]:
+    """The rows of a run."""
+    measured = run.metrics()
+    whole = simulated_metrics(run, fastsim.simulate(deployment.config, run.workload, deployment.tables))
+    for name, change in CHANGES.items():
+        other = change(deployment)
+        result = fastsim.simulate(other.config, run.workload, other.tables)
+        for metric, values in simulated_metrics(run, result).items():
+            with_s, without_s = float(whole[metric].mean()), float(values.mean())
+            yield {
+                "run": run.name,
+                "change": name,
+                "metric": metric,
+                "all_rules_s": with_s,
+                "changed_s": without_s,
+                "effect": without_s / with_s - 1,
+                "error": compared(measured[metric], values)["mean"]["error"],
+                "preemptions": int(result.requests["preemptions"].sum()),
+            }
+
+
+def main() -> int:
+    """Print the rows; returns the exit code."""
+    arguments = parser("what each rule of the engine model changes on measured runs")
+    arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
+    arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
+    options = arguments.parse_args()
+    rows: list[Row] = []
+    folders = run_folders(options.directory)
+    for folder in folders[:1] if options.smoke else folders:
+        try:
+            run = read_run(folder)
+            rows += effects(run, deployment_of(run, options.profiles))
+        except (ValueError, EstimatorError) as error:
+            note(f"{folder.name}: {error}")
+            return 2
+    if not rows:
+        note(f"{options.directory} holds no run: a run is a folder with meta.json")
+        return 2
+    emit(rows, options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
