@@ -130,17 +130,13 @@ class SkewLayout:
 
 
 def one_chunk(chunks: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The one chunk that stands for several, given and returned as (history, tokens).
+    """The one chunk that stands for several, given and returned as (history, tokens): as such profiles are meant.
 
-    It has as many tokens and as many (query, key) pairs as they have together, rounded down to a whole history: so the
-    kernel cuts it into as many tiles of queries, which loop over as many keys in all. Where even without a history so
-    many tokens in one prompt would have more pairs, as when several prompts begin, it has no history and as many pairs.
+    It has all their tokens and the history that these see on average, rounded down. Its tokens also see one another, so
+    several prompts that begin together are taken as more work than they are.
     """
     tokens = sum(chunk for _, chunk in chunks)
-    twice_pairs = sum(chunk * (2 * history + chunk + 1) for history, chunk in chunks)
-    if twice_pairs >= tokens * (tokens + 1):
-        return (twice_pairs // tokens - tokens - 1) // 2, tokens
-    return 0, (math.isqrt(4 * twice_pairs + 1) - 1) // 2
+    return sum(history * chunk for history, chunk in chunks) // tokens, tokens
 
 
 def skewed(mean_s: float, longest_s: float, alpha: float) -> float:

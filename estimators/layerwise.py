@@ -28,6 +28,8 @@ from estimators.tables import IterationTables
 # Of each layer, and the MLP of a dense one.
 _LAYER = ("layernorm", "layernorm", "qkv_proj", "rotary_emb", "o_proj")
 _MLP = ("gate_up_proj", "act_fn", "down_proj")
+#: Fewest rows of a tile of a matrix kernel on tensor cores.
+_TILE = 16
 # A batch of which all decodes were as long as its longest would take longer, and no shorter one saves more than that
 # costs: shares beyond either come of buckets in which both took about the same.
 _MOST_ALPHA = 1.0
@@ -142,11 +144,16 @@ def _sequence_table(profile: LayerwiseProfile, last: bool, most: int) -> FloatAr
 
 
 def _along(layers: Mapping[str, tuple[IntArray, FloatArray]], file: str, name: str, counts: IntArray) -> FloatArray:
-    """Seconds of one layer; beyond what was measured the line through its last and the point at half of it goes on."""
+    """Seconds of one layer.
+
+    Kernels cut their rows into tiles, so between what was measured a count takes as long as the tiles that it fills.
+    Beyond it the line through the last point and the one at half of it goes on.
+    """
     if name not in layers:
         raise EstimatorError(file, None, f"has no rows of {name!r}", "give a profile that holds every layer")
     measured, seconds = layers[name]
-    inside = np.interp(counts, measured, seconds)
+    following = measured[np.minimum(np.searchsorted(measured, counts), len(measured) - 1)]
+    inside = np.interp(np.minimum(-(-counts // _TILE) * _TILE, following), measured, seconds)
     end, half = measured[-1], measured[-1] / 2
     slope = max(0.0, (seconds[-1] - np.interp(half, measured, seconds)) / (end - half))
     return np.asarray(np.where(counts > end, seconds[-1] + slope * (counts - end), inside))

@@ -219,7 +219,7 @@ def summarize(
             "cost_usd": gpu_hours * device.price_per_hour,
             "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,
         },
-        "prefix_cache": {"enabled": bool(replicas["caching"][0])} | describe_hits(counted),
+        "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(counted),
     } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
 
 

@@ -35,7 +35,7 @@ def sum_chunks(tables, replica, requests, integers):
     pairs = 0.0
     histories = 0
     squares = 0
-    twice_pairs = 0
+    products = 0
     replica.num_chunks = 0
     replica.chunk_tokens = 0
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
@@ -48,28 +48,17 @@ def sum_chunks(tables, replica, requests, integers):
         pairs += chunk * (history + 0.5 * (chunk + 1))
         histories += history
         squares += chunk * chunk
-        twice_pairs += chunk * (2 * history + chunk + 1)
+        products += chunk * history
         if replica.prefill_rule == RULE_SUM:
             total += read_chunk(tables, replica, history, chunk)
     replica.chunk_pairs = pairs
     if replica.prefill_rule == RULE_EQUIVALENT_CHUNK and squares > 0:
         total = read_chunk(tables, replica, histories, np.int64(np.rint(math.sqrt(float(squares)))))
-    if replica.prefill_rule == RULE_JOINT and twice_pairs > 0:
-        find_one_chunk(replica, twice_pairs)
+    if replica.prefill_rule == RULE_JOINT and replica.num_chunks > 0:
+        replica.one_chunk = replica.chunk_tokens
+        replica.chunk_history = products // replica.chunk_tokens
+        note_chunk(replica, replica.chunk_history, replica.one_chunk)
     return total
-
-
-@jit()
-def find_one_chunk(replica, twice_pairs):
-    """Find the one chunk that stands for all: of as many pairs, and of as many tokens if that leaves it a history."""
-    tokens = replica.chunk_tokens
-    if twice_pairs >= tokens * (tokens + 1):
-        replica.one_chunk = tokens
-        replica.chunk_history = (twice_pairs // tokens - tokens - 1) // 2
-    else:
-        replica.one_chunk = (np.int64(math.sqrt(float(4 * twice_pairs + 1))) - 1) // 2
-        replica.chunk_history = 0
-    note_chunk(replica, replica.chunk_history, replica.one_chunk)
 
 
 @jit()

@@ -60,14 +60,15 @@ def jit(signature=None, forceinline=False):
     """
 
     def decorate(function):
+        if signature is None:  # callers hold its code, and are what is kept on disk
+            return numba.njit(forceinline=forceinline, **HELPER)(function)
         # The directory is numba's process-wide setting and is read once, when the cache of a function is made:
         # put it back, so that an embedding program's own kernels stay where they were.
         with _SETTING:
             before = numba.config.CACHE_DIR
             numba.config.CACHE_DIR = str(cache_directory())
             try:
-                options = HELPER if signature is None else _OPTIONS
-                return numba.njit(signature, forceinline=forceinline, **options)(function)
+                return numba.njit(signature, forceinline=forceinline, **_OPTIONS)(function)
             finally:
                 numba.config.CACHE_DIR = before
 

@@ -1,5 +1,6 @@
 """Tables from layerwise profiles: what is read, how a step is composed, and what stands for what was not measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layerwise_files import BUCKET_AXES, DENSE, attention_us, write_profile
+from layerwise_files import BUCKET_AXES, DENSE, SEQUENCES, TOKENS, attention_us, write_profile
 
 from estimators import EstimatorError, IterationTables, load_model
 from estimators.attention_grid import fill_holes, grid_of, resample
@@ -22,8 +23,15 @@ SMALL = {"max_tokens": 256, "max_sequences": 16, "max_model_len": 512}
 LAYERS = 32
 
 
+def tiled(count: int, measured: Sequence[int]) -> int:
+    """A measured count itself, and else the next whole number of tiles or the next one measured."""
+    following = min((each for each in measured if each >= count), default=count)
+    return min(-(-count // 16) * 16, following)
+
+
 def layers_us(tokens: int, sequences: int) -> float:
-    """An iteration of the small profile without attention."""
+    """An iteration of the small profile without attention: time goes on in straight lines, but in tiles of 16 rows."""
+    tokens, sequences = tiled(tokens, TOKENS), tiled(sequences, SEQUENCES)
     outside = DENSE["embedding"] + DENSE["final_layernorm"]
     each = sum(DENSE.values()) - outside + DENSE["layernorm"] + 8 * tokens
     return LAYERS * each + outside + 2 * tokens + 2 * (100 + sequences)
@@ -39,7 +47,6 @@ def small(tmp_path: Path) -> IterationTables:
 
 @pytest.mark.parametrize(("tokens", "sequences"), [(1, 1), (3, 2), (50, 5), (128, 8), (256, 16)])
 def test_a_step_is_the_sum_of_its_layers(small: IterationTables, tokens: int, sequences: int):
-    # Between measurements and beyond them the times go on in a straight line, as they were made.
     assert small.iteration_time_s(tokens, sequences) == pytest.approx(layers_us(tokens, sequences) / 1e6)
 
 
@@ -283,18 +290,11 @@ def test_one_chunk_stands_for_itself():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 3000)), min_size=1, max_size=6))
-def test_one_chunk_has_as_many_pairs_as_all_and_as_many_tokens_if_it_can(chunks: list[tuple[int, int]]):
-    def pairs(history: int, chunk: int) -> int:
-        return chunk * history + chunk * (chunk + 1) // 2
-
+def test_one_chunk_has_all_tokens_and_the_history_that_they_see_on_average(chunks: list[tuple[int, int]]):
     history, chunk = one_chunk(chunks)
-    wanted, tokens = sum(pairs(*each) for each in chunks), sum(each for _, each in chunks)
-    if history == 0 and chunk < tokens:
-        assert pairs(0, chunk) <= wanted < pairs(0, chunk + 1)
-        assert wanted < pairs(0, tokens)
-    else:
-        assert chunk == tokens
-        assert pairs(history, chunk) <= wanted < pairs(history + 1, chunk)
+    seen = [history for history, tokens in chunks for _ in range(tokens)]
+    assert chunk == len(seen)
+    assert history <= sum(seen) / len(seen) < history + 1
 
 
 # The public profiles
@@ -397,7 +397,6 @@ def test_one_prompt_of_as_many_pairs_stands_for_several_prompts():
 
     several = {(b, c): t for (b, c), t in times.items() if b > 1 and c >= 256 and b * c <= 8192}
     assert len(several) > 15
-    pairs = [alone(one_chunk([(0, c)] * b)[1]) / t - 1 for (b, c), t in several.items()]
-    tokens = [alone(b * c) / t - 1 for (b, c), t in several.items()]
-    assert np.median(np.abs(pairs)) < 0.1
-    assert np.median(tokens) > 1.0
+    errors = [alone(one_chunk([(0, c)] * b)[1]) / t - 1 for (b, c), t in several.items()]
+    # What docs/accuracy.md says: prompts that begin together are taken as two to four times the attention they are.
+    assert 0.9 < np.median(errors) < 3.0

@@ -20,7 +20,7 @@ REPLICA = np.dtype(
         *((name, np.float64) for name in ("busy_s", "active_s", "running_seconds", "block_seconds", "tbt_sum_s")),
         ("attention_pairs", np.float64),
         *((name, np.int64) for name in ("completed", "iteration", "num_blocks", "peak_blocks", "peak_batch_tokens")),
-        *((name, np.int64) for name in ("preemptions", "prefill_tokens", "decode_tokens")),
+        *((name, np.int64) for name in ("preemptions", "prefill_tokens", "decode_tokens", "caching")),
     ]
 )
 STAGE = np.dtype([("busy_s", np.float64)])

@@ -118,20 +118,10 @@ class SkewTable:
 def one_chunk(chunks: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """The one chunk that stands for all under the rule "joint", as (history, tokens); (0, 0) for none.
 
-    As many tokens and (query, key) pairs as all have; if no history is short enough for that, only as many pairs.
+    All their tokens, behind the history that a token has on average, rounded down.
     """
-    tokens = sum(chunk for _, chunk in chunks)
-    pairs = sum(chunk * history + chunk * (chunk + 1) // 2 for history, chunk in chunks)
-    pairs_without_history = tokens * (tokens + 1) // 2
-    if tokens == 0:
-        return 0, 0
-    if pairs >= pairs_without_history:
-        # The largest history that does not give more pairs.
-        return (pairs - pairs_without_history) // tokens, tokens
-    longest = 0
-    while (longest + 1) * (longest + 2) // 2 <= pairs:
-        longest += 1
-    return 0, longest
+    histories = [history for history, tokens in chunks for _ in range(tokens)]
+    return (sum(histories) // len(histories), len(histories)) if histories else (0, 0)
 
 
 @dataclass(frozen=True)
