@@ -14,6 +14,7 @@ from fastsim.kernel.own_slots import finish_slot, form_in_slots
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.prefix_cache import found_tokens
 from fastsim.kernel.queues import append_waiting
+from fastsim.kernel.radix_cache import matching_tokens
 from fastsim.kernel.stages import arrive_at_stages, describe_batch, form_all, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
 
@@ -162,7 +163,10 @@ def route_next(state, route, row):
 def find_hits(requests, replicas, integers, i):
     """Note with every replica how many prompt tokens of request i, which is about to be routed, its cache holds."""
     for r in range(replicas.size):
-        replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
+        if replicas[r].radix:
+            replicas[r].hit_tokens = matching_tokens(requests, replicas[r], integers, i)
+        else:
+            replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
 
 
 @jit()
