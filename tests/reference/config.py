@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from reference.waiting import ORDERS
 
 SWAPPING_POLICIES = ("vllm_v1", "vllm_v0", "sarathi")
+CACHING_POLICIES = ("vllm_v1", "sglang")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ReferenceConfig:
         max_prefill_tokens: Tokens at which a prefill batch of sglang admits nobody more (I).
         chunked_prefill_size: Most tokens of a prefill batch of sglang (C); 0: no limit, no chunks.
         schedule_conservativeness: Scales sglang's first guess of the share of outputs still to come.
-        enable_prefix_caching: Whether vllm_v1 finds tokens in blocks of earlier requests.
+        enable_prefix_caching: Whether vllm_v1 and sglang find tokens in blocks of earlier requests.
         block_ids: What the workload calls the tokens of each request, block_tokens at a time from the first on, in the
             order of simulate(): equal ids mean equal tokens up to there. Empty: nothing has a name.
         block_tokens: Tokens of one id, a multiple of block_size or a divisor of it.
@@ -245,8 +246,12 @@ class ReferenceConfig:
         Raises:
             ValueError: As said.
         """
-        if self.enable_prefix_caching and (self.batch_policy, self.preemption_mode) != ("vllm_v1", "recompute"):
-            raise ValueError("enable_prefix_caching needs batch_policy 'vllm_v1' and preemption_mode 'recompute'")
+        has_cache = self.batch_policy in CACHING_POLICIES and self.preemption_mode == "recompute"
+        if self.enable_prefix_caching and not has_cache:
+            raise ValueError(
+                f"enable_prefix_caching needs a batch_policy of {', '.join(CACHING_POLICIES)} "
+                "and preemption_mode 'recompute'"
+            )
         if self.block_ids and self.block_tokens < 1:
             raise ValueError(f"block_tokens is {self.block_tokens}, with block_ids it must be at least 1")
         if self.block_ids and self.block_tokens % self.block_size != 0 != self.block_size % self.block_tokens:
