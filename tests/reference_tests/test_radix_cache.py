@@ -118,8 +118,9 @@ def test_locks_count_all_the_way_up_and_both_parts_of_a_split_have_them() -> Non
     put(cache, 1, 2, 3)
     put(cache, 1, 2, 4, 5)
     # Of the second only what the first has not locked was evictable.
-    assert cache.lock(child(cache.root, 1, 3)) == 3
-    assert cache.lock(last := child(cache.root, 1, 4)) == 2
+    last = child(cache.root, 1, 4)
+    newly_locked = [cache.lock(child(cache.root, 1, 3)), cache.lock(last)]
+    assert newly_locked == [3, 2]
     assert cache.num_evictable == 0
     cache.match(text(1, 2, 4))
     assert shape(cache.root) == {(1, 2): {(3,): {}, (4,): {(5,): {}}}}
@@ -150,7 +151,7 @@ def test_whole_leaves_are_evicted_by_the_time_of_access() -> None:
     for ids in [(1, 2), (3,), (4, 5, 6)]:
         put(cache, *ids)
     cache.match(text(3))
-    cache.evict(1)
+    cache.evict(2)
     assert (shape(cache.root), len(cache.free)) == ({(3,): {}, (4, 5, 6): {}}, 5)
     cache.evict(0)
     # Of the three pages one is needed, two stay free.
@@ -164,7 +165,8 @@ def test_a_node_is_a_leaf_when_it_has_no_children_any_more() -> None:
     put(cache, 1, 2, 3)
     put(cache, 1, 2, 4)
     assert [child(cache.root, 1, *ids).access for ids in [(), (3,), (4,)]] == [3, 2, 4]
-    for left in ({(1, 2): {(4,): {}}}, {(1, 2): {}}, {}):
+    lefts: list[dict[tuple[int, ...], Any]] = [{(1, 2): {(4,): {}}}, {(1, 2): {}}, {}]
+    for left in lefts:
         cache.evict(1)
         assert shape(cache.root) == left
     assert len(cache.free) == 9
@@ -190,8 +192,19 @@ def test_what_is_held_is_not_evicted() -> None:
     assert (cache.num_free, len(cache.free)) == (9, 7)
 
 
-@pytest.mark.parametrize("corrupt", ["free", "own", "locks", "path", "place", "access"])
-def test_broken_invariants_are_found(corrupt: str) -> None:
+@pytest.mark.parametrize(
+    ("corrupt", "message"),
+    [
+        ("free", "a page is not in one of three places"),
+        ("own", "a page is not in one of three places"),
+        ("locks", "the lock counts of the nodes"),
+        ("text", "a request holds a node that is not on the path of its text"),
+        ("gone", "a request holds a node that is not in the tree"),
+        ("place", "a node does not stand where its text says"),
+        ("access", "two nodes have the same access number"),
+    ],
+)
+def test_broken_invariants_are_found(corrupt: str, message: str) -> None:
     cache = RadixCache(9, 1)
     put(cache, 1, 2)
     put(cache, 3)
@@ -205,14 +218,15 @@ def test_broken_invariants_are_found(corrupt: str) -> None:
             cache.used.clear()
         case "locks":
             child(cache.root, 3).locks = 1
-        case "path":
-            cache.match(text(1, 2))
+        case "text":
             node.contents = text(7)
+        case "gone":
+            cache.root.children[("text", 1, 0)] = Node(cache.root, text(1), node.pages, 1, node.access, node.children)
         case "place":
             child(cache.root, 1, 2).parent = cache.root
         case "access":
             node.access = child(cache.root, 3).access
-    with pytest.raises(AssertionError, match="a page|the lock|a request|a node|two nodes"):
+    with pytest.raises(AssertionError, match=message):
         cache.check([(node, text(1), own)])
 
 
@@ -388,6 +402,15 @@ def test_slots_share_the_tree() -> None:
     assert chunks(result) == [[(0, 0, 9)], [(1, 8, 1)]]
 
 
+def test_a_router_counts_what_may_be_found_and_changes_nothing() -> None:
+    """At least one token of the prompt is to be computed, whatever of the outputs has a name."""
+    scheduler = policy()
+    assert isinstance(scheduler.pool, RadixCache)
+    put(scheduler.pool, 1, 2, 3)
+    assert [scheduler.num_found(request(0, prompt, 9, 1, 2, 3)) for prompt in (4, 5, 8, 9)] == [0, 4, 4, 8]
+    assert (shape(scheduler.pool.root), scheduler.pool.counter) == ({(1, 2, 3): {}}, 1)
+
+
 def test_a_router_looks_into_the_trees() -> None:
     """The text went to replica 0, another to replica 1; hits outweigh the number of the replica."""
     requests = [(0.0, 9, 1), (0.0, 9, 1), (5.0, 9, 1), (9.0, 9, 1)]
@@ -459,7 +482,8 @@ def test_with_room_for_all_a_request_finds_what_any_before_it_has_left(case: Cas
     if not crowded:
         config = replace(config, num_usable_blocks=1000)
     config = replace(config, replicas=1, router="round_robin")
-    size, names = config.block_size, []
+    size = config.block_size
+    names: list[list[Identity]] = []
     alone = [(1000.0 * place, prompt, output) for place, (_, prompt, output) in enumerate(requests)]
     results = simulate(alone, UNEVEN, config).requests
     for place, ((_, prompt, output), ids) in enumerate(zip(alone, config.block_ids, strict=True)):
