@@ -132,7 +132,9 @@ class RadixCache(BlockPool):
         node = self.match(contents)
         in_tree = node.num_pages
         if not num_before <= in_tree <= len(contents):
-            raise AssertionError(f"{in_tree} pages are in the tree, {num_before} were held, {len(contents)} are inserted")
+            raise AssertionError(
+                f"{in_tree} pages are in the tree, {num_before} were held, {len(contents)} are inserted"
+            )
         twice, new, rest = _cut(own_pages, in_tree - num_before, len(contents) - num_before)
         self.release(twice)
         if new:

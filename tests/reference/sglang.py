@@ -175,13 +175,10 @@ class SgLang:
             return False
         node = self._pages.match(head)
         missing = head.prefill_tokens - self._pages.tokens_of(node)
-        need = missing + self._expected_outputs(head)
-        if not need < budget.memory:
-            slot.full = True
-            return False
+        # What it would fail before the lock it fails after it, too.
         budget.memory -= self._pages.hold(head, node)
         tokens = 0
-        if not need < budget.memory:
+        if not missing + self._expected_outputs(head) < budget.memory:
             slot.full = True
         elif missing < budget.inputs or not batch.members:
             tokens = self._first_tokens(budget, missing)
