@@ -188,21 +188,18 @@ def find_memory(requests, replica, integers, budget):
     head = requests[i]
     missing = np.int64(head.prompt_tokens) + head.generated
     outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
-    node = found = np.int64(0)
     if replica.radix:
         node, found = match(requests, replica, integers, i, (missing - 1) // replica.block_size)
         missing -= found * replica.block_size
-    if not float(missing + outputs) < budget.memory:
-        return np.int64(0), budget
-    if replica.radix:
         free = replica.free_blocks
         hold(head, replica, integers, node, found)
         memory = budget.memory - float((free - replica.free_blocks) * replica.block_size)
         budget = Budget(memory, budget.prompt, budget.chunk)
-        if not float(missing + outputs) < memory:
-            let_go(head, replica, integers)
-            return np.int64(0), budget
-    return missing, budget
+    if float(missing + outputs) < budget.memory:
+        return missing, budget
+    if replica.radix:
+        let_go(head, replica, integers)
+    return np.int64(0), budget
 
 
 @jit()
