@@ -176,7 +176,7 @@ def admit_waiting(requests, replica, integers, budget, empty):
     return admitted
 
 
-@jit()
+@jit(forceinline=True)
 def find_memory(requests, replica, integers, budget):
     """What the head of the waiting queue has to compute [tokens], 0 if there is no place for it; and the budget then.
 
@@ -202,7 +202,7 @@ def find_memory(requests, replica, integers, budget):
     return np.int64(0), budget
 
 
-@jit()
+@jit(forceinline=True)
 def first_chunk(replica, budget, missing, is_first):
     """Tokens of the first chunk of a request that lacks so many, which may be the first of its batch; 0 for none."""
     if missing >= budget.prompt and not is_first:
