@@ -187,7 +187,7 @@ def new_integers(
     replicas["slot_size"] = slot_size
     replicas["calendar_mask"] = ring - 1
     replicas["bench_slot"] = 1
-    replicas["has_names"] = len(ids) > 0
+    replicas["has_names"] = (len(ids) > 0) | replicas["radix"]
     replicas["blocks_per_id"] = 1 if named_blocks is None else named_blocks.blocks_per_id
     replicas["asked"] = -1
     for end in ("spare_piece", "spare_use", "queue_front", "queue_back"):

@@ -50,17 +50,16 @@ def admit(requests, replica, integers, num_tokens):
     request = requests[i]
     append_running(requests, replica, i)
     request.phase = PREFILL
-    if replica.radix:
-        request.computed = request.num_listed * replica.block_size
     if not request.scheduled_s >= 0.0:
         request.scheduled_s = replica.clock_s
         request.cached_tokens = request.computed
-    if replica.radix:
-        take_blocks(replica, integers, blocks_of(num_tokens, replica))
-    elif replica.caching:
-        held = hold_found(requests, replica, integers, i) if replica.num_found > 0 else np.int64(0)
+    if replica.caching:
+        if replica.radix:
+            held = np.int64(request.num_listed)
+        else:
+            held = hold_found(requests, replica, integers, i) if replica.num_found > 0 else np.int64(0)
         take_blocks(replica, integers, blocks_of(request.computed + num_tokens, replica) - held)
-        if replica.has_names:
+        if replica.has_names and not replica.radix:
             mark(request, replica, integers, request.computed + num_tokens)
     else:
         if request.computed > 0:
@@ -199,7 +198,7 @@ def stop_running(requests, replica, integers, i, tokens=0):
         needed = chunk_blocks(replica, request, unlist_prefill(replica, integers, i))
     if tokens > 0:
         held += needed
-    if replica.radix:
+    if replica.caching and replica.radix:
         drop_own(request, replica, integers, held)
     elif replica.caching:
         # The engine marks the blocks that decodes fill a token late.
@@ -288,7 +287,7 @@ def unlist_prefill(replica, integers, i):
 @jit(forceinline=True)
 def complete(requests, replica, integers, i, held):
     """Request i has its last token: free the blocks that it held."""
-    if replica.has_names or replica.radix:
+    if replica.has_names:
         # They free their blocks in the order of the batch, which is known when all are.
         integers[replica.scratch + replica.num_done] = i
         replica.num_done += 1

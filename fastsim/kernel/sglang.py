@@ -190,7 +190,8 @@ def find_memory(requests, replica, integers, budget):
     outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
     if replica.radix:
         node, found = match(requests, replica, integers, i, (missing - 1) // replica.block_size)
-        missing -= found * replica.block_size
+        head.computed = found * replica.block_size
+        missing -= head.computed
         free = replica.free_blocks
         hold(head, replica, integers, node, found)
         memory = budget.memory - float((free - replica.free_blocks) * replica.block_size)

@@ -123,7 +123,10 @@ REPLICA = np.dtype(
         ("next_use", np.int64),
         ("queue_front", np.int64),  # of the blocks that nobody uses
         ("queue_back", np.int64),
-        ("has_names", np.int64),  # 1 if blocks have names: then the order in which requests free theirs counts
+        (
+            "has_names",
+            np.int64,
+        ),  # 1 if blocks have names, or for a tree: who frees first counts
         ("num_done", np.int64),  # completed requests that have not freed their blocks yet
         ("num_live", np.int64),  # cached pieces in that queue
         ("retry_head", np.int64),  # 1 if the head of the waiting queue may fit once less of it is found
