@@ -9,7 +9,7 @@ from fastsim.errors import ConfigError
 
 @dataclass(frozen=True)
 class Sglang(Scheduler):
-    """SGLang's scheduler, synchronous, without the radix cache; the names are SGLang's own but for max_num_seqs.
+    """SGLang's scheduler, synchronous; the names are SGLang's own but for max_num_seqs.
 
     The defaults are those of SGLang 0.5 on a card of 80 GB.
 
@@ -18,6 +18,8 @@ class Sglang(Scheduler):
         max_prefill_tokens: most tokens of a batch of prompts; a longer prompt runs alone.
         chunked_prefill_size: most tokens of a batch of prompts, to which a longer prompt is cut; 0 to cut none.
         schedule_conservativeness: factor on the part of the outputs to come for which memory is set aside.
+        enable_prefix_caching: keep KV pages in a radix tree and reuse those of equal text (disable_radix_cache); None
+            as the engine preset says, and with ``ideal`` exactly if the workload names its blocks.
     """
 
     kernel: ClassVar[str] = "sglang:schedule"
@@ -27,6 +29,7 @@ class Sglang(Scheduler):
     max_prefill_tokens: int = 16384
     chunked_prefill_size: int = 8192
     schedule_conservativeness: float = 1.0
+    enable_prefix_caching: bool | None = None
 
     def check(self, max_model_len: int, block_size: int) -> None:
         """Refuse limits with which no engine would start; see the base."""
@@ -48,6 +51,7 @@ class Sglang(Scheduler):
             "max_num_batched_tokens": self.max_prefill_tokens,
             "sums_running": True,
             "owns_slots": self.owns_slots,
+            "radix": True,
             "chunked_prefill_size": self.chunked_prefill_size,
             "ratio_start": start,
             "ratio_floor": floor,

@@ -6,6 +6,7 @@ from fastsim.kernel.blocks import whole_tokens
 from fastsim.kernel.jit import jit
 from fastsim.kernel.prefix_cache import found_tokens
 from fastsim.kernel.queues import append_waiting
+from fastsim.kernel.radix_cache import matching_tokens
 from fastsim.kernel.stages import arrive_at_stages
 from fastsim.kernel.state import WAITING
 
@@ -14,7 +15,10 @@ from fastsim.kernel.state import WAITING
 def find_hits(requests, replicas, integers, i):
     """Note with every replica how many prompt tokens of request i, which is about to be routed, its cache holds."""
     for r in range(replicas.size):
-        replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
+        if replicas[r].radix:
+            replicas[r].hit_tokens = matching_tokens(requests, replicas[r], integers, i)
+        else:
+            replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
 
 
 @jit()

@@ -5,6 +5,7 @@ from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.radix_cache import keep_prefill
 from fastsim.kernel.running import complete, complete_due, join_decodes, settle
 from fastsim.kernel.skew import decodes_time
 from fastsim.kernel.state import NONE
@@ -81,7 +82,10 @@ def finish_chunks(requests, replica, integers):
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
         i = integers[prefill]
         request = requests[i]
-        request.computed += integers[prefill + 1]
+        chunk = integers[prefill + 1]
+        request.computed += chunk
+        if replica.radix and chunk > 0:
+            keep_prefill(requests, replica, integers, i)
         if request.computed == request.prompt_tokens + request.generated:
             finish_prefill(requests, replica, integers, i)
         else:
@@ -152,6 +156,8 @@ def finish_prefill(requests, replica, integers, i):
     request.generated += 1
     if request.generated == request.output_tokens:
         complete(requests, replica, integers, i, held)
+        if replica.radix:
+            settle(requests, replica, integers)
     else:
         join_decodes(requests, replica, integers, i)
 

@@ -7,6 +7,7 @@ from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free
 from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
 from fastsim.kernel.jit import bits_float, jit
 from fastsim.kernel.queues import comes_before, pop_waiting
+from fastsim.kernel.radix_cache import keep_prefill
 from fastsim.kernel.running import count_completed, settle
 
 
@@ -65,6 +66,8 @@ def finish_noted_chunks(requests, replica, integers, place):
     for _ in range(integers[place + CHUNKS]):
         i, yields, preemptions = integers[chunk], integers[chunk + 1], integers[chunk + 2]
         chunk += 3
+        if replica.radix:
+            keep_prefill(requests, replica, integers, i)
         if requests[i].preemptions != preemptions:
             if yields:
                 deliver_late(requests, replica, integers, i)

@@ -25,6 +25,7 @@ from fastsim.kernel.cohorts import (
 )
 from fastsim.kernel.jit import jit
 from fastsim.kernel.landing import finish_decodes, finish_noted_chunks, leave_ring
+from fastsim.kernel.running import settle
 from fastsim.kernel.stages import enter_ring, is_empty, is_stalled, note_chunks, run_batch
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 
@@ -37,6 +38,7 @@ def finish_slot(requests, replica, integers):
     place = slot_place(replica, slot)
     if integers[place + CHUNKS] == 0:
         finish_decodes(requests, replica, integers)
+        settle(requests, replica, integers)
     else:
         if replica.num_decodes == 0:
             replica.last_step_end_s = replica.clock_s

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastsim.kernel.jit import jit
 from fastsim.kernel.prefix_index import NEWEST, OLDEST, entry_of, remove_key
+from fastsim.kernel.radix_tree import evict
 from fastsim.kernel.state import NONE
 
 #: Places within a piece: its key; the blocks [LO, HI) of its text; the requests that use it; its neighbours in the
@@ -207,10 +208,15 @@ def count_live(replica, integers, change):
 
 @jit(forceinline=True)
 def take_blocks(replica, integers, blocks):
-    """Take free blocks, from the front of the queue: what was cached in them can be found no more."""
+    """Take free blocks, from the front of the queue: what was cached in them can be found no more.
+
+    Under a radix tree leaves are evicted for them only where no others are left.
+    """
     replica.free_blocks -= blocks
     if replica.num_live > 0:
         eat_queue(replica, integers, blocks)
+    if replica.evictable > replica.free_blocks:
+        evict(replica, integers, replica.evictable - replica.free_blocks)
 
 
 @jit()

@@ -8,9 +8,7 @@ import numpy as np
 from fastsim.kernel.cohorts import CHUNKED, HEADER, RUNNING_HEAD, RUNNING_TAIL
 from fastsim.kernel.flights import flight_size
 from fastsim.kernel.histogram import NUM_BUCKETS
-from fastsim.kernel.pieces import PIECE_SIZE
-from fastsim.kernel.prefix_cache import USE_SIZE
-from fastsim.kernel.prefix_index import ENTRY_SIZE, OLDEST
+from fastsim.kernel.prepare_cache import cache_parts, empty_cache, name_requests
 from fastsim.kernel.prepare_clients import (
     Clients,
     in_order_of_arrival,
@@ -101,6 +99,7 @@ def new_state(
     replicas["max_micro_batch"] = replicas["max_num_seqs"]
     if not replicas["stays_running"][0]:
         replicas["max_micro_batch"] //= num_stages
+    replicas["radix"] &= replicas["caching"]
     replicas["num_blocks"] = replicas["free_blocks"] = num_blocks
     replicas["block_size"] = block_size
     replicas["queue_order"] = QUEUE_ORDERS[queue_order]
@@ -156,7 +155,7 @@ def new_integers(
 
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
     list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
-    `fastsim.kernel.own_slots`, the parts of the prefix cache (`cache_parts`), and the slots of
+    `fastsim.kernel.own_slots`, the parts of the prefix cache (`fastsim.kernel.prepare_cache`), and the slots of
     `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages. Then,
     once for all replicas, come the ids of named blocks and num_more integers for the clients.
     """
@@ -188,14 +187,13 @@ def new_integers(
     replicas["slot_size"] = slot_size
     replicas["calendar_mask"] = ring - 1
     replicas["bench_slot"] = 1
-    replicas["has_names"] = len(ids) > 0
+    replicas["has_names"] = (len(ids) > 0) | replicas["radix"]
     replicas["blocks_per_id"] = 1 if named_blocks is None else named_blocks.blocks_per_id
     replicas["asked"] = -1
     for end in ("spare_piece", "spare_use", "queue_front", "queue_back"):
         replicas[end] = NONE
     for replica in replicas:
-        if replica["caching"]:
-            integers[replica["index"] + OLDEST : replica["found"] : ENTRY_SIZE] = NONE
+        empty_cache(replica, integers)
         for slot in range(num_slots):
             place = replica["slots"] + slot * slot_size
             integers[[place + CHUNKED, place + RUNNING_HEAD, place + RUNNING_TAIL]] = NONE
@@ -205,33 +203,6 @@ def new_integers(
         integers[replica["free_slots"]] = num_slots - 2
         integers[replica["free_slots"] + 1 : replica["free_slots"] + num_slots - 1] = np.arange(2, num_slots)
     return integers
-
-
-def cache_parts(replicas: np.ndarray, longest: int, named_blocks: Any) -> dict[str, int]:
-    """The parts of the prefix cache in the pool of a replica, with their sizes; none without a cache.
-
-    They are as large as the worst case needs, a piece for every block and a use for every block of every running
-    request; the memory of what is never touched is never taken.
-    """
-    replica = replicas[0]
-    if not replica["caching"]:
-        return {}
-    num_blocks, most_blocks = int(replica["num_blocks"]), longest // int(replica["block_size"]) + 1
-    entries = 1 << (2 * num_blocks).bit_length()
-    replicas["index_mask"] = entries - 1
-    named = 0 if named_blocks is None else min(most_blocks, int(named_blocks.num_named.max()))
-    return {
-        "index": ENTRY_SIZE * entries,
-        "found": 2 * most_blocks,
-        "next_piece": PIECE_SIZE * (num_blocks + 2),
-        "next_use": USE_SIZE * named * int(replica["max_num_seqs"]),
-    }
-
-
-def name_requests(table: np.ndarray, named_blocks: Any) -> None:
-    """Write where the names of its blocks are into each REQUEST or PENDING record, in place."""
-    rows = table["row"] if "row" in (table.dtype.names or ()) else slice(None)
-    table["first_id"], table["num_named"] = named_blocks.first_id[rows], named_blocks.num_named[rows]
 
 
 def new_requests(workload: Any, order_keys: np.ndarray | None = None, rows: np.ndarray | None = None) -> np.ndarray:

@@ -34,6 +34,7 @@ from fastsim.kernel.queues import (
     remove_due,
     remove_running,
 )
+from fastsim.kernel.radix_cache import drop_own, leave_to_tree
 from fastsim.kernel.skew import forget_origin, note_origin
 from fastsim.kernel.state import COMPLETED, DECODE, ENDING, NONE, PREFILL, SWAPPED, WAITING
 
@@ -43,7 +44,7 @@ def admit(requests, replica, integers, num_tokens):
     """Move the head of the waiting queue to the end of the running list, with a first chunk of num_tokens.
 
     Where its KV was swapped out, what it had computed is copied in. With a prefix cache its computed tokens are those
-    that `fastsim.kernel.prefix_cache.find` has just found.
+    that have just been found: by `fastsim.kernel.prefix_cache.find`, or in the radix tree, where it holds them.
     """
     i = pop_waiting(requests, replica)
     request = requests[i]
@@ -53,9 +54,12 @@ def admit(requests, replica, integers, num_tokens):
         request.scheduled_s = replica.clock_s
         request.cached_tokens = request.computed
     if replica.caching:
-        held = hold_found(requests, replica, integers, i) if replica.num_found > 0 else np.int64(0)
+        if replica.radix:
+            held = np.int64(request.num_listed)
+        else:
+            held = hold_found(requests, replica, integers, i) if replica.num_found > 0 else np.int64(0)
         take_blocks(replica, integers, blocks_of(request.computed + num_tokens, replica) - held)
-        if replica.has_names:
+        if replica.has_names and not replica.radix:
             mark(request, replica, integers, request.computed + num_tokens)
     else:
         if request.computed > 0:
@@ -193,7 +197,9 @@ def stop_running(requests, replica, integers, i, tokens=0):
         needed = chunk_blocks(replica, request, unlist_prefill(replica, integers, i))
     if tokens > 0:
         held += needed
-    if replica.caching:
+    if replica.caching and replica.radix:
+        drop_own(request, replica, integers, held)
+    elif replica.caching:
         # The engine marks the blocks that decodes fill a token late.
         marked = (request.computed + tokens - unmarked) // replica.block_size
         release(requests, replica, integers, i, held, marked)
@@ -315,7 +321,10 @@ def free_completed(requests, replica, integers, i):
     remove_running(requests, replica, i)
     written = whole_tokens(request) - 1
     request.generated = request.output_tokens
-    release(requests, replica, integers, i, blocks_of(written, replica), written // replica.block_size)
+    if replica.radix:
+        leave_to_tree(requests, replica, integers, i, blocks_of(written, replica), written // replica.block_size)
+    else:
+        release(requests, replica, integers, i, blocks_of(written, replica), written // replica.block_size)
     replica.num_done -= 1
 
 

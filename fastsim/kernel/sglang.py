@@ -12,14 +12,17 @@ at most max_micro_batch requests; the ratio is that of all slots, and only one o
 
 from typing import NamedTuple
 
-from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
-from fastsim.kernel.jit import jit
-from fastsim.kernel.queues import append_waiting
-from fastsim.kernel.running import admit, stop_running
-from fastsim.kernel.state import DECODE, NONE, PRIORITY, SGLANG_CLIP
+import numpy as np
 
-#: Tokens that each survivor of a shortage should find memory for.
-_TOKENS_PER_SURVIVOR = 20
+from fastsim.kernel.blocks import blocks_of, chunk_blocks
+from fastsim.kernel.jit import jit
+from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.queues import append_running, remove_running
+from fastsim.kernel.radix_cache import hold, let_go, match
+from fastsim.kernel.retraction import decode_steps, make_room, set_ratio, settle_ratio
+from fastsim.kernel.running import admit
+from fastsim.kernel.state import DECODE, NONE, SGLANG_CLIP
+
 _NO_LIMIT = 1 << 60
 
 
@@ -60,32 +63,6 @@ def schedule(requests, replica, integers):
     # A try without success and without a chunked request has found the replica full.
     replica.batch_may_change = replica.num_prefills + replica.preempted_now > 0
     return replica.num_decodes
-
-
-@jit()
-def decode_steps(replica):
-    """Number of the decode step being formed, counted over all slots."""
-    return replica.decode_batches if replica.num_stages > 1 else replica.step
-
-
-@jit()
-def set_ratio(replica, ratio, step):
-    """Set the ratio as it is before a decode step."""
-    replica.ratio = ratio
-    replica.ratio_step = step
-
-
-@jit()
-def settle_ratio(replica):
-    """Bring the ratio to the decode step being formed, by the subtractions of the steps since it was last read."""
-    ratio = replica.ratio
-    step = decode_steps(replica)
-    for _ in range(step - replica.ratio_step):
-        if ratio == replica.ratio_floor:
-            break
-        ratio = max(replica.ratio_floor, ratio - replica.ratio_decay)
-    set_ratio(replica, ratio, step)
-    return ratio
 
 
 @jit()
@@ -132,14 +109,19 @@ def outputs_to_come(requests, replica, integers):
 @jit()
 def continue_chunked(requests, replica, integers, budget):
     """Give the chunked request its next chunk; returns its tokens, 0 for none, and the budget left."""
-    request = requests[integers[replica.prefills]]
+    i = integers[replica.prefills]
+    request = requests[i]
     missing = request.prompt_tokens + request.generated - request.computed
     tokens = min(min(missing, budget.chunk), int(budget.memory))
     if tokens < missing:
         tokens = max(0, tokens - tokens % replica.block_size)
     integers[replica.prefills + 1] = tokens
     replica.has_chunked = tokens < missing
-    replica.free_blocks -= chunk_blocks(replica, request, tokens)
+    take_blocks(replica, integers, chunk_blocks(replica, request, tokens))
+    if replica.radix and tokens == missing:
+        # Requests insert their pages in the order in which their prefills ended.
+        remove_running(requests, replica, i)
+        append_running(requests, replica, i)
     outputs = request.output_tokens if tokens == missing else 0
     return tokens, charge(replica, budget, tokens, outputs)
 
@@ -173,23 +155,19 @@ def admit_waiting(requests, replica, integers, budget, empty):
 
     The first of an empty batch is admitted whatever max_prefill_tokens says.
     """
-    admitted = 0
+    admitted = np.int64(0)
     while replica.waiting_head != NONE:
         head = requests[replica.waiting_head]
-        known = head.prompt_tokens + head.generated
-        outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
-        if replica.num_running >= replica.max_micro_batch or not float(known + outputs) < budget.memory:
+        missing, budget = find_memory(requests, replica, integers, budget)
+        if missing == 0:
             mark_full(replica)
             break
-        if known >= budget.prompt and not (empty and admitted == 0):
+        tokens = first_chunk(replica, budget, missing, empty and admitted == 0)
+        if tokens == 0:
+            if replica.radix:
+                let_go(head, replica, integers)
             break
-        tokens = known
-        if known > budget.chunk:
-            tokens = budget.chunk - budget.chunk % replica.block_size
-            if tokens == 0 or replica.has_chunked:
-                break
-            replica.has_chunked = 1
-        outputs = head.output_tokens if tokens == known else 0
+        outputs = head.output_tokens if tokens == missing else 0
         admit(requests, replica, integers, tokens)
         admitted += tokens
         budget = charge(replica, budget, tokens, outputs)
@@ -198,62 +176,42 @@ def admit_waiting(requests, replica, integers, budget, empty):
     return admitted
 
 
-@jit()
-def make_room(requests, replica, integers):
-    """Take the blocks of the next decode step, retracting decodes until there are enough; then the ratio is raised."""
-    needed = blocks_to_decode(replica, integers)
-    while needed > replica.free_blocks:
-        i = victim(requests, replica)
-        needed -= stop_running(requests, replica, integers, i)
-        append_waiting(requests, replica, i)
-    replica.free_blocks -= needed
-    if replica.preempted_now > 0:
-        replica.full_mark = 0
-        raise_ratio(requests, replica)
+@jit(forceinline=True)
+def find_memory(requests, replica, integers, budget):
+    """What the head of the waiting queue has to compute [tokens], 0 if there is no place for it; and the budget then.
+
+    What the cache holds of it is locked, and no longer memory to be had.
+    """
+    if replica.num_running >= replica.max_micro_batch:
+        return np.int64(0), budget
+    i = np.int64(replica.waiting_head)
+    head = requests[i]
+    missing = np.int64(head.prompt_tokens) + head.generated
+    outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
+    if replica.radix:
+        node, found = match(requests, replica, integers, i, (missing - 1) // replica.block_size)
+        head.computed = found * replica.block_size
+        missing -= head.computed
+        free = replica.free_blocks
+        hold(head, replica, integers, node, found)
+        memory = budget.memory - float((free - replica.free_blocks) * replica.block_size)
+        budget = Budget(memory, budget.prompt, budget.chunk)
+    if float(missing + outputs) < budget.memory:
+        return missing, budget
+    if replica.radix:
+        let_go(head, replica, integers)
+    return np.int64(0), budget
 
 
-@jit()
-def victim(requests, replica):
-    """The decode that is retracted next: of the least important class, fewest outputs, longest prompt, then latest."""
-    worst = NONE
-    i = replica.running_head
-    while i != NONE:
-        if requests[i].phase == DECODE and (worst == NONE or goes_before(requests, replica, i, worst)):
-            worst = i
-        i = requests[i].next
-    return worst
-
-
-@jit()
-def goes_before(requests, replica, i, j):
-    """Whether decode i is retracted before decode j."""
-    a, b = requests[i], requests[j]
-    if replica.queue_order == PRIORITY and a.order_key != b.order_key:
-        return a.order_key > b.order_key
-    # Outputs so far are step - origin - prompt.
-    fewer = (b.origin + b.prompt_tokens) - (a.origin + a.prompt_tokens)
-    if fewer != 0:
-        return fewer < 0
-    if a.prompt_tokens != b.prompt_tokens:
-        return a.prompt_tokens > b.prompt_tokens
-    return i > j
-
-
-@jit()
-def raise_ratio(requests, replica):
-    """Set the ratio to what the survivors of a shortage have generated of their outputs, and a little more."""
-    if replica.num_decodes == 0:
-        set_ratio(replica, replica.ratio_start, decode_steps(replica))
-        return
-    generated = 0
-    outputs = 0
-    i = replica.running_head
-    while i != NONE:
-        request = requests[i]
-        if request.phase == DECODE:
-            generated += replica.step - request.origin - request.prompt_tokens
-            outputs += request.output_tokens
-        i = request.next
-    ratio = float(generated + _TOKENS_PER_SURVIVOR * replica.num_decodes) / float(outputs + 1)
-    # The ratio does not fall with this very decode step.
-    set_ratio(replica, min(1.0, ratio), decode_steps(replica) + 1)
+@jit(forceinline=True)
+def first_chunk(replica, budget, missing, is_first):
+    """Tokens of the first chunk of a request that lacks so many, which may be the first of its batch; 0 for none."""
+    if missing >= budget.prompt and not is_first:
+        return np.int64(0)
+    if missing <= budget.chunk:
+        return missing
+    tokens = budget.chunk - budget.chunk % replica.block_size
+    if tokens == 0 or replica.has_chunked:
+        return np.int64(0)
+    replica.has_chunked = 1
+    return tokens

@@ -58,8 +58,8 @@ REQUEST = np.dtype(
         ("row", np.int32),  # its place in the workload
         ("session_previous", np.int32),  # the request before it in its session, or NONE
         ("num_named", np.int32),  # blocks that have an id [blocks]
-        ("num_listed", np.int32),  # blocks of these on the list of pieces that it uses [blocks]
-        ("last_use", np.int32),  # end of that list, a place in the pool, or NONE
+        ("num_listed", np.int32),  # its first blocks that are in the prefix cache while it uses them [blocks]
+        ("last_use", np.int32),  # where that ends: the last use of a piece or a node of the tree, in the pool, or NONE
         ("request_class", np.int8),  # a smaller one is more important
         ("phase", np.int8),
         ("cohort", np.int8),  # of a decode, with stages: the cohort that it steps with
@@ -123,10 +123,24 @@ REPLICA = np.dtype(
         ("next_use", np.int64),
         ("queue_front", np.int64),  # of the blocks that nobody uses
         ("queue_back", np.int64),
-        ("has_names", np.int64),  # 1 if blocks have names: then the order in which requests free theirs counts
+        (
+            "has_names",
+            np.int64,
+        ),  # 1 if blocks have names, or for a tree: who frees first counts
         ("num_done", np.int64),  # completed requests that have not freed their blocks yet
         ("num_live", np.int64),  # cached pieces in that queue
         ("retry_head", np.int64),  # 1 if the head of the waiting queue may fit once less of it is found
+        # The same as a radix tree, see `fastsim.kernel.radix_tree`
+        ("radix", np.int64),  # 1: what can be found again is in the tree
+        ("evictable", np.int64),  # of the free blocks those that can be found again [blocks]
+        ("children", np.int64),  # where the table of children begins in the integer pool
+        ("children_mask", np.int64),
+        ("root", np.int64),
+        ("spare_node", np.int64),  # a place given back
+        ("next_node", np.int64),  # the first place never used
+        ("oldest_leaf", np.int64),  # of those that nobody locks
+        ("newest_leaf", np.int64),
+        ("access", np.int64),  # the latest access number
         # KV blocks
         ("block_size", np.int64),  # [tokens]
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE

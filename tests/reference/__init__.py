@@ -18,6 +18,7 @@ distributed, and what matters of them stands in docs/policies.md. One noun per f
     evicting_policy.py, vllm_v0.py, sarathi.py, orca.py, faster_transformer.py, lightllm.py
     trtllm.py        TrtLlm, which shares with them what a micro-batch is
     sglang.py        SgLang; sglang_state.py: its micro-batch slots and budget
+    radix_cache.py   RadixCache, the tree of its pages; request_pages.py: who holds which
     engine.py        Engine, what one replica does whatever its clock
     synchronous.py   SynchronousEngine, its clock with pipeline stages
     asynchronous.py  AsynchronousEngine, its two clocks when batches are scheduled ahead

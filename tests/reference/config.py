@@ -41,7 +41,7 @@ class ReferenceConfig:
         max_prefill_tokens: Tokens at which a prefill batch of sglang admits nobody more (I).
         chunked_prefill_size: Most tokens of a prefill batch of sglang (C); 0: no limit, no chunks.
         schedule_conservativeness: Scales sglang's first guess of the share of outputs still to come.
-        enable_prefix_caching: Whether vllm_v1 finds tokens in blocks of earlier requests.
+        enable_prefix_caching: Whether vllm_v1 and sglang find tokens in blocks of earlier requests.
         block_ids: What the workload calls the tokens of each request, block_tokens at a time from the first on, in the
             order of simulate(): equal ids mean equal tokens up to there. Empty: nothing has a name.
         block_tokens: Tokens of one id, a multiple of block_size or a divisor of it.

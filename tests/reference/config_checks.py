@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from reference.config import ReferenceConfig
 
 SWAPPING_POLICIES = ("vllm_v1", "vllm_v0", "sarathi")
+CACHING_POLICIES = ("vllm_v1", "sglang")
 
 
 def check_engine(config: "ReferenceConfig") -> None:
@@ -96,8 +97,12 @@ def _check_cache(config: "ReferenceConfig") -> None:
     Raises:
         ValueError: As said.
     """
-    if config.enable_prefix_caching and (config.batch_policy, config.preemption_mode) != ("vllm_v1", "recompute"):
-        raise ValueError("enable_prefix_caching needs batch_policy 'vllm_v1' and preemption_mode 'recompute'")
+    has_cache = config.batch_policy in CACHING_POLICIES and config.preemption_mode == "recompute"
+    if config.enable_prefix_caching and not has_cache:
+        raise ValueError(
+            f"enable_prefix_caching needs a batch_policy of {', '.join(CACHING_POLICIES)} "
+            "and preemption_mode 'recompute'"
+        )
     if config.block_ids and config.block_tokens < 1:
         raise ValueError(f"block_tokens is {config.block_tokens}, with block_ids it must be at least 1")
     if config.block_ids and config.block_tokens % config.block_size != 0 != config.block_size % config.block_tokens:

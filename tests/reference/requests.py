@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from reference.prefix_cache import Identity
+from reference.radix_cache import Node
 
 
 @dataclass(eq=False)
@@ -27,7 +28,8 @@ class Request:
         marked_blocks: How many of its blocks the engine has marked as cached, counted from the first.
         cached_tokens: Prompt tokens found in the prefix cache at its first admission.
         swapped: Whether it waits with its computed tokens in host memory.
-        blocks: Ids of the KV blocks it holds, in the order of its tokens.
+        blocks: Ids of the KV blocks it holds, in the order of its tokens; with a radix cache those behind its node.
+        node: Where the text that it holds in the radix cache ends; None while it holds nothing, or if there is none.
         replica: Where the router sent it.
         scheduled_s: When the first batch that held it was formed.
         preemptions: How often it was preempted.
@@ -52,6 +54,7 @@ class Request:
     cached_tokens: int = 0
     swapped: bool = False
     blocks: list[int] = field(default_factory=list)
+    node: Node | None = None
     replica: int | None = None
     scheduled_s: float | None = None
     preemptions: int = 0

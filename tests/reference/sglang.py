@@ -1,8 +1,8 @@
-"""The batch policy of SGLang (VLLM.md part 9), synchronous and without the radix cache; pages are our blocks."""
+"""The batch policy of SGLang (VLLM.md part 9), synchronous; pages are our blocks."""
 
 from reference.batch import Batch, BatchMember
-from reference.blocks import BlockPool
 from reference.config import ReferenceConfig
+from reference.request_pages import RequestPages
 from reference.requests import Request
 from reference.sglang_state import Budget, Slot
 from reference.waiting import WaitingQueue
@@ -18,7 +18,7 @@ class SgLang:
     too bold and decodes find no block, some of them are retracted.
 
     Attributes:
-        pool: The KV blocks.
+        pool: The KV blocks; a RadixCache if enable_prefix_caching.
         waiting: Requests not admitted.
         slots: One for each stage.
         ratio: rho, the share of outputs still to come that admission counts with.
@@ -28,7 +28,8 @@ class SgLang:
 
     def __init__(self, config: ReferenceConfig) -> None:
         """Start with no request and all blocks free."""
-        self.pool = BlockPool(config.num_usable_blocks, config.block_size)
+        self._pages = RequestPages(config)
+        self.pool = self._pages.pool
         self.waiting = WaitingQueue(config.queue_order)
         self.slots = [Slot() for _ in range(config.num_stages)]
         self._start_ratio = min(1.0, 0.7 * config.schedule_conservativeness)
@@ -71,8 +72,8 @@ class SgLang:
         self.waiting.append(request)
 
     def num_found(self, request: Request) -> int:
-        """Tokens of a request in the prefix cache, which there is none of."""
-        return 0
+        """Prompt tokens of a new request that the radix cache would supply now."""
+        return self._pages.num_found(request)
 
     def begin_round(self) -> None:
         """Every free slot may be tried once: first those whose micro-batches just ended, then the others by number."""
@@ -90,7 +91,9 @@ class SgLang:
             if batch.members:
                 slot.batch = batch
                 batch.preempted = preempted
+                self._check()
                 return batch
+        self._check()
         return Batch(preempted=preempted)
 
     def process_outputs(self, batch: Batch) -> list[BatchMember]:
@@ -105,17 +108,22 @@ class SgLang:
         for member in batch.members:
             member.request.computed_tokens += member.tokens
             member.request.generated_tokens += member.yields_token
-            if member.yields_token and not member.is_decode:
-                slot.running.append(member.request)
         for member in batch.members:
             if member.request.finished:
+                self._pages.finish(member.request)
+            elif not member.is_decode:
+                self._pages.insert(member.request)
+        for member in batch.members:
+            if member.yields_token and not member.is_decode:
+                slot.running.append(member.request)
+            if member.request.finished:
                 slot.running.remove(member.request)
-                self._release(member.request)
                 slot.full = False
         if not self.waiting and not any(slot.running or slot.chunked or slot.batch for slot in self.slots):
             self.ratio = self._start_ratio
             for slot in self.slots:
                 slot.full = False
+        self._check()
         return [member for member in batch.members if member.yields_token]
 
     def _form(self, slot: Slot) -> Batch:
@@ -162,27 +170,41 @@ class SgLang:
     def _admit_head(self, slot: Slot, batch: Batch, budget: Budget) -> bool:
         """Admit the head of the queue if it passes; returns whether the try goes on."""
         head = self.waiting.head
-        tokens = head.prefill_tokens
         if len(slot.running) + len(batch.members) >= self._max_of_slot:
             slot.full = True
             return False
-        if not tokens + self._expected_outputs(head) < budget.memory:
+        node = self._pages.match(head)
+        missing = head.prefill_tokens - self._pages.tokens_of(node)
+        # What it would fail before the lock it fails after it, too.
+        budget.memory -= self._pages.hold(head, node)
+        tokens = 0
+        if not missing + self._expected_outputs(head) < budget.memory:
             slot.full = True
+        elif missing < budget.inputs or not batch.members:
+            tokens = self._first_tokens(budget, missing)
+        if tokens == 0:
+            self._pages.release(head)
+            head.computed_tokens = 0
             return False
-        if tokens >= budget.inputs and batch.members:
-            return False
-        if budget.chunk is not None and tokens > budget.chunk:
-            tokens = self._whole_blocks(budget.chunk)
-            if tokens == 0 or any(other.chunked is not None for other in self.slots):
-                return False
+        if tokens < missing:
             slot.chunked = head
+        if head.preemptions == 0:
+            head.cached_tokens = head.computed_tokens
         self.waiting.pop()
         return self._join(slot, batch, budget, head, tokens)
+
+    def _first_tokens(self, budget: Budget, missing: int) -> int:
+        """Tokens that the head gets of those it misses: all or a first chunk, or none if that cannot be."""
+        if budget.chunk is None or missing <= budget.chunk:
+            return missing
+        if any(slot.chunked is not None for slot in self.slots):
+            return 0
+        return self._whole_blocks(budget.chunk)
 
     def _join(self, slot: Slot, batch: Batch, budget: Budget, request: Request, tokens: int) -> bool:
         """Give a request its blocks and its place in a prefill batch, charge it; returns whether the try goes on."""
         stored = request.computed_tokens + tokens
-        request.blocks += self.pool.take(self.pool.blocks_for(stored) - len(request.blocks))
+        self._pages.take(request, stored)
         self._append(batch, request, tokens)
         charge = self.pool.blocks_for(tokens) * self.pool.block_size
         outputs = min(request.output_tokens, MOST_EXPECTED_OUTPUTS) if stored == request.prefill_tokens else 0
@@ -204,7 +226,7 @@ class SgLang:
             outputs = sum(request.output_tokens for request in slot.running)
             self.ratio = min(1.0, (generated + RETRACT_TOKENS * len(slot.running)) / (outputs + 1))
         for request in slot.running:
-            request.blocks += self.pool.take(int(self._needs_block(request)))
+            self._pages.take(request, request.known_tokens)
             self._append(batch, request, 1)
 
     def _choose_victim(self, slot: Slot) -> Request:
@@ -220,7 +242,8 @@ class SgLang:
         """Send a decode back to the end of waiting, or to its place there."""
         slot.running.remove(request)
         slot.full = False
-        self._release(request)
+        self._pages.release(request)
+        self._pages.make_room(RETRACT_TOKENS * len(slot.running))
         request.computed_tokens = 0
         request.prefill_tokens = request.known_tokens
         request.preemptions += 1
@@ -251,7 +274,9 @@ class SgLang:
             )
         )
 
-    def _release(self, request: Request) -> None:
-        """Take all blocks from a request."""
-        self.pool.release(request.blocks)
-        request.blocks = []
+    def _check(self) -> None:
+        """Hold the invariants of the pages."""
+        holding = [request for slot in self.slots for request in slot.running]
+        holding += [slot.chunked for slot in self.slots if slot.chunked is not None]
+        in_flight = [member.request for slot in self.slots if slot.batch is not None for member in slot.batch.members]
+        self._pages.check([*holding, *(request for request in in_flight if request not in holding)], self.waiting)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
+from reference.config_checks import CACHING_POLICIES
 from reference.simulate import ReferenceConfig
 
 Request = tuple[float, int, int]
@@ -39,12 +40,12 @@ def featured(
     vllm = config.batch_policy == "vllm_v1"
     if "sessions" in on:
         config, requests = with_sessions(rng, config, requests, [draw(times), draw(times)])
-    if "caching" in on and vllm:
+    if "caching" in on and config.batch_policy in CACHING_POLICIES:
         config = replace(
             config,
             preemption_mode="recompute",
             enable_prefix_caching=True,
-            uncached_blocks_first=draw(st.booleans()),
+            uncached_blocks_first=vllm and draw(st.booleans()),
             **named_texts(rng, config, requests, draw(st.sampled_from([0.3, 0.7, 0.95]))),
         )
     if "ahead" in on and vllm and config.queue_order != "priority":
