@@ -2,19 +2,20 @@
 
 import math
 
+import numpy as np
+
 from fastsim.kernel.asynchronous import advance_asynchronous, waits_for_oldest
-from fastsim.kernel.bench import unbench
-from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, whole_tokens
+from fastsim.kernel.blocks import whole_tokens
 from fastsim.kernel.clients import enter, next_row, send_next
 from fastsim.kernel.cohorts import point_at_slot
-from fastsim.kernel.iteration import finish, leap, start
+from fastsim.kernel.engines import ask_router, choose_engine, outstanding_in, wake
+from fastsim.kernel.iteration import finish, form_batch, leap, log_batch, start
 from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.landing import finish_oldest
+from fastsim.kernel.lockstep import advance_rounds
 from fastsim.kernel.own_slots import finish_slot, form_in_slots
-from fastsim.kernel.pieces import take_blocks
-from fastsim.kernel.prefix_cache import found_tokens
 from fastsim.kernel.queues import append_waiting
-from fastsim.kernel.stages import arrive_at_stages, describe_batch, form_all, is_empty, is_stalled, pass_time
+from fastsim.kernel.stages import arrive_at_stages, form_all, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NO_SUCH_REPLICA, NONE, WAITING
 
 
@@ -31,7 +32,7 @@ def run(state, tables, policies):
     Returns:
         DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
     """
-    requests, replicas, cluster_table, integers, _, stages, _ = state
+    requests, replicas, cluster_table, _, _, stages, _, fleet = state
     schedule, route = policies
     cluster = cluster_table[0]
     for r in range(replicas.size):
@@ -45,27 +46,27 @@ def run(state, tables, policies):
         arrival_s = requests[i].arrival_s
         if cluster.num_routed == i:
             if cluster.router_reads_replicas:
-                for r in range(replicas.size):
-                    if has_work_before(replicas[r], arrival_s):
+                for r in range(0, replicas.size, cluster.unit):
+                    if has_work_before(replicas, r, cluster.unit, arrival_s):
                         status = advance(state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
-            if cluster.router_reads_prefix:
-                find_hits(requests, replicas, integers, i)
-            requests[i].replica = route(requests, replicas, cluster, i)
+            requests[i].replica = ask_router(state, route, i)
             cluster.num_routed += 1
-        r = requests[i].replica
-        if r < 0 or r >= replicas.size:
+        replica = requests[i].replica
+        if replica < 0 or replica >= fleet.size:
             return NO_SUCH_REPLICA
-        status = advance(state, tables, schedule, r, arrival_s)
-        if status != DONE:
-            return status
-        arrive(requests, replicas[r], i)
+        for r in range(replica * cluster.engines, (replica + 1) * cluster.engines, cluster.unit):
+            status = advance(state, tables, schedule, r, arrival_s)
+            if status != DONE:
+                return status
+        arrive(requests, replicas, cluster, i)
         cluster.next_request += 1
-    for r in range(replicas.size):
+    for r in range(0, replicas.size, cluster.unit):
         status = advance(state, tables, schedule, r, math.inf)
         if status != DONE:
             return status
+    for r in range(replicas.size):
         if replicas[r].num_stages == 1:
             replicas[r].active_s = replicas[r].busy_s
             stages[r].busy_s = replicas[r].busy_s
@@ -80,10 +81,10 @@ def run_clients(state, tables, schedule, route):
     so that none passes a time at which a request may still be sent. At one time iterations end first, then requests
     arrive, and then batches are formed.
     """
-    requests, replicas, cluster_table, integers, _, _, pending = state
+    requests, replicas, cluster_table, integers, _, _, pending, _ = state
     cluster = cluster_table[0]
     while True:
-        r, event_s, until_s = first_event(replicas)
+        r, event_s, until_s = first_event(replicas, cluster.unit)
         row = next_row(pending, cluster, integers)
         if row != NONE:
             arrival_s = pending[row].arrival_s
@@ -100,16 +101,17 @@ def run_clients(state, tables, schedule, route):
         status = advance(state, tables, schedule, r, until_s)
         if status != DONE:
             return status
-        if replicas[r].completed_head != NONE:
-            send_next(requests, replicas[r], pending, cluster, integers)
+        for engine in range(r, r + cluster.unit):
+            if replicas[engine].completed_head != NONE:
+                send_next(requests, replicas[engine], pending, cluster, integers)
 
 
 @jit()
-def first_event(replicas):
-    """The replica with the first event, its time, and the time of the first event of the others; inf for none [s]."""
-    first, first_s, next_s = 0, next_event_s(replicas[0]), math.inf
-    for r in range(1, replicas.size):
-        event_s = next_event_s(replicas[r])
+def first_event(replicas, unit):
+    """The unit with the first event, its time, and the time of the first event of the others; inf for none [s]."""
+    first, first_s, next_s = np.int64(0), next_event_s(replicas, 0, unit), math.inf
+    for r in range(unit, replicas.size, unit):
+        event_s = next_event_s(replicas, r, unit)
         if event_s < first_s or (event_s == first_s and forms_next(replicas[first]) and not forms_next(replicas[r])):
             first, first_s, event_s = r, event_s, first_s
         next_s = min(next_s, event_s)
@@ -117,8 +119,9 @@ def first_event(replicas):
 
 
 @jit()
-def next_event_s(replica):
-    """When something happens next on a replica if nothing arrives: an iteration ends, or a batch is formed [s]."""
+def next_event_s(replicas, r, unit):
+    """When something happens next in a unit if nothing arrives: an iteration ends, or a batch is formed [s]."""
+    replica = replicas[r]
     if replica.num_stages > 1:
         if replica.try_to_form:
             return replica.clock_s
@@ -127,7 +130,7 @@ def next_event_s(replica):
         return replica.next_end_s
     if replica.in_flight and not replica.async_scheduling:
         return replica.clock_s + replica.iteration_s
-    return replica.clock_s if replica.outstanding > 0 else math.inf
+    return replica.clock_s if outstanding_in(replicas, r, unit) > 0 else math.inf
 
 
 @jit()
@@ -143,50 +146,48 @@ def forms_next(replica):
 @jit()
 def route_next(state, route, row):
     """Let the request of a row arrive; returns DONE or NO_SUCH_REPLICA."""
-    requests, replicas, cluster_table, integers, _, _, pending = state
+    requests, replicas, cluster_table, integers, _, _, pending, fleet = state
     cluster = cluster_table[0]
     i = cluster.next_request
     enter(requests, pending, cluster, integers, row)
-    if cluster.router_reads_prefix:
-        find_hits(requests, replicas, integers, i)
-    r = route(requests, replicas, cluster, i)
-    if r < 0 or r >= replicas.size:
+    r = ask_router(state, route, i)
+    if r < 0 or r >= fleet.size:
         return NO_SUCH_REPLICA
     requests[i].replica = r
-    arrive(requests, replicas[r], i)
+    arrive(requests, replicas, cluster, i)
     cluster.next_request += 1
     return DONE
 
 
 @jit()
-def find_hits(requests, replicas, integers, i):
-    """Note with every replica how many prompt tokens of request i, which is about to be routed, its cache holds."""
-    for r in range(replicas.size):
-        replicas[r].hit_tokens = found_tokens(requests, replicas[r], integers, i)
-
-
-@jit()
-def has_work_before(replica, until_s):
+def has_work_before(replicas, r, unit, until_s):
     """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
+    replica = replicas[r]
     if replica.num_stages > 1 or replica.async_scheduling:
         return (replica.in_flight > 0 and replica.next_end_s <= until_s) or (
             replica.try_to_form > 0 and replica.clock_s < until_s
         )
     if replica.in_flight:
         return replica.clock_s + replica.iteration_s <= until_s
-    return replica.outstanding > 0 and replica.clock_s < until_s
+    return outstanding_in(replicas, r, unit) > 0 and replica.clock_s < until_s
 
 
 @jit(forceinline=True)
-def arrive(requests, replica, i):
-    """Put request i into the waiting queue of its replica; an idle replica's clock jumps to the arrival."""
+def arrive(requests, replicas, cluster, i):
+    """Put request i into the waiting queue of an engine of its replica; an idle one's clock jumps to the arrival."""
     request = requests[i]
+    r = np.int64(request.replica)
+    if cluster.engines > 1:
+        r = choose_engine(replicas, cluster, r)
+    replica = replicas[r]
     request.phase = WAITING
     request.scheduled_s = request.first_token_s = request.completed_s = math.nan
-    if replica.outstanding == 0:
+    if replica.outstanding == 0 and cluster.unit == 1:
         replica.clock_s = max(replica.clock_s, request.arrival_s)
         replica.idled = 1
-    if replica.num_stages > 1:
+    if cluster.unit > 1:
+        wake(replicas, cluster, r, request.arrival_s)
+    elif replica.num_stages > 1:
         arrive_at_stages(replica, request.arrival_s)
     elif replica.in_flight == 0:
         replica.try_to_form = 1
@@ -201,19 +202,21 @@ def arrive(requests, replica, i):
 
 @jit()
 def advance(state, tables, schedule, r, until_s):
-    """Run replica r through all iterations that end by until_s, without forming a batch at or after it.
+    """Run record r, or the unit that begins with it, through all iterations that end by until_s.
 
-    Arrivals at until_s belong to the batch formed then, so the caller adds them first. If clients wait for completions
-    it returns after the first, before another batch is formed.
+    No batch is formed at or after it. Arrivals at until_s belong to the batch formed then, so the caller adds them
+    first. If clients wait for completions it returns after the first, before another batch is formed.
 
     Returns:
         DONE, BATCH_LOG_FULL or NO_PROGRESS.
     """
+    if state.cluster[0].unit > 1:
+        return advance_rounds(state, tables, schedule, r, until_s)
     if state.replicas[r].num_stages > 1:
         return advance_stages(state, tables, schedule, r, until_s)
     if state.replicas[r].async_scheduling:
         return advance_asynchronous(state, tables, schedule, r, until_s)
-    requests, replicas, cluster_table, integers, batches, _, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _, _ = state
     cluster = cluster_table[0]
     replica = replicas[r]
     while True:
@@ -263,30 +266,3 @@ def advance_stages(state, tables, schedule, r, until_s):
         if replica.in_flight == 0 or replica.next_end_s > until_s:
             return DONE
         pass_time(replica, replica.next_end_s)
-
-
-@jit(forceinline=True)
-def form_batch(requests, replica, integers, schedule):
-    """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
-    replica.preempted_now = 0
-    if replica.num_benched > 0:
-        unbench(requests, replica, integers)
-    needed = blocks_to_decode(replica, integers)
-    if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
-        replica.decodes_run = 1
-        schedule(requests, replica, integers)
-        replica.preempted_unlogged += replica.preempted_now
-    else:
-        take_blocks(replica, integers, needed)
-
-
-@jit()
-def log_batch(replica, r, cluster, batches):
-    """Write the iteration just started into the batch log."""
-    row = batches[cluster.num_batches]
-    row.replica = r
-    row.start_s = replica.clock_s
-    row.end_s = replica.clock_s + replica.iteration_s
-    describe_batch(replica, row)
-    replica.preempted_unlogged = 0
-    cluster.num_batches += 1
