@@ -14,7 +14,7 @@ from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.prefix_cache import mark
 from fastsim.kernel.queues import comes_before
 from fastsim.kernel.running import place_of_prefill, preempt
-from fastsim.kernel.state import DECODE, NONE, PREFILL, PRIORITY
+from fastsim.kernel.state import DECODE, ENDING, NONE, PREFILL, PRIORITY
 
 
 @jit()
@@ -52,9 +52,11 @@ def schedule_in_order(requests, replica, integers):
 
 @jit()
 def asks(replica, request):
-    """Tokens that a running request asks for; 0 for one whose next token is in flight."""
+    """Tokens that a running request asks for; 0 for one whose next token is in flight, or its last one."""
     if request.phase == DECODE:
         return np.int64(1 if request.cohort == replica.slot else 0)
+    if request.phase == ENDING:
+        return np.int64(0)
     return wanted_chunk(replica, request)
 
 

@@ -12,7 +12,7 @@ from reference.tables import JointTable, LogAxis, SkewTable
 from reference_tests.feature_cases import featured
 
 from estimators import TableLayout
-from estimators.experts import ExpertLayout
+from estimators.expert_layout import ExpertLayout
 from estimators.joint import JointLayout, SkewLayout
 from fastsim import kernel
 from fastsim.batch_policy import Pool
