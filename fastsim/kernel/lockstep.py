@@ -180,4 +180,4 @@ def process_round(requests, replicas, cluster, integers, r):
         else:
             engine.in_flight = 0
             engine.clock_s += engine.iteration_s
-    replicas[r].try_to_form = 1
+    replicas[r].try_to_form = outstanding_in(replicas, r, cluster.unit) > 0

@@ -8,7 +8,7 @@ from fastsim.kernel.asynchronous import advance_asynchronous, waits_for_oldest
 from fastsim.kernel.blocks import whole_tokens
 from fastsim.kernel.clients import enter, next_row, send_next
 from fastsim.kernel.cohorts import point_at_slot
-from fastsim.kernel.engines import ask_router, choose_engine, outstanding_in, wake
+from fastsim.kernel.engines import ask_router, choose_engine, wake
 from fastsim.kernel.iteration import finish, form_batch, leap, log_batch, start
 from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.landing import finish_oldest
@@ -47,7 +47,7 @@ def run(state, tables, policies):
         if cluster.num_routed == i:
             if cluster.router_reads_replicas:
                 for r in range(0, replicas.size, cluster.unit):
-                    if has_work_before(replicas, r, cluster.unit, arrival_s):
+                    if has_work_before(replicas[r], arrival_s):
                         status = advance(state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
@@ -109,9 +109,9 @@ def run_clients(state, tables, schedule, route):
 @jit()
 def first_event(replicas, unit):
     """The unit with the first event, its time, and the time of the first event of the others; inf for none [s]."""
-    first, first_s, next_s = np.int64(0), next_event_s(replicas, 0, unit), math.inf
+    first, first_s, next_s = np.int64(0), next_event_s(replicas[0]), math.inf
     for r in range(unit, replicas.size, unit):
-        event_s = next_event_s(replicas, r, unit)
+        event_s = next_event_s(replicas[r])
         if event_s < first_s or (event_s == first_s and forms_next(replicas[first]) and not forms_next(replicas[r])):
             first, first_s, event_s = r, event_s, first_s
         next_s = min(next_s, event_s)
@@ -119,18 +119,21 @@ def first_event(replicas, unit):
 
 
 @jit()
-def next_event_s(replicas, r, unit):
-    """When something happens next in a unit if nothing arrives: an iteration ends, or a batch is formed [s]."""
-    replica = replicas[r]
+def next_event_s(replica):
+    """When something happens next on a replica if nothing arrives: an iteration ends, or a batch is formed [s]."""
     if replica.num_stages > 1:
         if replica.try_to_form:
             return replica.clock_s
         return replica.next_end_s if replica.in_flight > 0 else math.inf
+    if replica.in_lockstep:
+        if waits_for_oldest(replica):
+            return replica.next_end_s
+        return replica.clock_s if replica.try_to_form else math.inf
     if replica.async_scheduling and waits_for_oldest(replica):
         return replica.next_end_s
     if replica.in_flight and not replica.async_scheduling:
         return replica.clock_s + replica.iteration_s
-    return replica.clock_s if outstanding_in(replicas, r, unit) > 0 else math.inf
+    return replica.clock_s if replica.outstanding > 0 else math.inf
 
 
 @jit()
@@ -160,16 +163,15 @@ def route_next(state, route, row):
 
 
 @jit()
-def has_work_before(replicas, r, unit, until_s):
+def has_work_before(replica, until_s):
     """Whether `advance` would do anything: most replicas are in the middle of an iteration."""
-    replica = replicas[r]
-    if replica.num_stages > 1 or replica.async_scheduling:
+    if replica.num_stages > 1 or replica.async_scheduling or replica.in_lockstep:
         return (replica.in_flight > 0 and replica.next_end_s <= until_s) or (
             replica.try_to_form > 0 and replica.clock_s < until_s
         )
     if replica.in_flight:
         return replica.clock_s + replica.iteration_s <= until_s
-    return outstanding_in(replicas, r, unit) > 0 and replica.clock_s < until_s
+    return replica.outstanding > 0 and replica.clock_s < until_s
 
 
 @jit(forceinline=True)

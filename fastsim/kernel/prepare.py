@@ -117,6 +117,7 @@ def new_state(
     point_at_tables(replicas, layout, prefill_rule)
     if joint is not None:
         point_at_joint_tables(replicas, layout, joint, skew)
+    replicas["in_lockstep"] = expert is not None
     replicas["expert_table"] = layout.size + sum(part.size for part in (joint, skew) if part is not None)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())

@@ -235,6 +235,7 @@ REPLICA = np.dtype(
         ("share_until", np.int64),  # up to which length of the longest that holds; 0: not known [tokens]
         # Engines in lockstep, see `fastsim.kernel.lockstep`
         ("expert_table", np.int64),  # the same of the experts of all engines, see estimators.ExpertLayout
+        ("in_lockstep", np.int64),  # 1: it is one of them
         ("in_round", np.int64),  # 1: it has a batch in the round being formed, or, synchronous, in flight
         # Reserved: disaggregation
         ("role", np.int64),
