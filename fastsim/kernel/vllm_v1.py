@@ -53,7 +53,7 @@ def schedule_running(requests, replica, integers):
         integers[prefill + 1] = chunk
         budget -= chunk
         needed += chunk_blocks(replica, request, chunk)
-    order_counts = replica.queue_order == PRIORITY or replica.has_names or replica.uncached_first
+    order_counts = replica.queue_order == PRIORITY or replica.has_names or (replica.uncached_first and replica.caching)
     if needed > replica.free_blocks and order_counts:
         return schedule_in_order(requests, replica, integers)
     if is_cut and may_cut_decodes(replica, integers):
