@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from estimators.errors import EstimatorError
+from estimators.expert_layout import ExpertLayout
 from estimators.files import cache_root, replace_file
 from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import TableLayout
@@ -39,9 +40,8 @@ def save_tables(tables: IterationTables, path: str | os.PathLike[str]) -> None:
         "sha256": tables.values_sha256,
         "provenance": dict(tables.provenance),
     }
-    header |= {
-        name: asdict(part) for name, part in (("joint", tables.joint), ("skew", tables.skew)) if part is not None
-    }
+    parts = {"joint": tables.joint, "skew": tables.skew, "expert": tables.expert}
+    header |= {name: asdict(part) for name, part in parts.items() if part is not None}
     try:
         text = json.dumps(header, indent=1).encode()
     except TypeError as error:
@@ -65,7 +65,7 @@ def load_tables(path: str | os.PathLike[str]) -> IterationTables:
         layout, rule, provenance = TableLayout(**header["layout"]), header["prefill_rule"], dict(header["provenance"])
         # A plain array over the map: consumers that look at the exact type, numba among them, take it as any other.
         values = np.asarray(np.load(values_path, mmap_mode="r", allow_pickle=False))
-        joint, skew = header.get("joint"), header.get("skew")
+        joint, skew, expert = (header.get(name) for name in ("joint", "skew", "expert"))
         tables = IterationTables(
             values,
             layout,
@@ -73,6 +73,7 @@ def load_tables(path: str | os.PathLike[str]) -> IterationTables:
             provenance,
             None if joint is None else JointLayout(**joint),
             None if skew is None else SkewLayout(**skew),
+            None if expert is None else ExpertLayout(**expert),
         )
         if tables.values_sha256 != header["sha256"]:
             raise ValueError("the values do not match the header's sha256")

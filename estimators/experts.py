@@ -16,7 +16,8 @@ from estimators.model_spec import ModelSpec
 class ExpertsSpec(ModelSpec):
     """A transformer whose layers route each token to a few of many small gated MLPs.
 
-    ``intermediate_size`` is the inner width of one expert. Over ``tp`` GPUs every expert is split.
+    ``intermediate_size`` is the inner width of one expert. Over ``tp`` GPUs every expert is split, or each has some of
+    them, which weighs the same; so it is where the GPUs of several engines share them.
 
     Attributes:
         num_experts: experts of a layer.
@@ -41,9 +42,10 @@ class ExpertsSpec(ModelSpec):
     def _router(self) -> int:
         return self.hidden_size * self.num_experts
 
-    def _layer_parameters(self, tp: int) -> int:
+    def _layer_parameters(self, tp: int, dp: int = 1) -> int:
         _, _, up, down = self._layer_matrices(tp)
-        return super()._layer_parameters(tp) + self._router + (self.num_experts - 1) * (up + down)
+        experts = -(-self.num_experts // dp)
+        return super()._layer_parameters(tp) + self._router + (experts - 1) * (up + down)
 
     def expected_experts(self, tokens: IntArray) -> FloatArray:
         """Experts of one layer that have a token, on average over routers that favour none of them."""
@@ -58,20 +60,27 @@ def refuse_experts(model: ModelSpec) -> None:
         raise EstimatorError("model", model.name, wrong, "give tables of a layerwise profile, or choose a dense model")
 
 
-def expert_seconds(keys: IntArray, seconds: FloatArray, model: ExpertsSpec, tokens: IntArray) -> FloatArray:
-    """Seconds of the experts of one layer.
+def expert_seconds(
+    keys: IntArray, seconds: FloatArray, model: ExpertsSpec, tokens: IntArray, gpus: int = 1
+) -> FloatArray:
+    """Seconds of the experts of one layer on one of the GPUs that share them.
+
+    Whether a GPU holds some whole experts or its part of each, it reads so large a part of the weights of those that
+    are activated, and computes so large a part of the products: as one with all experts does for a part of the tokens
+    that activate a part of the experts. What is less than was measured takes as long as the least.
 
     Args:
         keys: measured tokens and activated experts, shape (rows, 2).
         seconds: measured, shape (rows,).
         model: says how many experts so many tokens activate.
         tokens: numbers of tokens, 1 or more, sorted or not.
+        gpus: how many share what was measured.
 
     Returns:
         Linear between measurements, shape (tokens.size,).
     """
     (measured, experts), grid = grid_of(keys, seconds)
-    rows = resample(fill_holes((measured, experts), grid), measured, tokens, 0)
+    rows = resample(fill_holes((measured, experts), grid), measured, tokens / gpus, 0)
     # Both axes at once: the row of each number of tokens at its own number of experts.
-    pairs = zip(rows, model.expected_experts(tokens), strict=True)
+    pairs = zip(rows, model.expected_experts(tokens) / gpus, strict=True)
     return np.array([np.interp(activated, experts, row) for row, activated in pairs])

@@ -15,13 +15,15 @@ import numpy as np
 
 from estimators.attention_grid import fill_holes, grid_of, resample
 from estimators.errors import EstimatorError
-from estimators.experts import ExpertsSpec, expert_seconds
+from estimators.expert_layout import ExpertLayout
+from estimators.experts import ExpertsSpec
 from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import FloatArray, IntArray, TableLayout, log_points
 from estimators.model_spec import ModelSpec, Stage
 from estimators.models import load_model
 from estimators.operators import iteration_calls
-from estimators.sources.all_reduce import AllReduce
+from estimators.shared_experts import LayerExperts, check_engines
+from estimators.sources.all_reduce import AllReduce, Exchange
 from estimators.sources.layerwise import LayerwiseProfile, SkewFit, read_layerwise
 from estimators.tables import IterationTables
 
@@ -49,6 +51,9 @@ def layerwise_tables(
     pp: int = 1,
     stage: int = 0,
     all_reduce: AllReduce | None = None,
+    data_parallel: int = 1,
+    expert_parallel: int = 1,
+    exchange: Exchange | None = None,
 ) -> IterationTables:
     """Tabulate a pipeline stage of a model from a directory of layerwise measurements.
 
@@ -64,6 +69,11 @@ def layerwise_tables(
         pp: number of pipeline stages; sending from one to the next is left to the caller.
         stage: which of them, 0 to ``pp - 1``.
         all_reduce: of ``tp`` GPUs, which the profile does not hold; needed where ``tp`` is more than 1.
+        data_parallel: engines of a replica; those of a model with experts share them, and have a table of their own.
+        expert_parallel: 1, or ``tp * data_parallel`` where each of these GPUs has some whole experts; needs the
+            measurements of whole experts in ``tp1``. With 1 each has its part of every expert: if that was not measured
+            at that degree (``moe.csv``) it takes as long as so large a part of the experts.
+        exchange: between these GPUs; needed where engines share experts.
 
     Raises:
         EstimatorError: naming the argument, or the file and its row, that is wrong.
@@ -74,6 +84,7 @@ def layerwise_tables(
         wrong = "needs the time of an all-reduce of as many GPUs, which layerwise profiles do not hold"
         raise EstimatorError("tp", tp, wrong, "give all_reduce, as estimators.sources.all_reduce reads it")
     part = spec.pipeline_stage(pp, stage)
+    shared = check_engines(spec, tp, data_parallel, expert_parallel, exchange)
     if profile.skew is not None:
         max_kv = None
     covering = TableLayout.covering(max_tokens, max_sequences, max_kv, max_model_len)
@@ -84,8 +95,11 @@ def layerwise_tables(
         layout.max_chunk, layout.max_history, layout.max_sequences, layout.max_history, *[_JOINT_BITS] * 4
     )
     attention = _Attention(*profile.attention)
+    experts = None
+    if isinstance(spec, ExpertsSpec):
+        experts = LayerExperts(directory, spec, tp, data_parallel, expert_parallel)
     values = [
-        _token_table(profile, spec, part, layout.max_tokens),
+        _token_table(profile, spec, part, layout.max_tokens, None if shared else experts),
         _sequence_table(profile, part.last, layout.max_sequences),
         part.layers * attention.decode_table(layout),
         part.layers * attention.prefill_table(layout),
@@ -100,6 +114,11 @@ def layerwise_tables(
     if profile.skew is not None:
         skew = SkewLayout(*profile.skew.alpha.shape)
         values.append(_skew_values(profile.skew))
+    expert = None
+    if shared and experts is not None and exchange is not None:
+        expert = ExpertLayout(data_parallel * layout.max_tokens, data_parallel)
+        tokens = np.arange(1, expert.size)
+        values.append(np.append(0.0, part.layers * (experts.seconds(tokens) + exchange.at(tokens * spec.hidden_size))))
     flat = np.concatenate([table.ravel() for table in values])
     flat.flags.writeable = False
     provenance = {
@@ -114,19 +133,21 @@ def layerwise_tables(
         "history_is": "measured",
         "skew": skew is not None,
         "all_reduce": None if all_reduce is None else all_reduce.source,
+        "experts": None if experts is None else experts.provenance,
+        "exchange": exchange.source if shared and exchange is not None else None,
     }
-    return IterationTables(flat, layout, "joint", provenance, joint, skew)
+    return IterationTables(flat, layout, "joint", provenance, joint, skew, expert)
 
 
-def _token_table(profile: LayerwiseProfile, spec: ModelSpec, part: Stage, most: int) -> FloatArray:
-    """Seconds by number of tokens, without attention."""
+def _token_table(
+    profile: LayerwiseProfile, spec: ModelSpec, part: Stage, most: int, experts: LayerExperts | None
+) -> FloatArray:
+    """Seconds by number of tokens, without attention, and without experts that engines share."""
     tokens = np.arange(1, most + 1)
     names = [*_LAYER, *["qk_norm"] * spec.qk_norm, *(() if isinstance(spec, ExpertsSpec) else _MLP)]
     seconds = part.layers * sum((_along(profile.dense, "dense.csv", name, tokens) for name in names), np.zeros(most))
-    if isinstance(spec, ExpertsSpec):
-        if profile.moe is None:
-            raise EstimatorError("moe.csv", None, f"is missing, and {spec.name} has experts", "give a profile with it")
-        seconds += part.layers * expert_seconds(*profile.moe, spec, tokens)
+    if experts is not None:
+        seconds += part.layers * experts.seconds(tokens)
     if part.first:
         seconds += _along(profile.dense, "dense.csv", "embedding", tokens)
     if part.last:

@@ -193,8 +193,8 @@ class ModelSpec:
         """Parameters of the whole model, embeddings included, vocabulary not padded."""
         return self._parameters(1, self.vocab_size, self.pipeline_stage())
 
-    def weight_bytes(self, tp: int = 1, dtype: str = "bf16", pp: int = 1, stage: int = 0) -> int:
-        """Bytes of weights on one of the ``tp`` GPUs of a pipeline stage.
+    def weight_bytes(self, tp: int = 1, dtype: str = "bf16", pp: int = 1, stage: int = 0, dp: int = 1) -> int:
+        """Bytes of weights on one of the ``tp`` GPUs of a pipeline stage; ``dp`` engines share the experts, if any.
 
         With tied embeddings a last stage that is not the first holds a copy of the table.
 
@@ -205,7 +205,7 @@ class ModelSpec:
         self.check_dtype(dtype)
         part, size = self.pipeline_stage(pp, stage), DTYPE_BYTES[activation_dtype(dtype)]
         quantised = part.layers * sum(self._layer_matrices(tp)) * (size - weight_dtype_bytes(dtype))
-        return self._parameters(tp, self.vocabulary_per_gpu(tp), part) * size - quantised
+        return self._parameters(tp, self.vocabulary_per_gpu(tp), part, dp) * size - quantised
 
     def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "bf16", pp: int = 1, stage: int = 0) -> int:
         """Bytes that the keys and values of one token take on one of the ``tp`` GPUs of a pipeline stage.
@@ -260,7 +260,7 @@ class ModelSpec:
         hidden = self.hidden_size
         return hidden * (q_width + 2 * kv_width), q_width * hidden, hidden * up, inner * hidden
 
-    def _layer_parameters(self, tp: int) -> int:
+    def _layer_parameters(self, tp: int, dp: int = 1) -> int:
         matrices = self._layer_matrices(tp)
         # Biases of the projections that split their output are split with it; the others are whole on every GPU.
         biases = (matrices[0] // self.hidden_size) * self.qkv_bias + self.hidden_size * self.output_bias
@@ -268,9 +268,9 @@ class ModelSpec:
         norms = (1 if self.parallel_attention_mlp else 2) * self._norm_parameters
         return sum(matrices) + biases + norms + 2 * self.head_dim * self.qk_norm
 
-    def _parameters(self, tp: int, vocabulary: int, stage: Stage) -> int:
+    def _parameters(self, tp: int, vocabulary: int, stage: Stage, dp: int = 1) -> int:
         """Parameters of a stage on one of ``tp`` GPUs, whose part of the embedding table has ``vocabulary`` rows."""
-        parameters = stage.layers * self._layer_parameters(tp)
+        parameters = stage.layers * self._layer_parameters(tp, dp)
         if stage.first:
             parameters += vocabulary * self.hidden_size
         if stage.last:

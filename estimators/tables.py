@@ -12,6 +12,9 @@ Seconds of one iteration = ((token[n_tokens] + sequence[n_sequences]) + decode(n
 
 Tables of that rule may correct ``decode`` and J for decodes of unequal length (``SkewLayout``).
 
+Where several engines share the experts of a model (``ExpertLayout``), all this is the part of one engine without its
+experts, and their time is a table by the tokens of all engines together.
+
 The axes of tokens, sequences and decodes have a step for every number. The axes of KV, history and chunk are log axes:
 exact up to ``2**(bits + 1)``, then ``2**bits`` steps per octave with linear interpolation.
 """
@@ -31,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from estimators.errors import EstimatorError
+from estimators.expert_layout import ExpertLayout
 from estimators.joint import TABLE_RULES, JointLayout, SkewLayout, TableRule, one_chunk, skewed
 from estimators.layout import FloatArray, PrefillRule, TableLayout, check_prefill_rule, log_index
 
@@ -49,7 +53,7 @@ class IterationTables:
     Attributes:
         values: seconds, float64, shape (layout.size,), C-contiguous, possibly read-only or memory-mapped. In this
             order: token, sequence, decode (decodes x kv points), prefill (history points x chunk points), and the
-            parts of ``joint`` and ``skew`` if there are any.
+            parts of ``joint``, ``skew`` and ``expert`` if there are any.
         layout: sizes and offsets of the first four.
         prefill_rule: ``"sum"`` (a variable-length attention kernel does the work of its chunks one after another; fits
             FlashAttention as vLLM and SGLang call it, as long as chunks are long enough to fill the GPU) or
@@ -58,6 +62,7 @@ class IterationTables:
         provenance: where the numbers come from; JSON-able.
         joint: layout of the table of chunks and decodes together; given with the rule ``"joint"`` and with no other.
         skew: layout of the correction for decodes of unequal length, if there is one; only with ``joint``.
+        expert: layout of the table of experts that several engines share, if they do.
     """
 
     values: FloatArray
@@ -66,6 +71,7 @@ class IterationTables:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     joint: JointLayout | None = None
     skew: SkewLayout | None = None
+    expert: ExpertLayout | None = None
 
     def __post_init__(self) -> None:
         """Check rule, shape and values."""
@@ -83,7 +89,11 @@ class IterationTables:
             raise EstimatorError("values", shape, "do not fit the layout", mend)
         if not np.isfinite(self.skew_values).all():
             raise EstimatorError("skew", None, "holds values that are not finite", "give finite numbers")
-        for name in ("token_s", "sequence_s", "decode_s", "prefill_s", "joint_s"):
+        if self.expert is not None and self.expert.max_tokens < self.expert.engines * self.layout.max_tokens:
+            wrong = f"is less than what {self.expert.engines} engines have together"
+            mend = f"give {self.expert.engines * self.layout.max_tokens} or more"
+            raise EstimatorError("expert.max_tokens", self.expert.max_tokens, wrong, mend)
+        for name in ("token_s", "sequence_s", "decode_s", "prefill_s", "joint_s", "expert_s"):
             table = getattr(self, name)
             # A NaN fails both comparisons.
             if table.size and not (table.min() >= 0.0 and table.max() < math.inf):
@@ -256,12 +266,18 @@ class IterationTables:
     @property
     def skew_values(self) -> FloatArray:
         """Edges and alphas of the correction for decodes of unequal length, shape (skew.size,); empty without one."""
-        return self.values[self.layout.size + (self.joint.size if self.joint else 0) :]
+        begin = self.layout.size + (self.joint.size if self.joint else 0)
+        return self.values[begin : begin + (self.skew.size if self.skew else 0)]
+
+    @property
+    def expert_s(self) -> FloatArray:
+        """Seconds of the experts by the tokens of all engines, shape (expert.size,); empty where they share none."""
+        return self.values[self.size - (self.expert.size if self.expert else 0) :]
 
     @property
     def size(self) -> int:
         """Number of values."""
-        return self.layout.size + sum(part.size for part in (self.joint, self.skew) if part is not None)
+        return self.layout.size + sum(part.size for part in (self.joint, self.skew, self.expert) if part is not None)
 
     @cached_property
     def values_sha256(self) -> str:
@@ -272,7 +288,7 @@ class IterationTables:
     def hash(self) -> str:
         """SHA-256 of values, layout and rule, hex: equal hashes mean equal simulations."""
         parts = [self.values_sha256, asdict(self.layout), self.prefill_rule]
-        parts += [asdict(part) for part in (self.joint, self.skew) if part is not None]
+        parts += [asdict(part) for part in (self.joint, self.skew, self.expert) if part is not None]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def decode_time_s(self, n_decode: ArrayLike, kv: ArrayLike) -> FloatArray:
@@ -329,6 +345,14 @@ class IterationTables:
         if self.joint is None:
             return float(((token + sequence) + self.decode_time_s(n_decode, kv)) + self._prefill(list(chunks)))
         return float((token + sequence) + self._joint(list(chunks), n_decode, kv, contexts))
+
+    def expert_time_s(self, n_tokens: ArrayLike) -> FloatArray:
+        """Look up the experts that several engines share, seconds.
+
+        Args:
+            n_tokens: tokens of all engines together, integers 0 to expert.max_tokens.
+        """
+        return np.asarray(self.expert_s[_in_range("n_tokens", n_tokens, self.expert.max_tokens if self.expert else -1)])
 
     def _joint(self, chunks: list[tuple[int, int]], decodes: int, kv: int, contexts: tuple[int, int]) -> float:
         """Attention under the rule ``"joint"``."""

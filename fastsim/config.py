@@ -12,11 +12,6 @@ from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
 _KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
-#: Fields that have one legal value until their part of the simulator is there.
-_ONLY_ONE = {
-    "data_parallel": "data-parallel engines inside a replica",
-    "expert_parallel": "expert parallelism",
-}
 _DTYPES = ("bf16", "fp8")
 #: The kernel counts cohorts in eight bits.
 _MOST_STAGES = 100
@@ -31,14 +26,16 @@ class SimulationConfig:
         device: GPU name.
         tensor_parallel: GPUs that share each layer.
         pipeline_parallel: pipeline stages of a replica, each on GPUs of its own.
-        data_parallel: engines of a replica; only 1 for now.
-        expert_parallel: GPUs that share the experts; only 1 for now.
+        data_parallel: engines of a replica, each with its own queue, KV blocks and ``tensor_parallel`` GPUs; those of a
+            model with experts share them and run in lockstep.
+        expert_parallel: GPUs that have some whole experts each: 1, or all ``tensor_parallel * data_parallel``. With 1
+            all GPUs have their part of every expert.
         replicas: copies of the model.
         max_model_len: longest request, prompt and output together [tokens].
         dtype: of the weights of the layers, ``"bf16"`` or ``"fp8"``; all else is bf16.
         kv_dtype: of the KV cache, ``"bf16"`` or ``"fp8"``; ``"auto"`` is what the checkpoint asks for, else bf16.
         gpu_memory_utilization: part of the device memory that the engine may use.
-        num_kv_blocks: KV blocks of a replica as its engine reports them; None computes them from the memory.
+        num_kv_blocks: KV blocks of an engine as it reports them; None computes them from the memory.
         block_size: tokens per KV block.
         seed: of everything random.
         scheduler: batch policy.
@@ -95,9 +92,6 @@ class SimulationConfig:
         for spec in fields(self):
             self._read(spec.name, spec.type)
         check_choices(self)
-        for name, what in _ONLY_ONE.items():
-            if getattr(self, name) != 1:
-                raise ConfigError(name, getattr(self, name), f"is not available yet ({what})", "give 1")
         for name, known in (("dtype", _DTYPES), ("kv_dtype", ("auto", *_DTYPES))):
             if getattr(self, name) not in known:
                 mend = f"give {', '.join(known[:-1])} or {known[-1]}"
@@ -123,8 +117,26 @@ class SimulationConfig:
         # Vidur starts whatever it is given, and its orca and faster_transformer count the requests of a micro-batch.
         if self.parity is None or self.scheduler == "lightllm":
             self.batch_policy.check_stages(self.pipeline_parallel)
+        self._check_engines()
         check_engine(self)
         self.client_choice.check()
+
+    def _check_engines(self) -> None:
+        """Refuse engines of a replica that do not go with the rest, and experts shared by some of its GPUs."""
+        engines, shared = self.data_parallel, self.expert_parallel
+        if engines > 1:
+            for name, value, served in (
+                ("scheduler", self.scheduler, "vllm_v1"),
+                ("pipeline_parallel", self.pipeline_parallel, 1),
+                ("parity", self.parity, None),
+            ):
+                if value != served:
+                    wrong = f"are more engines than one, which do not go with {name} = {value}"
+                    raise ConfigError("data_parallel", engines, wrong, f"give 1, or {name} = {served}")
+        gpus = self.tensor_parallel * engines
+        if shared not in (1, gpus):
+            wrong = f"is neither 1 nor all {gpus} GPUs of tensor_parallel x data_parallel"
+            raise ConfigError("expert_parallel", shared, wrong, f"give {' or '.join(map(str, sorted({1, gpus})))}")
 
     def __hash__(self) -> int:
         return hash(self.to_toml())

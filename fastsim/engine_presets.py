@@ -195,14 +195,16 @@ def check_engine(config: "SimulationConfig") -> None:
     caches_prefixes(config, names_blocks=False)
 
 
-def engine_limits(config: "SimulationConfig", names_blocks: bool) -> dict[str, float]:
+def engine_limits(config: "SimulationConfig", names_blocks: bool, in_lockstep: bool = False) -> dict[str, float]:
     """Fields of the kernel's REPLICA record that the engine sets, with their values.
 
-    What a synchronous engine's CPU time costs is in the tables (`fastsim.stage_tables.engine_values`), so 0 here.
+    What a synchronous engine's CPU time costs is in the tables (`fastsim.stage_tables.engine_values`), so 0 here, but
+    for engines in lockstep.
 
     Args:
         config: what serves.
         names_blocks: whether the workload names the blocks of its requests.
+        in_lockstep: whether the engines of a replica run in lockstep.
 
     Raises:
         ConfigError: caching does not go with the rest of the configuration.
@@ -215,7 +217,7 @@ def engine_limits(config: "SimulationConfig", names_blocks: bool) -> dict[str, f
         "uncached_first": engine.uncached_blocks_first,
     }
     for name in ("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"):
-        result[name] = getattr(engine, name) if ahead else 0.0
+        result[name] = getattr(engine, name) if ahead or in_lockstep else 0.0
     if not engine.full_sequence_gate:
         result["scheduler_reserve_full_isl"] = False
     return result

@@ -61,12 +61,12 @@ class MemoryPlan:
 
     @property
     def num_blocks(self) -> int:
-        """KV blocks of the replica, as its engine reports them: every stage holds its part of each."""
+        """KV blocks of an engine, as it reports them: every stage holds its part of each."""
         return self.stages[self.tightest_stage].num_blocks
 
 
 def plan_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> MemoryPlan:
-    """What each stage's memory is used for, and the number of KV blocks of a replica.
+    """What each stage's memory is used for, and the number of KV blocks of each engine of a replica.
 
     Raises:
         ConfigError: the model does not fit; the sentence says by how much and on which stage, and which
@@ -107,7 +107,8 @@ def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") ->
     activations = limits.activation_tokens(config.max_model_len) * widths * 2
     stages = []
     for stage, block in enumerate(block_bytes(config, model)):
-        weights, reserve = model.weight_bytes(tp, config.dtype, pp, stage), activations + RUNTIME_BYTES
+        weights = model.weight_bytes(tp, config.dtype, pp, stage, config.data_parallel)
+        reserve = activations + RUNTIME_BYTES
         if model.pipeline_stage(pp, stage).last:
             reserve += limits.max_num_seqs * model.vocab_size * SAMPLER_BYTES_PER_LOGIT
         free = config.gpu_memory_utilization * device.memory_bytes - weights - reserve
@@ -135,7 +136,7 @@ def _mend(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") ->
 
 def _fits(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec", tp: int, pp: int) -> bool:
     try:
-        split = config.with_fields(tensor_parallel=tp, pipeline_parallel=pp)
+        split = config.with_fields(tensor_parallel=tp, pipeline_parallel=pp, expert_parallel=1)
     except ConfigError:  # the batch policy does not go with so many stages
         return False
     return _plan(split, model, device).num_blocks >= 2

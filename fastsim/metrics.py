@@ -171,6 +171,41 @@ def describe_replica(replica: Any, stages: np.ndarray, makespan_s: float) -> dic
     }
 
 
+#: How the engines of a replica add up; the rest are means over their active times.
+_SUMS = ("requests", "iterations", "busy_s", "active_s", "kv_blocks", "preemptions", "prefill_tokens", "decode_tokens")
+_LARGEST = ("batch_tokens_max", "kv_use_max")
+_MEANS = ("batch_size_mean", "kv_use_mean")
+
+
+def join_engines(engines: list[dict[str, Any]], each: int) -> list[dict[str, Any]]:
+    """What replicas of several data-parallel engines did.
+
+    Args:
+        engines: what `describe_replica` says of each engine, those of a replica side by side.
+        each: engines of a replica.
+
+    Returns:
+        One such description per replica: of several engines the sums, the largest, and the means over all of them, with
+        what each did under ``engines``.
+    """
+    if each == 1:
+        return engines
+    return [_join(engines[first : first + each]) for first in range(0, len(engines), each)]
+
+
+def _join(engines: list[dict[str, Any]]) -> dict[str, Any]:
+    joined: dict[str, Any] = dict(engines[0])
+    active = sum(engine["active_s"] for engine in engines)
+    joined |= {name: sum(engine[name] for engine in engines) for name in _SUMS}
+    joined |= {name: max(engine[name] for engine in engines) for name in _LARGEST}
+    for name in _MEANS:
+        joined[name] = sum(engine[name] * engine["active_s"] for engine in engines) / active if active > 0 else 0.0
+    joined["utilization"] = sum(engine["utilization"] for engine in engines) / len(engines)
+    joined["stages"] = [{"utilization": joined["utilization"]}]
+    joined["bubble_fraction"] = bubble_fraction(joined["busy_s"], active)
+    return joined | {"engines": engines}
+
+
 def describe_pipeline(replicas: list[dict[str, Any]]) -> dict[str, Any]:
     """What the pipeline stages of all replicas did together.
 

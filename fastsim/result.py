@@ -22,6 +22,7 @@ from fastsim.metrics import (
     describe_hits,
     describe_pipeline,
     describe_replica,
+    join_engines,
     latencies,
     summarize_latencies,
 )
@@ -100,14 +101,21 @@ class SimulationResult:
 
     @functools.cached_property
     def batches(self) -> "pl.DataFrame | None":
-        """One row per iteration and stage, in order of their start per replica; None without ``record_batches``."""
+        """One row per iteration and stage, in order of their start per replica; None without ``record_batches``.
+
+        With ``data_parallel`` the column ``engine`` says which of a replica's, and the order is that of each engine.
+        """
         if not self.config.record_batches:
             return None
         import polars as pl
 
         log = self.state.batches[: int(self.state.cluster["num_batches"][0])]
         assert log.dtype.names is not None
-        return pl.DataFrame({name: np.ascontiguousarray(log[name]) for name in log.dtype.names})
+        columns = {name: np.ascontiguousarray(log[name]) for name in log.dtype.names}
+        if self.config.data_parallel > 1:
+            replica, engine = np.divmod(columns.pop("replica"), self.config.data_parallel)
+            columns = {"replica": replica, "engine": engine} | columns
+        return pl.DataFrame(columns)
 
     def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
@@ -174,7 +182,7 @@ def summarize(
     keep = keeps_requests(config, n)
     prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
     output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
-    gpus = config.replicas * config.tensor_parallel * config.pipeline_parallel
+    gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
     # Recomputed tokens are work done, so they count; logits are computed once per token generated.
     flops = (
         int((replicas["prefill_tokens"] + replicas["decode_tokens"]).sum()) * model.linear_flops_per_token
@@ -182,9 +190,9 @@ def summarize(
         + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
     )
     gpu_hours = gpus * makespan_s / 3600
-    stages = state.stages.reshape(config.replicas, config.pipeline_parallel)
-    per_replica = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
-    active = np.array([replica["active_s"] for replica in per_replica])
+    stages = state.stages.reshape(len(replicas), config.pipeline_parallel)
+    per_engine = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
+    active = np.array([engine["active_s"] for engine in per_engine])
     weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
     several_classes = workload.request_class.min() < workload.request_class.max()
     return {
@@ -192,7 +200,7 @@ def summarize(
         "versions": _versions(),
         "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
         "estimates": tables.provenance,
-        "replicas": per_replica,
+        "replicas": join_engines(per_engine, config.data_parallel),
         "simulation": {
             "requests": n,
             "completed": int(replicas["completed"].sum()),
@@ -207,12 +215,12 @@ def summarize(
             "throughput_output_tokens_per_s": _per(output_tokens, makespan_s),
             "throughput_tokens_per_s": _per(prompt_tokens + output_tokens, makespan_s),
             "preemptions": int(replicas["preemptions"].sum()),
-            "batch_size_mean": float(weights @ [replica["batch_size_mean"] for replica in per_replica]),
-            "kv_use_mean": float(weights @ [replica["kv_use_mean"] for replica in per_replica]),
-            "kv_use_max": max(replica["kv_use_max"] for replica in per_replica),
-            "utilization": float(np.mean([replica["utilization"] for replica in per_replica])),
+            "batch_size_mean": float(weights @ [engine["batch_size_mean"] for engine in per_engine]),
+            "kv_use_mean": float(weights @ [engine["kv_use_mean"] for engine in per_engine]),
+            "kv_use_max": max(engine["kv_use_max"] for engine in per_engine),
+            "utilization": float(np.mean([engine["utilization"] for engine in per_engine])),
         }
-        | describe_pipeline(per_replica)
+        | describe_pipeline(per_engine)
         | {
             "mfu": _per(flops, gpus * makespan_s * device.peak_flops[config.dtype]),
             "gpu_hours": gpu_hours,

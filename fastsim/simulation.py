@@ -21,7 +21,14 @@ from fastsim.options import ROUTERS
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
-from fastsim.stage_tables import StageTables, engine_values, join_tables, most_decode_kv
+from fastsim.stage_tables import (
+    StageTables,
+    capture_sizes,
+    check_experts,
+    engine_values,
+    join_tables,
+    most_decode_kv,
+)
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
@@ -95,6 +102,7 @@ def _simulate(
         raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
     names_blocks = workload.block_tokens > 0
     joined = join_tables(config, tables_for(config, names_blocks) if tables is None else tables, pool, names_blocks)
+    check_experts(config, model, joined)
     own = {
         kind: as_slot(kind, function)
         for kind, function in (("batch_policy", batch_policy), ("router", router))
@@ -147,7 +155,7 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
-    from estimators.experts import refuse_experts
+    from estimators.experts import ExpertsSpec, refuse_experts
 
     model, device = load_model(config.model), load_device(config.device)
     if config.parity is not None:
@@ -156,12 +164,16 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
     if config.dtype not in device.peak_flops:
         mend = f"give {' or '.join(device.peak_flops)}"
         raise ConfigError("dtype", config.dtype, f"is not among the matrix rates of {device.name}", mend)
+    num_experts = model.num_experts if isinstance(model, ExpertsSpec) else 1
+    if config.expert_parallel > num_experts:
+        wrong = f"is more than the {num_experts} experts of {config.model}" if num_experts > 1 else "needs experts"
+        raise ConfigError("expert_parallel", config.expert_parallel, wrong, "give 1")
     check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 
 
 def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> Pool:
-    """The KV blocks that the requests of a replica can hold: those of the engine less what it keeps for itself.
+    """The KV blocks that the requests of an engine can hold: all that it has less what it keeps for itself.
 
     Raises:
         ConfigError: the model does not fit, or no block is left.
@@ -276,13 +288,17 @@ def compile_kernel(config: SimulationConfig, workload: "Workload") -> tuple[Any,
         from fastsim.vidur.simulate import compile_parity_kernel
 
         return compile_parity_kernel(), (None, None)
+    from estimators import load_model
+    from estimators.experts import ExpertsSpec
     from fastsim.kernel.slots import RUN, compiled, policies, table_functions
 
     table_functions()
     scheduler: Any = SCHEDULERS[config.scheduler]
     router: Any = ROUTERS[config.router]
     kind = "slots" if scheduler.owns_slots else "stages"
-    if config.pipeline_parallel == 1:
+    if config.data_parallel > 1 and isinstance(load_model(config.model), ExpertsSpec):
+        kind = "lockstep"
+    elif config.pipeline_parallel == 1:
         kind = "ahead" if schedules_ahead(config) else "one_stage"
     clients = "_clients" if _clients(config).send_later(workload) else ""
     return compiled(f"variants:{kind}{clients}", RUN), policies(scheduler.kernel, router.kernel)
@@ -306,13 +322,13 @@ def _run(
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
     values, bases = engine_values(config, tables)
-    clients = _clients(config)
+    clients, expert = _clients(config), tables.stages[0].expert
     caching = caches_prefixes(config, workload.block_tokens > 0)
     state = new_state(
         workload,
         tables.stages[0].layout,
         tables.stages[0].prefill_rule,
-        limits=config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0),
+        limits=config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep),
         num_replicas=config.replicas,
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
@@ -327,6 +343,9 @@ def _run(
         clients=clients,
         joint=tables.stages[0].joint,
         skew=tables.stages[0].skew,
+        engines=config.data_parallel,
+        expert=expert,
+        capture_sizes=() if expert is None else capture_sizes(config),
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:

@@ -14,7 +14,7 @@ from fastsim.engine_presets import caches_prefixes, schedules_ahead
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from estimators import IterationTables, TableLayout
+    from estimators import IterationTables, ModelSpec, TableLayout
     from estimators.joint import JointLayout
 
 
@@ -31,6 +31,11 @@ class StageTables:
     stages: "tuple[IterationTables, ...]"
     values: npt.NDArray[np.float64]
     bases: tuple[int, ...]
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether they are of engines that share experts, and so run in lockstep."""
+        return self.stages[0].expert is not None
 
     @property
     def hash(self) -> str:
@@ -83,6 +88,8 @@ def join_tables(
 def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
     """The values that the kernel reads: with graph padding, and on the first stage a synchronous engine's CPU time.
 
+    Engines in lockstep read the tables as they are: all of them are padded, and wait, together.
+
     Args:
         config: what serves.
         tables: those of its stages, which stay as they are.
@@ -90,8 +97,10 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
     Returns:
         The values [s], and where those of each stage begin: those of ``tables`` where the engine adds nothing.
     """
-    engine, policy, layout = config.engine_choice, config.batch_policy, tables.stages[0].layout
-    sizes = engine.padded_sizes(policy.max_num_seqs, policy.activation_tokens(config.max_model_len))
+    if tables.in_lockstep:
+        return tables.values, tables.bases
+    engine, layout = config.engine_choice, tables.stages[0].layout
+    sizes = capture_sizes(config)
     cpu_s = np.zeros(layout.max_sequences + 1)
     if not schedules_ahead(config):
         requests = np.arange(1, len(cpu_s))
@@ -116,6 +125,12 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
     return values, bases
 
 
+def capture_sizes(config: SimulationConfig) -> tuple[int, ...]:
+    """Numbers of tokens, ascending, to which the engine pads batches."""
+    policy = config.batch_policy
+    return config.engine_choice.padded_sizes(policy.max_num_seqs, policy.activation_tokens(config.max_model_len))
+
+
 def most_decode_kv(config: SimulationConfig, pool: Pool, names_blocks: bool) -> int:
     """Most KV tokens that the decodes of an iteration read together: one block may be read by each of them."""
     if caches_prefixes(config, names_blocks) and names_blocks:
@@ -126,7 +141,23 @@ def most_decode_kv(config: SimulationConfig, pool: Pool, names_blocks: bool) -> 
 
 def axes_of(tables: "IterationTables") -> tuple[Any, ...]:
     """What must be the same of all stages."""
-    return tables.layout, tables.prefill_rule, tables.joint, tables.skew
+    return tables.layout, tables.prefill_rule, tables.joint, tables.skew, tables.expert
+
+
+def check_experts(config: SimulationConfig, model: "ModelSpec", tables: StageTables) -> None:
+    """Refuse tables that were not made for the number of engines that share the experts of a model.
+
+    Raises:
+        ConfigError: as said.
+    """
+    from estimators.experts import ExpertsSpec
+
+    engines = config.data_parallel if isinstance(model, ExpertsSpec) else 1
+    expert = tables.stages[0].expert
+    of_tables = 1 if expert is None else expert.engines
+    if of_tables != engines:
+        wrong = f"is the number of engines whose experts they time together, and {engines} share those of {model.name}"
+        raise ConfigError("tables.expert.engines", of_tables, wrong, f"build them with data_parallel = {engines}")
 
 
 def check_tables(config: SimulationConfig, tables: "IterationTables", pool: Pool, names_blocks: bool) -> None:

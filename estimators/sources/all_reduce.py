@@ -1,14 +1,15 @@
-"""All-reduce times of a system from a directory of aiconfigurator's tables, in either of their layouts.
+"""Times of communication in a system from a directory of aiconfigurator's tables, in either of their layouts.
 
 Below ``SYSTEM/`` these are ``vllm-VERSION/custom_allreduce_perf.parquet`` and ``nccl-VERSION/nccl_perf.parquet``, or as
 in the package ``aiconfigurator-core`` ``comm/vllm/VERSION/...`` and ``comm/nccl/VERSION/...``. ``latency`` is in
-milliseconds and ``message_size`` counts elements.
+milliseconds and ``message_size`` counts elements: of an all-gather and a reduce-scatter those of all GPUs together.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,8 @@ _SYSTEMS = {"rtxpro6000": "rtx_pro_6000_server"}
 
 
 @dataclass(frozen=True)
-class AllReduce:
-    """Measured times of summing 16-bit numbers over GPUs.
+class MessageTimes:
+    """Measured times of messages of 16-bit numbers.
 
     Attributes:
         gpus: how many GPUs.
@@ -51,6 +52,14 @@ class AllReduce:
         return np.asarray(np.interp(given, self.elements, self.seconds) + beyond)
 
 
+class AllReduce(MessageTimes):
+    """Times of summing over GPUs."""
+
+
+class Exchange(MessageTimes):
+    """Times of what engines that share experts do around them: an all-gather before, a reduce-scatter behind."""
+
+
 def read_all_reduce(root: str | os.PathLike[str], hardware: str, gpus: int, version: str = "") -> AllReduce:
     """Read the all-reduce of a system.
 
@@ -63,23 +72,51 @@ def read_all_reduce(root: str | os.PathLike[str], hardware: str, gpus: int, vers
     Raises:
         EstimatorError: when there is no such system, or so many of its GPUs were not measured.
     """
-    import polars as pl
-
     system = find_system(Path(root), hardware)
     for library, file, keep in _KINDS:
         for found, path in _versions(system, library, file, version if library == "vllm" else ""):
-            rows = pl.read_parquet(path).filter(
-                *(pl.col(column) == value for column, value in keep.items()),
-                pl.col("num_gpus") == gpus,
-                pl.col("latency").is_finite(),
-                pl.col("latency") > 0,
-            )
-            table = rows.group_by("message_size").agg(pl.col("latency").median()).sort("message_size")
-            if table.height > 1:
-                elements = table["message_size"].to_numpy().astype(np.int64)
-                source = f"{system.name} {library} {found}"
-                return AllReduce(gpus, elements, table["latency"].to_numpy() / 1e3, source)
+            elements, seconds = _read_times(path, keep, gpus)
+            if elements.size > 1:
+                return AllReduce(gpus, elements, seconds, f"{system.name} {library} {found}")
     raise EstimatorError("tp", gpus, f"has no all-reduce of so many GPUs in {system}", "give profiles that hold one")
+
+
+def read_exchange(root: str | os.PathLike[str], hardware: str, gpus: int) -> Exchange:
+    """Read what engines that share experts need, from the newest tables of NCCL.
+
+    Args:
+        root: the directory of systems, or one that holds it.
+        hardware: as in `read_all_reduce`.
+        gpus: how many take part: all GPUs of all engines of a replica.
+
+    Raises:
+        EstimatorError: when there is no such system, or so many of its GPUs were not measured.
+    """
+    system = find_system(Path(root), hardware)
+    for found, path in _versions(system, "nccl", "nccl_perf.parquet", ""):
+        gather, scatter = (
+            MessageTimes(gpus, *_read_times(path, {"op_name": name, "nccl_dtype": "half"}, gpus), found)
+            for name in ("all_gather", "reduce_scatter")
+        )
+        if min(gather.elements.size, scatter.elements.size) > 1:
+            elements = np.union1d(gather.elements, scatter.elements)
+            return Exchange(gpus, elements, gather.at(elements) + scatter.at(elements), f"{system.name} nccl {found}")
+    wrong = f"GPUs have no all-gather and reduce-scatter in {system}"
+    raise EstimatorError("data_parallel", gpus, wrong, "give profiles that hold them")
+
+
+def _read_times(path: Path, keep: Mapping[str, str], gpus: int) -> tuple[IntArray, FloatArray]:
+    """Elements, sorted, and median seconds of the messages of a table between so many GPUs."""
+    import polars as pl
+
+    rows = pl.read_parquet(path).filter(
+        *(pl.col(column) == value for column, value in keep.items()),
+        pl.col("num_gpus") == gpus,
+        pl.col("latency").is_finite(),
+        pl.col("latency") > 0,
+    )
+    table = rows.group_by("message_size").agg(pl.col("latency").median()).sort("message_size")
+    return table["message_size"].to_numpy().astype(np.int64), table["latency"].to_numpy() / 1e3
 
 
 def find_system(root: Path, hardware: str) -> Path:

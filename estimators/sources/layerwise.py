@@ -62,7 +62,6 @@ class LayerwiseProfile:
         dense: by layer: numbers of tokens, sorted, and seconds, of one such layer.
         per_sequence: by layer: numbers of requests, sorted, and seconds.
         attention: keys, shape (rows, 4): chunk, history, decodes, context; and seconds of one layer.
-        moe: keys, shape (rows, 2): tokens and activated experts; and seconds of one layer; None without experts.
         skew: the cost of unequal decodes; None where ``meta.yaml`` does not enable it.
     """
 
@@ -70,7 +69,6 @@ class LayerwiseProfile:
     dense: Mapping[str, tuple[IntArray, FloatArray]]
     per_sequence: Mapping[str, tuple[IntArray, FloatArray]]
     attention: tuple[IntArray, FloatArray]
-    moe: tuple[IntArray, FloatArray] | None
     skew: SkewFit | None
 
 
@@ -90,15 +88,26 @@ def read_layerwise(directory: str | os.PathLike[str], tp: int = 1) -> LayerwiseP
     if not folder.is_dir():
         found = ", ".join(sorted(entry.name for entry in root.glob("tp*") if entry.is_dir())) or "none"
         raise EstimatorError("tp", tp, f"was not measured in {root}", f"choose one of those there: {found}")
-    moe = _find(folder, "moe")
     return LayerwiseProfile(
         meta=meta,
         dense=_by_layer(folder, "dense"),
         per_sequence=_by_layer(folder, "per_sequence"),
         attention=_keys_and_seconds(*_read(folder, "attention")),
-        moe=None if moe is None else _keys_and_seconds(*_read(folder, "moe")),
         skew=_read_skew(folder, meta, tp),
     )
+
+
+def read_experts(directory: str | os.PathLike[str], tp: int) -> tuple[IntArray, FloatArray] | None:
+    """The experts of one layer at one degree of tensor parallelism; None where they were not measured.
+
+    Returns:
+        Keys, shape (rows, 2): tokens and activated experts; and seconds.
+
+    Raises:
+        EstimatorError: naming the file, and the row where one is wrong.
+    """
+    folder = Path(directory) / f"tp{tp}"
+    return None if _find(folder, "moe") is None else _keys_and_seconds(*_read(folder, "moe"))
 
 
 def _read_meta(root: Path) -> Mapping[str, Any]:

@@ -43,8 +43,8 @@ class RunCommand:
     device: str = flag(_DEFAULT.device, "GPU")
     tensor_parallel: int = flag(1, "GPUs that share each layer", "--tp", "--tensor-parallel")
     pipeline_parallel: int = flag(1, "pipeline stages", "--pp", "--pipeline-parallel")
-    data_parallel: int = flag(1, "engines of a replica", "--dp", "--data-parallel")
-    expert_parallel: int = flag(1, "GPUs that share the experts", "--ep", "--expert-parallel")
+    data_parallel: int = flag(1, "engines of a replica (vllm_v1, one pipeline stage)", "--dp", "--data-parallel")
+    expert_parallel: int = flag(1, "GPUs that have some whole experts each: 1, or tp x dp", "--ep", "--expert-parallel")
     replicas: int = flag(1, "copies of the model")
     max_model_len: Optional[int] = flag(
         None,
@@ -53,7 +53,7 @@ class RunCommand:
     dtype: str = flag(_DEFAULT.dtype, "of the weights: bf16 or fp8")
     kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache: bf16, fp8, or auto for what the checkpoint asks for")
     gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
-    num_kv_blocks: Optional[int] = flag(None, "KV blocks of a replica (default: from the GPU memory)")
+    num_kv_blocks: Optional[int] = flag(None, "KV blocks of an engine (default: from the GPU memory)")
     block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")
     scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
     queue: str = flag(_DEFAULT.queue, f"which waiting request is tried next: {', '.join(QUEUES)}")

@@ -11,21 +11,19 @@ is formed. They return DONE, BATCH_LOG_FULL or NO_PROGRESS.
 from numba.extending import overload
 
 from fastsim.kernel.asynchronous import advance_ahead
-from fastsim.kernel.bench import unbench
-from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode
-from fastsim.kernel.iteration import finish, leap, start
+from fastsim.kernel.iteration import finish, form_batch, leap, log_batch, start
 from fastsim.kernel.jit import HELPER, jit
 from fastsim.kernel.landing import finish_oldest
+from fastsim.kernel.lockstep import advance_rounds
 from fastsim.kernel.own_slots import finish_slot, form_in_slots
-from fastsim.kernel.pieces import take_blocks
-from fastsim.kernel.stages import describe_batch, form_all, is_empty, is_stalled, pass_time
+from fastsim.kernel.stages import form_all, is_empty, is_stalled, pass_time
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 
 
 @jit()
 def advance_one_stage(state, tables, schedule, r, until_s):
     """A replica with one stage that schedules synchronously."""
-    requests, replicas, cluster_table, integers, batches, _, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _, _ = state
     cluster = cluster_table[0]
     replica = replicas[r]
     while True:
@@ -90,37 +88,12 @@ def advance_slots(state, tables, schedule, r, until_s):
         pass_time(replica, replica.next_end_s)
 
 
-@jit(forceinline=True)
-def form_batch(requests, replica, integers, schedule):
-    """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
-    replica.preempted_now = 0
-    if replica.num_benched > 0:
-        unbench(requests, replica, integers)
-    needed = blocks_to_decode(replica, integers)
-    if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
-        replica.decodes_run = 1
-        schedule(requests, replica, integers)
-        replica.preempted_unlogged += replica.preempted_now
-    else:
-        take_blocks(replica, integers, needed)
-
-
-@jit()
-def log_batch(replica, r, cluster, batches):
-    """Write the iteration just started into the batch log."""
-    row = batches[cluster.num_batches]
-    row.replica = r
-    row.start_s = replica.clock_s
-    row.end_s = replica.clock_s + replica.iteration_s
-    describe_batch(replica, row)
-    replica.preempted_unlogged = 0
-    cluster.num_batches += 1
-
-
 @jit()
 def advance_any(state, tables, schedule, r, until_s):
     """A replica of any kind."""
     replica = state.replicas[r]
+    if state.cluster[0].unit > 1:
+        return advance_rounds(state, tables, schedule, r, until_s)
     if replica.async_scheduling:
         return advance_ahead(state, tables, schedule, r, until_s)
     if replica.num_stages == 1:
@@ -131,8 +104,8 @@ def advance_any(state, tables, schedule, r, until_s):
 
 
 #: The kinds of replicas, by number. A kind is passed as that many zeros, so that its number is in its type.
-KINDS = (advance_any, advance_one_stage, advance_stages, advance_slots, advance_ahead)
-ANY, ONE_STAGE, STAGES, SLOTS, AHEAD = ((0,) * number for number in range(len(KINDS)))
+KINDS = (advance_any, advance_one_stage, advance_stages, advance_slots, advance_ahead, advance_rounds)
+ANY, ONE_STAGE, STAGES, SLOTS, AHEAD, LOCKSTEP = ((0,) * number for number in range(len(KINDS)))
 
 
 def advance(kind, state, tables, schedule, r, until_s):

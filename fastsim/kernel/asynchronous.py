@@ -28,7 +28,7 @@ from fastsim.kernel.tables import along_row, base_time, decode_row, locate
 @jit()
 def advance_ahead(state, tables, schedule, r, until_s):
     """Let a replica that schedules asynchronously go on, see `fastsim.kernel.advance`."""
-    requests, replicas, cluster_table, integers, batches, _, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     while True:
         if waits_for_oldest(replica):
@@ -82,14 +82,31 @@ def form(requests, replica, integers, schedule):
 
 @jit(forceinline=True)
 def launch(state, tables, r):
-    """Send the batch just formed to the device, and count its tokens as scheduled."""
-    requests, replicas, cluster_table, integers, batches, _, _ = state
-    replica, cluster = replicas[r], cluster_table[0]
+    """Send the batch just formed to the device."""
+    replica = state.replicas[r]
     decodes = replica.num_decodes
-    model_s = batch_time(tables, replica, requests, integers, decodes)
+    model_s = batch_time(tables, replica, state.requests, state.integers, decodes)
     members = decodes + replica.num_chunks
     start_s = max(replica.clock_s + (replica.launch_s + replica.launch_s_per_request * members), replica.device_s)
     replica.device_s = start_s + model_s
+    send_ahead(state, r, start_s, model_s, members)
+
+
+@jit(forceinline=True)
+def send_ahead(state, r, start_s, model_s, most_members):
+    """Put the batch just formed in flight until the device is free, and count its tokens as scheduled.
+
+    Args:
+        state: of the run.
+        r: its replica.
+        start_s: when it starts on the device [s].
+        model_s: how long it takes there [s].
+        most_members: so many requests are processed behind it, its own or those of an engine in lockstep.
+    """
+    requests, replicas, cluster_table, integers, batches, _, _, _ = state
+    replica, cluster = replicas[r], cluster_table[0]
+    decodes = replica.num_decodes
+    members = decodes + replica.num_chunks
     replica.busy_s += model_s
     replica.running_seconds += members * model_s
     if cluster.record_batches:
@@ -100,7 +117,7 @@ def launch(state, tables, r):
     replica.preempted_unlogged = 0
     count_batch(replica, decodes)
     flight = flight_at(replica, replica.in_flight)
-    put_in_flight(replica, integers, flight, members, decodes)
+    put_in_flight(replica, integers, flight, most_members, decodes)
     replica.in_flight += 1
     if replica.in_flight == 1:
         await_oldest(replica, integers)

@@ -11,10 +11,11 @@ from fastsim.kernel.tables import base_time, chunk_time, note_chunk
 
 
 @jit(forceinline=True)
-def batch_time(tables, replica, requests, integers, decodes):
+def batch_time(tables, replica, requests, integers, decodes, padded=0):
     """Time of the batch being formed, with so many decodes in it, without copies of swapped KV [s].
 
-    Sums up the chunks' number, tokens and (query, key) pairs, and notes the largest values read.
+    Sums up the chunks' number, tokens and (query, key) pairs, and notes the largest values read. The table of tokens is
+    read at the batch's own number or, if that is more, at padded.
     """
     prefill_s = sum_chunks(tables, replica, requests, integers)
     decode_s = 0.0
@@ -24,7 +25,8 @@ def batch_time(tables, replica, requests, integers, decodes):
         prefill_s = chunk_time(tables, replica, replica.chunk_history, replica.one_chunk)
     else:
         prefill_s = joint_decodes_time(tables, replica, requests, decodes)
-    base_s = base_time(tables, replica, decodes + replica.chunk_tokens, decodes + replica.num_chunks)
+    num_tokens = max(decodes + replica.chunk_tokens, padded)
+    base_s = base_time(tables, replica, num_tokens, decodes + replica.num_chunks)
     return base_s + decode_s + prefill_s
 
 

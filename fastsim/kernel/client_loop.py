@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
+
 from fastsim.kernel.advance import advance
-from fastsim.kernel.arrivals import arrive, find_hits
+from fastsim.kernel.arrivals import arrive
 from fastsim.kernel.asynchronous import waits_for_oldest
 from fastsim.kernel.clients import enter, next_row, send_next
+from fastsim.kernel.engines import ask_router
 from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.state import DONE, NO_SUCH_REPLICA, NONE
 
@@ -18,11 +21,11 @@ def run_clients(state, tables, policies, kind):
     so that none passes a time at which a request may still be sent. At one time iterations end first, then requests
     arrive, and then batches are formed.
     """
-    requests, replicas, cluster_table, integers, _, _, pending = state
+    requests, replicas, cluster_table, integers, _, _, pending, _ = state
     schedule, route = policies
     cluster = cluster_table[0]
     while True:
-        r, event_s, until_s = first_event(replicas)
+        r, event_s, until_s = first_event(replicas, cluster.unit)
         row = next_row(pending, cluster, integers)
         if row != NONE:
             arrival_s = pending[row].arrival_s
@@ -39,15 +42,16 @@ def run_clients(state, tables, policies, kind):
         status = advance(kind, state, tables, schedule, r, until_s)
         if status != DONE:
             return status
-        if replicas[r].completed_head != NONE:
-            send_next(requests, replicas[r], pending, cluster, integers)
+        for engine in range(r, r + cluster.unit):
+            if replicas[engine].completed_head != NONE:
+                send_next(requests, replicas[engine], pending, cluster, integers)
 
 
 @jit()
-def first_event(replicas):
-    """The replica with the first event, its time, and the time of the first event of the others; inf for none [s]."""
-    first, first_s, next_s = 0, next_event_s(replicas[0]), math.inf
-    for r in range(1, replicas.size):
+def first_event(replicas, unit):
+    """The unit with the first event, its time, and the time of the first event of the others; inf for none [s]."""
+    first, first_s, next_s = np.int64(0), next_event_s(replicas[0]), math.inf
+    for r in range(unit, replicas.size, unit):
         event_s = next_event_s(replicas[r])
         if event_s < first_s or (event_s == first_s and forms_next(replicas[first]) and not forms_next(replicas[r])):
             first, first_s, event_s = r, event_s, first_s
@@ -62,6 +66,10 @@ def next_event_s(replica):
         if replica.try_to_form:
             return replica.clock_s
         return replica.next_end_s if replica.in_flight > 0 else math.inf
+    if replica.in_lockstep:
+        if waits_for_oldest(replica):
+            return replica.next_end_s
+        return replica.clock_s if replica.try_to_form else math.inf
     if replica.async_scheduling and waits_for_oldest(replica):
         return replica.next_end_s
     if replica.in_flight and not replica.async_scheduling:
@@ -82,16 +90,14 @@ def forms_next(replica):
 @jit()
 def route_next(state, route, row):
     """Let the request of a row arrive; returns DONE or NO_SUCH_REPLICA."""
-    requests, replicas, cluster_table, integers, _, _, pending = state
+    requests, replicas, cluster_table, integers, _, _, pending, fleet = state
     cluster = cluster_table[0]
     i = cluster.next_request
     enter(requests, pending, cluster, integers, row)
-    if cluster.router_reads_prefix:
-        find_hits(requests, replicas, integers, i)
-    r = route(requests, replicas, cluster, i)
-    if r < 0 or r >= replicas.size:
+    r = ask_router(state, route, i)
+    if r < 0 or r >= fleet.size:
         return NO_SUCH_REPLICA
     requests[i].replica = r
-    arrive(requests, replicas[r], i)
+    arrive(requests, replicas, cluster, i)
     cluster.next_request += 1
     return DONE

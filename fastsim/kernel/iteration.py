@@ -1,6 +1,7 @@
-"""One replica's iterations: starting one, finishing it, and leaping over those in which nothing happens."""
+"""One replica's iterations: forming a batch, starting one, finishing it, and leaping where nothing happens."""
 
 from fastsim.kernel.batch_time import batch_time
+from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
@@ -8,8 +9,24 @@ from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.radix_cache import keep_prefill
 from fastsim.kernel.running import complete, complete_due, join_decodes, settle
 from fastsim.kernel.skew import decodes_time
+from fastsim.kernel.stages import describe_batch
 from fastsim.kernel.state import NONE
 from fastsim.kernel.tables import along_row, base_time, decode_row, locate
+
+
+@jit(forceinline=True)
+def form_batch(requests, replica, integers, schedule):
+    """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
+    replica.preempted_now = 0
+    if replica.num_benched > 0:
+        unbench(requests, replica, integers)
+    needed = blocks_to_decode(replica, integers)
+    if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
+        replica.decodes_run = 1
+        schedule(requests, replica, integers)
+        replica.preempted_unlogged += replica.preempted_now
+    else:
+        take_blocks(replica, integers, needed)
 
 
 @jit(forceinline=True)
@@ -17,14 +34,30 @@ def start(requests, replica, integers, tables):
     """Start the iteration that the batch policy has formed: its duration is known from here on."""
     decodes = replica.num_decodes * replica.decodes_run
     replica.iteration_s = batch_time(tables, replica, requests, integers, decodes)
-    num_tokens = decodes + replica.chunk_tokens
-    num_sequences = decodes + replica.num_chunks
     if replica.swapped_blocks > 0:
         replica.iteration_s += replica.swap_s_per_block * replica.swapped_blocks
         replica.swapped_blocks = 0
     replica.in_flight = 1
-    replica.peak_batch_tokens = max(replica.peak_batch_tokens, num_tokens)
-    replica.peak_sequences = max(replica.peak_sequences, num_sequences)
+    note_peaks(replica, decodes)
+
+
+@jit(forceinline=True)
+def note_peaks(replica, decodes):
+    """Note the largest batches."""
+    replica.peak_batch_tokens = max(replica.peak_batch_tokens, decodes + replica.chunk_tokens)
+    replica.peak_sequences = max(replica.peak_sequences, decodes + replica.num_chunks)
+
+
+@jit()
+def log_batch(replica, r, cluster, batches):
+    """Write the iteration just started into the batch log."""
+    row = batches[cluster.num_batches]
+    row.replica = r
+    row.start_s = replica.clock_s
+    row.end_s = replica.clock_s + replica.iteration_s
+    describe_batch(replica, row)
+    replica.preempted_unlogged = 0
+    cluster.num_batches += 1
 
 
 @jit(forceinline=True)

@@ -3,9 +3,10 @@
 import math
 
 from fastsim.kernel.advance import ANY, advance
-from fastsim.kernel.arrivals import arrive, find_hits, has_work_before
+from fastsim.kernel.arrivals import arrive, has_work_before
 from fastsim.kernel.client_loop import run_clients
 from fastsim.kernel.cohorts import point_at_slot
+from fastsim.kernel.engines import ask_router
 from fastsim.kernel.jit import jit
 from fastsim.kernel.state import DONE, NO_SUCH_REPLICA
 
@@ -41,7 +42,7 @@ def with_clients(state, tables, policies, kind):
 @jit()
 def without_clients(state, tables, policies, kind):
     """What `run` does where all requests are sent at their own times, for a kind of replica."""
-    requests, replicas, cluster_table, integers, _, _, _ = state
+    requests, replicas, cluster_table, _, _, _, _, fleet = state
     schedule, route = policies
     cluster = cluster_table[0]
     point_at_slots(state)
@@ -50,24 +51,23 @@ def without_clients(state, tables, policies, kind):
         arrival_s = requests[i].arrival_s
         if cluster.num_routed == i:
             if cluster.router_reads_replicas:
-                for r in range(replicas.size):
+                for r in range(0, replicas.size, cluster.unit):
                     if has_work_before(replicas[r], arrival_s):
                         status = advance(kind, state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
-            if cluster.router_reads_prefix:
-                find_hits(requests, replicas, integers, i)
-            requests[i].replica = route(requests, replicas, cluster, i)
+            requests[i].replica = ask_router(state, route, i)
             cluster.num_routed += 1
-        r = requests[i].replica
-        if r < 0 or r >= replicas.size:
+        replica = requests[i].replica
+        if replica < 0 or replica >= fleet.size:
             return NO_SUCH_REPLICA
-        status = advance(kind, state, tables, schedule, r, arrival_s)
-        if status != DONE:
-            return status
-        arrive(requests, replicas[r], i)
+        for r in range(replica * cluster.engines, (replica + 1) * cluster.engines, cluster.unit):
+            status = advance(kind, state, tables, schedule, r, arrival_s)
+            if status != DONE:
+                return status
+        arrive(requests, replicas, cluster, i)
         cluster.next_request += 1
-    for r in range(replicas.size):
+    for r in range(0, replicas.size, cluster.unit):
         status = advance(kind, state, tables, schedule, r, math.inf)
         if status != DONE:
             return status

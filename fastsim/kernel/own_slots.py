@@ -51,7 +51,7 @@ def finish_slot(requests, replica, integers):
 @jit()
 def form_in_slots(state, tables, schedule, r):
     """Form a batch in every free slot for which the policy finds one; returns DONE, BATCH_LOG_FULL or NO_PROGRESS."""
-    _, replicas, cluster_table, integers, batches, _, _ = state
+    _, replicas, cluster_table, integers, batches, _, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     if replica.outstanding > 0:
         if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
@@ -73,7 +73,7 @@ def form_in_slots(state, tables, schedule, r):
 @jit()
 def try_free_slots(state, tables, schedule, r):
     """Try every free slot once; returns how many requests that preempted."""
-    requests, replicas, _, integers, _, _, _ = state
+    requests, replicas, _, integers, _, _, _, _ = state
     replica = replicas[r]
     before = replica.preemptions
     for k in range(list_free_slots(replica, integers)):

@@ -58,6 +58,9 @@ def new_state(
     clients: Clients = _ONE_CLIENT,
     joint: Any = None,
     skew: Any = None,
+    engines: int = 1,
+    expert: Any = None,
+    capture_sizes: Sequence[int] = (),
 ) -> State:
     """The state before the first arrival.
 
@@ -67,7 +70,7 @@ def new_state(
         prefill_rule: one of PREFILL_RULES.
         limits: fields of REPLICA that the batch policy and the engine set, with their values.
         num_replicas: number of replicas.
-        num_blocks: usable KV blocks of each replica.
+        num_blocks: usable KV blocks of each engine of a replica.
         block_size: tokens per block.
         router_reads_replicas: whether replicas must be brought to each arrival's time before it is routed.
         hit_weight: of a router that looks up what replicas have cached; None for one that does not.
@@ -83,6 +86,9 @@ def new_state(
         clients: who sends the requests, and what lies between them and the replicas.
         joint: estimators.JointLayout of the tables, where their rule is ``"joint"``.
         skew: estimators.SkewLayout of the tables, where they have that part.
+        engines: data-parallel engines of a replica.
+        expert: estimators.ExpertLayout of the tables, where they have that part: the engines are in lockstep.
+        capture_sizes: of engines in lockstep: numbers of tokens, ascending, to which all of them are padded.
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -91,7 +97,7 @@ def new_state(
     else:
         requests = new_requests(*in_order_of_arrival(workload, order_keys, clients))
         pending = records(PENDING, 0)
-    replicas = records(REPLICA, num_replicas)
+    replicas = records(REPLICA, num_replicas * engines)
     num_stages = len(stage_bases)
     replicas["ask_step"] = np.iinfo(np.int64).max
     for name, value in limits.items():
@@ -110,9 +116,15 @@ def new_state(
     point_at_tables(replicas, layout, prefill_rule)
     if joint is not None:
         point_at_joint_tables(replicas, layout, joint, skew)
+    replicas["in_lockstep"] = expert is not None
+    replicas["expert_table"] = layout.size + sum(part.size for part in (joint, skew) if part is not None)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_integers(pending))
+    padded = padded_tokens(capture_sizes, layout.max_tokens)
+    num_more = len(padded) + num_integers(pending)
+    integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_more)
+    first_padded = len(integers) - num_more
+    integers[first_padded : first_padded + len(padded)] = padded
     if named_blocks is not None:
         name_requests(pending if dynamic else requests, named_blocks)
     replicas["last_step_end_s"] = -1.0
@@ -125,10 +137,23 @@ def new_state(
     cluster["record_batches"] = batch_log_rows > 0
     # However many requests are outstanding, their product is an integer.
     cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
+    cluster["engines"], cluster["unit"] = engines, 1 if expert is None else engines
+    cluster["padded"], cluster["largest_capture"] = first_padded, len(padded) - 1
     if dynamic:
         place_clients(cluster, integers, len(integers) - num_integers(pending), pending, clients)
-    batches = records(BATCH, max(batch_log_rows, num_stages))
-    return State(requests, replicas, cluster, integers, batches, stages, pending)
+    batches = records(BATCH, max(batch_log_rows, num_stages, engines))
+    fleet = replicas
+    if engines > 1:
+        fleet = records(REPLICA, num_replicas)
+        fleet[:] = replicas[::engines]
+        fleet["num_blocks"] *= engines
+    return State(requests, replicas, cluster, integers, batches, stages, pending, fleet)
+
+
+def padded_tokens(capture_sizes: Sequence[int], max_tokens: int) -> np.ndarray:
+    """By number of tokens, up to the largest capture size, what a batch is padded to; [0] without such sizes."""
+    sizes = np.array([0, *capture_sizes], np.int64)
+    return np.minimum(sizes[np.searchsorted(sizes, np.arange(sizes[-1] + 1))], max_tokens)
 
 
 def new_stages(

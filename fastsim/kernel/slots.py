@@ -33,7 +33,7 @@ SCHEDULE = types.int64(_REQUESTS, from_dtype(REPLICA), _INTEGERS)
 ROUTE = types.int64(_REQUESTS, _REPLICAS, from_dtype(CLUSTER), types.int64)
 #: (state, tables, (schedule, route)) -> status
 RUN = types.int64(
-    types.NamedTuple((_REQUESTS, _REPLICAS, _CLUSTER, _INTEGERS, _BATCHES, _STAGES, _PENDING), State),
+    types.NamedTuple((_REQUESTS, _REPLICAS, _CLUSTER, _INTEGERS, _BATCHES, _STAGES, _PENDING, _REPLICAS), State),
     types.Array(types.float64, 1, "C", readonly=True),
     types.Tuple((types.FunctionType(SCHEDULE), types.FunctionType(ROUTE))),
 )

@@ -63,7 +63,7 @@ def is_empty(replica, integers):
 @jit(forceinline=True)
 def form_all(state, tables, schedule, r):
     """Form batches while a stage has none and the policy finds one; returns DONE, BATCH_LOG_FULL or NO_PROGRESS."""
-    requests, replicas, cluster_table, integers, batches, _, _ = state
+    requests, replicas, cluster_table, integers, batches, _, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     while replica.in_flight < replica.num_stages and replica.outstanding > 0:
         if replica.iteration > replica.stall_iteration and is_stalled(replica, cluster):
@@ -119,7 +119,7 @@ def launch(state, tables, r):
 @jit(forceinline=True)
 def run_batch(state, tables, r):
     """Log and count the batch just formed; returns when the last stage is done with it [s]."""
-    _, replicas, cluster_table, _, batches, _, _ = state
+    _, replicas, cluster_table, _, batches, _, _, _ = state
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes * replica.decodes_run
     first_row = cluster.num_batches
@@ -147,7 +147,7 @@ def describe_batch(replica, row):
 @jit(forceinline=True)
 def run_through(state, tables, r, decodes):
     """When each stage runs a batch; returns when the last is done with it [s]."""
-    requests, replicas, cluster_table, integers, batches, stages, _ = state
+    requests, replicas, cluster_table, integers, batches, stages, _, _ = state
     replica = replicas[r]
     begin_s = replica.clock_s
     model_s = 0.0

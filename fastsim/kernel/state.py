@@ -247,6 +247,10 @@ REPLICA = np.dtype(
         ("largest_origin", np.int64),  # and of the shortest
         ("share", np.float64),  # of the same decodes, in batches without chunks, how far they are from their mean
         ("share_until", np.int64),  # up to which length of the longest that holds; 0: not known [tokens]
+        # Engines in lockstep, see `fastsim.kernel.lockstep`
+        ("expert_table", np.int64),  # the same of the experts of all engines, see estimators.ExpertLayout
+        ("in_lockstep", np.int64),  # 1: it is one of them
+        ("in_round", np.int64),  # 1: it has a batch in the round being formed, or, synchronous, in flight
         # Reserved: disaggregation
         ("role", np.int64),
         ("link", np.int64),
@@ -295,6 +299,11 @@ CLUSTER = np.dtype(
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),
         ("max_stall", np.int64),  # iterations per outstanding request after which one must have completed
+        # Data-parallel engines, see `fastsim.kernel.engines`
+        ("engines", np.int64),  # of a replica: REPLICA records side by side
+        ("unit", np.int64),  # records that advance together: the engines of a replica if they are in lockstep, else 1
+        ("padded", np.int64),  # in the integer pool: by tokens of the largest batch of a round what it is padded to
+        ("largest_capture", np.int64),  # most tokens that are padded; 0: none are [tokens]
         # Clients that send because requests complete, see `fastsim.kernel.clients`
         ("dynamic", np.int64),  # 1: there are such
         ("closed", np.int64),  # 1: whoever has got a request whole sends the next of the workload
@@ -353,14 +362,16 @@ class State(NamedTuple):
 
     Attributes:
         requests: REQUEST records [num_requests], sorted by arrival.
-        replicas: REPLICA records [num_replicas].
+        replicas: REPLICA records [num_replicas * engines], those of a replica's data-parallel engines side by side.
         cluster: one CLUSTER record [1].
         integers: int64 pool [any]: the histogram of time between tokens, then the parts of each replica, which
             `fastsim.kernel.prepare` lists.
         batches: BATCH records [capacity], the batch log; empty unless it is kept.
-        stages: STAGE records [num_replicas * num_stages], those of a replica side by side.
+        stages: STAGE records [replicas.size * num_stages], those of a replica side by side.
         pending: PENDING records [num_requests], by row of the workload; none unless clients send because requests
             complete. The records of ``requests`` are then written when they arrive.
+        fleet: REPLICA records [num_replicas], what routers see: ``replicas`` themselves if each has one engine, else
+            sums over engines, written before they are read.
     """
 
     requests: np.ndarray
@@ -370,6 +381,7 @@ class State(NamedTuple):
     batches: np.ndarray
     stages: np.ndarray
     pending: np.ndarray
+    fleet: np.ndarray
 
 
 def records(dtype: np.dtype, size: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 `fastsim.kernel.loop.run` is for all of them; these have its arguments and results.
 """
 
-from fastsim.kernel.advance import AHEAD, ONE_STAGE, SLOTS, STAGES
+from fastsim.kernel.advance import AHEAD, LOCKSTEP, ONE_STAGE, SLOTS, STAGES
 from fastsim.kernel.loop import with_clients, without_clients
 
 
@@ -45,3 +45,13 @@ def slots(state, tables, policies):
 def slots_clients(state, tables, policies):
     """The same where completions make clients send requests."""
     return with_clients(state, tables, policies, SLOTS)
+
+
+def lockstep(state, tables, policies):
+    """Data-parallel engines in lockstep."""
+    return without_clients(state, tables, policies, LOCKSTEP)
+
+
+def lockstep_clients(state, tables, policies):
+    """The same where completions make clients send requests."""
+    return with_clients(state, tables, policies, LOCKSTEP)

@@ -39,8 +39,8 @@ def schedule_running(requests, replica, integers):
 
     The engine walks the list in order, and preempts the last request whenever the current one lacks a block. As a
     victim stands behind everything scheduled so far, that comes to: preempt the last until the others' needs are met.
-    Where victims stand elsewhere, their blocks are the next to be taken, or the budget may end before a decode, the
-    list is walked as the engine does.
+    Where victims stand elsewhere, or the budget may end before a decode, the list is walked as the engine does. So it
+    is where a prefix cache makes a difference between blocks taken before a victim has freed its own, and after.
     """
     budget = replica.max_num_batched_tokens - replica.num_decodes
     needed = blocks_to_decode(replica, integers)
@@ -53,7 +53,8 @@ def schedule_running(requests, replica, integers):
         integers[prefill + 1] = chunk
         budget -= chunk
         needed += chunk_blocks(replica, request, chunk)
-    if needed > replica.free_blocks and (replica.queue_order == PRIORITY or replica.uncached_first):
+    order_counts = replica.queue_order == PRIORITY or replica.has_names or (replica.uncached_first and replica.caching)
+    if needed > replica.free_blocks and order_counts:
         return schedule_in_order(requests, replica, integers)
     if is_cut and may_cut_decodes(replica, integers):
         return schedule_in_order(requests, replica, integers)

@@ -1,8 +1,8 @@
 """The pass of vLLM's V1 scheduler over its running requests, request by request.
 
-`fastsim.kernel.vllm_v1` needs it only where a shortage hits requests in the middle of the list, or a chunk may leave no
-budget for decodes behind it; docs/policies.md has the rules. ``integers[replica.scratch + 2 k]`` is the k-th request
-scheduled so far, and the next integer its tokens. All functions modify their arguments in place.
+`fastsim.kernel.vllm_v1` needs it only where a shortage hits requests in the middle of the list or meets a prefix cache,
+or a chunk may leave no budget for decodes behind it; docs/policies.md has the rules. The k-th request scheduled so far
+is ``integers[replica.scratch + 2 k]``, and the next integer its tokens. All functions modify their arguments in place.
 """
 
 import numpy as np
@@ -52,7 +52,7 @@ def schedule_in_order(requests, replica, integers):
 
 @jit()
 def asks(replica, request):
-    """Tokens that a running request asks for; 0 for one whose next (scheduled ahead: last) token is in flight."""
+    """Tokens that a running request asks for; 0 for one whose next token is in flight, or its last one."""
     if request.phase == DECODE:
         return np.int64(1 if request.cohort == replica.slot else 0)
     if request.phase == ENDING:

@@ -96,7 +96,7 @@ def translate(vidur: State, workload: "Workload") -> ours.State:
     for name in ("block_seconds", "running_seconds"):
         replicas[name] *= weight
     nothing = [records(dtype, size) for dtype, size in ((ours.CLUSTER, 1), (ours.BATCH, 0), (ours.PENDING, 0))]
-    return ours.State(requests, replicas, nothing[0], vidur.tbt, nothing[1], stages, nothing[2])
+    return ours.State(requests, replicas, nothing[0], vidur.tbt, nothing[1], stages, nothing[2], replicas)
 
 
 def summarize_parity(

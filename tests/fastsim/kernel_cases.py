@@ -12,6 +12,7 @@ from reference.tables import JointTable, LogAxis, SkewTable
 from reference_tests.feature_cases import featured
 
 from estimators import TableLayout
+from estimators.expert_layout import ExpertLayout
 from estimators.joint import JointLayout, SkewLayout
 from fastsim import kernel
 from fastsim.batch_policy import Pool
@@ -130,6 +131,16 @@ def random_skew_table(rng: np.random.Generator, config: ReferenceConfig) -> Skew
     return SkewTable(edges, shares.tolist())
 
 
+def with_experts(
+    rng: np.random.Generator, config: ReferenceConfig, tables: ReferenceTables, coarse: bool
+) -> ReferenceTables:
+    """Tables with a part of experts, whose times grow with the tokens of all engines; coarse ones are whole 1/8 s."""
+    expert = rng.uniform(0, rng.choice([0.0, 0.02]), config.data_parallel * tables.max_tokens + 1).cumsum()
+    if coarse:
+        expert = np.ceil(expert * 8) / 8
+    return replace(tables, expert=expert.tolist())
+
+
 def flat_values(tables: ReferenceTables) -> list[float]:
     """All values as the kernel takes them."""
     values = list(tables.values)
@@ -138,17 +149,21 @@ def flat_values(tables: ReferenceTables) -> list[float]:
     if tables.skew is not None:
         values += [edge for edges in tables.skew.edges for edge in edges]
         values += tables.skew.shares
+    if tables.expert is not None:
+        values += tables.expert
     return values
 
 
 def scaled_tables(tables: ReferenceTables, factor: float) -> ReferenceTables:
     """The same tables with all times multiplied, and what unequal decodes add to them once more."""
-    joint, skew = tables.joint, tables.skew
+    joint, skew, expert = tables.joint, tables.skew, tables.expert
+    if expert is not None:
+        expert = [value * factor for value in expert]
     if joint is not None:
         joint = replace(joint, values=[value * factor for value in joint.values])
     if skew is not None:
         skew = replace(skew, shares=[share * factor for share in skew.shares])
-    return replace(tables, values=[value * factor for value in tables.values], joint=joint, skew=skew)
+    return replace(tables, values=[value * factor for value in tables.values], joint=joint, skew=skew, expert=expert)
 
 
 def least_limits(
@@ -180,7 +195,7 @@ def cases(
 ) -> Case:
     """Loads from idle to overload, from ample to tiny KV, prompts longer than the budget, equal arrivals, D = 1.
 
-    With features, names in feature_cases.FEATURES, also some of what those stand for.
+    With features, those of feature_cases, also some of what those stand for.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     policy = draw(st.sampled_from(policies))
@@ -246,6 +261,8 @@ def cases(
     config, requests = draw(featured(config, requests, features, coarse))
     rule = draw(st.sampled_from(rules))
     tables = random_tables(rng, config, rule, coarse, skew=rule == "joint" and draw(st.booleans()))
+    if config.data_parallel > 1 and draw(st.booleans()):
+        tables = with_experts(rng, config, tables, coarse)
     # Stages differ, but for some that share their tables.
     scaled = {factor: scaled_tables(tables, factor) for factor in set(factors)}
     each = [scaled[draw(st.sampled_from(factors))] for _ in range(num_stages)]
@@ -304,14 +321,17 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         joint = JointLayout(*(axis.maximum for axis in joint.axes), *(axis.bits for axis in joint.axes))
     if skew is not None:
         skew = SkewLayout(*(len(edges) + 1 for edges in skew.edges))
-    size = layout.size + sum(part.size for part in (joint, skew) if part is not None)
+    expert = None
+    if tables.expert is not None:
+        expert = ExpertLayout(len(tables.expert) - 1, config.data_parallel)
+    size = layout.size + sum(part.size for part in (joint, skew, expert) if part is not None)
     assert len(values) == size * len(distinct)
     bases = [size * [id(one) for one in distinct].index(id(stage)) for stage in stage_tables]
     state = new_state(
         workload,
         layout,
         tables.prefill_rule,
-        limits=scheduler_of(config).limits(pool_of(config)) | engine_limits_of(config),
+        limits=scheduler_of(config).limits(pool_of(config)) | engine_limits_of(config, tables.expert is not None),
         num_replicas=config.replicas,
         num_blocks=config.num_usable_blocks,
         block_size=config.block_size,
@@ -329,11 +349,14 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         clients=clients_of(config),
         joint=joint,
         skew=skew,
+        engines=config.data_parallel,
+        expert=expert,
+        capture_sizes=config.capture_sizes if expert is not None else (),
     )
     return state, values
 
 
-def engine_limits_of(config: ReferenceConfig) -> dict[str, float]:
+def engine_limits_of(config: ReferenceConfig, in_lockstep: bool) -> dict[str, float]:
     """What `fastsim.engine_presets.engine_limits` says for a configuration of the reference."""
     ahead = config.is_asynchronous
     limits: dict[str, float] = {
@@ -342,7 +365,7 @@ def engine_limits_of(config: ReferenceConfig) -> dict[str, float]:
         "uncached_first": config.uncached_blocks_first,
     }
     for name in ("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"):
-        limits[name] = getattr(config, name) if ahead else 0.0
+        limits[name] = getattr(config, name) if ahead or in_lockstep else 0.0
     return limits
 
 

@@ -24,6 +24,7 @@ class ReferenceConfig:
         chunked_prefill: Whether vllm_v1 and trtllm may cut a prompt to what is left of the budget.
         batch_policy: Name in `reference.simulate.BATCH_POLICIES`.
         replicas: Copies of the model.
+        data_parallel: Engines of a replica; in lockstep if the tables have a part for experts.
         router: Name in `reference.simulate.ROUTERS`, or under parity in `reference.vidur_routing.ROUTERS`.
         router_choices: What the random router drew, in the order of arrival: the replica of each request; for
             power_of_two two replicas for each. Under parity in the order of simulate_vidur().
@@ -75,6 +76,7 @@ class ReferenceConfig:
     chunked_prefill: bool = True
     batch_policy: str = "vllm_v1"
     replicas: int = 1
+    data_parallel: int = 1
     router: str = "round_robin"
     router_choices: tuple[int, ...] = ()
     watermark_blocks_fraction: float = 0.01
@@ -125,6 +127,7 @@ class ReferenceConfig:
             "max_num_batched_tokens",
             "max_model_len",
             "replicas",
+            "data_parallel",
             "num_stages",
         ):
             if getattr(self, field) < 1:

@@ -10,6 +10,7 @@ from reference.config import ReferenceConfig
 from reference.requests import Request
 from reference.results import BatchRecord, ReplicaResult
 from reference.tables import ReferenceTables
+from reference.waiting import WaitingQueue
 
 
 class Policy(Protocol):
@@ -17,12 +18,14 @@ class Policy(Protocol):
 
     Attributes:
         pool: The KV blocks.
+        waiting: Requests not admitted.
         has_unfinished: Whether schedule() could find a request now or later; those in flight need not count.
         schedules_on_arrival: Whether a free micro-batch slot is tried when a request arrives while others are in
             flight; if not, only when a micro-batch ends.
     """
 
     pool: BlockPool
+    waiting: WaitingQueue
     schedules_on_arrival: bool
 
     @property
@@ -82,6 +85,21 @@ class Engine:
     def free_blocks(self) -> int:
         """KV blocks in the free queue now."""
         return self._policy.pool.num_free
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether requests have been assigned of which the policy does not know yet."""
+        return bool(self._arrivals)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests assigned and not admitted."""
+        return len(self._arrivals) + len(self._policy.waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Requests admitted."""
+        return self.outstanding - self.num_waiting
 
     @property
     def next_s(self) -> float:

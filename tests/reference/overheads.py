@@ -46,6 +46,8 @@ def tables_of_stages(
 ) -> list[ReferenceTables]:
     """What each stage reads: padded, and on the first stage of a synchronous engine with its CPU time.
 
+    Engines in lockstep read the tables as they are, since all of them are padded and timed together.
+
     Args:
         tables: One for all stages, or one for each.
         config: Of the engine.
@@ -59,6 +61,8 @@ def tables_of_stages(
     stages = [tables] * config.num_stages if isinstance(tables, ReferenceTables) else list(tables)
     if len(stages) != config.num_stages:
         raise ValueError(f"there are {len(stages)} tables, one is needed for each of {config.num_stages} stages")
+    if stages[0].expert is not None:
+        return stages
     if config.capture_sizes:
         padded_tables = {id(stage): with_padding(stage, config.capture_sizes) for stage in stages}
         stages = [padded_tables[id(stage)] for stage in stages]

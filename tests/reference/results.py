@@ -45,10 +45,10 @@ class BatchRecord:
 
 @dataclass
 class ReplicaResult:
-    """What one replica did.
+    """What one engine did.
 
     Attributes:
-        replica: Its id.
+        replica: Id of its replica.
         iterations: Number of iterations.
         busy_s: Sum of their durations on all stages, added batch by batch, in each stage by stage.
         token_gaps_s: Every gap between two tokens of a request, as they occurred (time between tokens).
@@ -93,7 +93,7 @@ class ReferenceResult:
 
     Attributes:
         requests: One entry per request, in the order they were handed in.
-        replicas: One entry per replica.
+        replicas: One entry per engine: those of a replica side by side, in most runs one.
     """
 
     requests: list[RequestResult]

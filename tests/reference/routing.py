@@ -7,7 +7,7 @@ time counts, and so does every completion at that very time; no batch is formed 
 from collections.abc import Sequence
 
 from reference.config import ReferenceConfig
-from reference.engine import Engine
+from reference.data_parallel import DataParallelReplica
 from reference.requests import Request
 
 
@@ -18,9 +18,9 @@ class RoundRobin:
         """Start at replica 0."""
         self._num_routed = 0
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
-        chosen = self._num_routed % len(engines)
+        chosen = self._num_routed % len(replicas)
         self._num_routed += 1
         return chosen
 
@@ -32,7 +32,7 @@ class Random:
         """Take the draws from the configuration."""
         self._choices = config.router_choices
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
         return self._choices[request.position]
 
@@ -43,9 +43,9 @@ class LeastOutstanding:
     def __init__(self, config: ReferenceConfig) -> None:
         """Nothing to keep."""
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
-        return min(range(len(engines)), key=lambda replica: (engines[replica].outstanding, replica))
+        return min(range(len(replicas)), key=lambda replica: (replicas[replica].outstanding, replica))
 
 
 class LeastOutstandingTokens:
@@ -57,9 +57,9 @@ class LeastOutstandingTokens:
     def __init__(self, config: ReferenceConfig) -> None:
         """Nothing to keep."""
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
-        return min(range(len(engines)), key=lambda replica: (engines[replica].outstanding_tokens, replica))
+        return min(range(len(replicas)), key=lambda replica: (replicas[replica].outstanding_tokens, replica))
 
 
 class LeastKv:
@@ -71,9 +71,9 @@ class LeastKv:
     def __init__(self, config: ReferenceConfig) -> None:
         """Nothing to keep."""
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
-        return min(range(len(engines)), key=lambda i: (engines[i].kv_blocks, engines[i].outstanding, i))
+        return min(range(len(replicas)), key=lambda i: (replicas[i].kv_blocks, replicas[i].outstanding, i))
 
 
 class PrefixAware:
@@ -87,13 +87,13 @@ class PrefixAware:
         """Take the weight from the configuration."""
         self._hit_weight = config.hit_weight
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
 
-        def load(engine: Engine) -> float:
-            return engine.outstanding_tokens - self._hit_weight * engine.num_found(request)
+        def load(replica: DataParallelReplica) -> float:
+            return replica.outstanding_tokens - self._hit_weight * replica.num_found(request)
 
-        return min(range(len(engines)), key=lambda replica: (load(engines[replica]), replica))
+        return min(range(len(replicas)), key=lambda number: (load(replicas[number]), number))
 
 
 class PowerOfTwo:
@@ -103,10 +103,10 @@ class PowerOfTwo:
         """Take the draws from the configuration, two for each request."""
         self._choices = config.router_choices
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
         first, second = self._choices[2 * request.position : 2 * request.position + 2]
-        return second if engines[second].outstanding < engines[first].outstanding else first
+        return second if replicas[second].outstanding < replicas[first].outstanding else first
 
 
 class SessionAffinity:
@@ -117,11 +117,11 @@ class SessionAffinity:
         self._least_outstanding = LeastOutstanding(config)
         self._replica_of: dict[int, int] = {}
 
-    def choose(self, engines: Sequence[Engine], request: Request) -> int:
+    def choose(self, replicas: Sequence[DataParallelReplica], request: Request) -> int:
         """Id of the replica for the next request."""
         if request.session in self._replica_of:
             return self._replica_of[request.session]
-        chosen = self._least_outstanding.choose(engines, request)
+        chosen = self._least_outstanding.choose(replicas, request)
         if request.session != -1:
             self._replica_of[request.session] = chosen
         return chosen

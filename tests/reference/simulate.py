@@ -8,6 +8,7 @@ from typing import TypeVar
 from reference.asynchronous import AsynchronousEngine
 from reference.clients import CLIENTS
 from reference.config import ReferenceConfig
+from reference.data_parallel import DataParallelReplica, LockstepEngine, LockstepReplica
 from reference.engine import Engine
 from reference.faster_transformer import FasterTransformer
 from reference.lightllm import LightLlm
@@ -117,16 +118,29 @@ def simulate(
     for request in records:
         _check(request, config)
         policy.check(request)
-    engines = [_engine(replica, tables, config) for replica in range(config.replicas)]
-    _run(records, engines, config)
+    replicas = [_replica(number, tables, config) for number in range(config.replicas)]
+    _run(records, replicas, config)
+    engines = [engine for replica in replicas for engine in replica.engines]
     for engine in engines:
         if engine.kv_blocks > 0 or engine.free_blocks != config.num_usable_blocks:
             raise AssertionError(f"replica {engine.replica} never freed {engine.kv_blocks} KV blocks")
     return ReferenceResult([_request_result(request, config) for request in records], [e.result for e in engines])
 
 
+def _replica(
+    number: int, tables: ReferenceTables | Sequence[ReferenceTables], config: ReferenceConfig
+) -> DataParallelReplica:
+    """The engines of a replica."""
+    stages = tables_of_stages(tables, config)
+    if stages[0].expert is None:
+        return DataParallelReplica([_engine(number, tables, config) for _ in range(config.data_parallel)])
+    policies = [BATCH_POLICIES[config.batch_policy](config) for _ in range(config.data_parallel)]
+    engines = [LockstepEngine(number, policy, stages[0], config) for policy in policies]
+    return LockstepReplica(engines, stages[0], config)
+
+
 def _engine(replica: int, tables: ReferenceTables | Sequence[ReferenceTables], config: ReferenceConfig) -> Engine:
-    """A replica that has nothing to do yet."""
+    """An engine that has nothing to do yet."""
     policy = BATCH_POLICIES[config.batch_policy](config)
     stages = tables_of_stages(tables, config)
     if config.is_asynchronous:
@@ -134,7 +148,7 @@ def _engine(replica: int, tables: ReferenceTables | Sequence[ReferenceTables], c
     return SynchronousEngine(replica, policy, stages, config)
 
 
-def _run(records: Sequence[Request], engines: Sequence[Engine], config: ReferenceConfig) -> None:
+def _run(records: Sequence[Request], replicas: Sequence[DataParallelReplica], config: ReferenceConfig) -> None:
     """Go from one time to the next at which something happens, until nothing is left.
 
     At one time, over all replicas: what ends; then what arrives, in order, also what is sent because of those ends;
@@ -151,17 +165,19 @@ def _run(records: Sequence[Request], engines: Sequence[Engine], config: Referenc
             heapq.heappush(travelling, (request.arrival_s, request.request_id, request))
 
     send(client.begin())
-    while (clock_s := min([engine.next_s for engine in engines] + [at_s for at_s, _, _ in travelling[:1]])) < math.inf:
-        completed = [request for engine in engines for request in engine.finish(clock_s)]
+    while (
+        clock_s := min([replica.next_s for replica in replicas] + [at_s for at_s, _, _ in travelling[:1]])
+    ) < math.inf:
+        completed = [request for replica in replicas for request in replica.finish(clock_s)]
         for request in sorted(completed, key=lambda request: request.position):
             send(client.completed(request))
         while travelling and travelling[0][0] <= clock_s:
             _, _, request = heapq.heappop(travelling)
             request.position = num_arrived
             num_arrived += 1
-            engines[router.choose(engines, request)].assign(request)
-        for engine in engines:
-            engine.start(clock_s)
+            replicas[router.choose(replicas, request)].assign(request)
+        for replica in replicas:
+            replica.start(clock_s)
 
 
 def _column(field: str, values: tuple[Value, ...], default: Value, num_requests: int) -> tuple[Value, ...]:

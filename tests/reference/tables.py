@@ -143,6 +143,8 @@ class ReferenceTables:
             one chunk in place of all together with the decodes.
         joint: The table of both together, with that rule.
         skew: What decodes of unequal length cost, if that is known; only with joint.
+        expert: Seconds of the experts by the tokens of all engines of a replica; None where one engine has them all, or
+            the model has none.
     """
 
     values: Sequence[float]
@@ -157,6 +159,7 @@ class ReferenceTables:
     prefill_rule: str = "sum"
     joint: JointTable | None = None
     skew: SkewTable | None = None
+    expert: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         """Check the rule and that the list has exactly the length of the layout.
@@ -274,6 +277,12 @@ class ReferenceTables:
         share = self.skew.share([tokens, num_decodes, rate, longest, history])
         longest_s = together_s(num_decodes * longest, longest)
         return max(0.5 * mean_s, mean_s + share * (longest_s - mean_s))
+
+    def expert_s(self, num_tokens: int) -> float:
+        """Seconds of the experts of all engines with so many tokens together."""
+        assert self.expert is not None
+        check_range("tokens of all engines", num_tokens, len(self.expert) - 1)
+        return self.expert[num_tokens]
 
     def decode_s(self, num_decodes: int, decode_kv: int) -> float:
         """Seconds of the attention of all decodes; none: 0.0."""

@@ -17,6 +17,8 @@ Drawn = tuple[ReferenceConfig, list[Request]]
 
 #: What can be drawn; a test asks for those that it is about.
 FEATURES = ("caching", "ahead", "overheads", "closed", "sessions", "delays", "prefix_aware")
+#: Several engines in a replica, of vllm_v1 with one stage; beside FEATURES.
+ENGINES = "engines"
 
 
 @st.composite
@@ -29,7 +31,7 @@ def featured(
         draw: of hypothesis.
         config: without any of them.
         requests: in order of arrival.
-        features: names in FEATURES.
+        features: names in FEATURES, or ENGINES.
         coarse: whether all times are multiples of 1/8 s, so that events meet.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -64,6 +66,8 @@ def featured(
         config = replace(
             config, router="prefix_aware", router_choices=(), hit_weight=weight, replicas=draw(st.integers(1, 3))
         )
+    if ENGINES in on and vllm and config.num_stages == 1:
+        config = replace(config, data_parallel=draw(st.integers(2, 3)))
     return config, requests
 
 
