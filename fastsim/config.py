@@ -135,7 +135,7 @@ class SimulationConfig:
                     raise ConfigError("data_parallel", engines, wrong, f"give 1, or {name} = {served}")
         gpus = self.tensor_parallel * engines
         if shared not in (1, gpus):
-            wrong = f"is neither 1 nor all {gpus} GPUs of tensor_parallel x data_parallel"
+            wrong = f"is neither 1 nor tensor_parallel x data_parallel = {gpus}"
             raise ConfigError("expert_parallel", shared, wrong, f"give {' or '.join(map(str, sorted({1, gpus})))}")
 
     def __hash__(self) -> int:
