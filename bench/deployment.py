@@ -8,9 +8,10 @@ from typing import Any
 from measured import Measured
 
 from estimators import IterationTables, ModelSpec, load_device, load_model
+from estimators.experts import ExpertsSpec
 from estimators.layerwise import layerwise_tables
 from estimators.models import model_names
-from estimators.sources.all_reduce import read_all_reduce
+from estimators.sources.all_reduce import read_all_reduce, read_exchange
 from fastsim import SimulationConfig
 from fastsim.engine_presets import ENGINES, NO_GRAPHS, Engine, engine_of_vllm
 from fastsim.errors import ConfigError
@@ -104,7 +105,8 @@ def _configuration(run: Measured, settings: Settings, model_path: str, model: Mo
         tensor_parallel=tp,
         pipeline_parallel=settings.recorded("pipeline_parallel_size") or 1,
         data_parallel=dp,
-        expert_parallel=tp * dp if settings("enable_expert_parallel", False) else 1,
+        # vLLM takes the flag for dense models, too, to no effect.
+        expert_parallel=tp * dp if settings("enable_expert_parallel", False) and isinstance(model, ExpertsSpec) else 1,
         max_model_len=settings("max_model_len", model.max_position_embeddings, "the model's"),
         dtype=_dtype(settings("dtype", "auto")),
         kv_dtype=_kv_dtype(settings("kv_cache_dtype", "auto")),
@@ -189,7 +191,20 @@ def _tables(run: Measured, config: SimulationConfig, model: ModelSpec, profiles:
         max_sequences=policy.max_num_seqs,
         max_model_len=config.max_model_len,
         all_reduce=all_reduce,
+        **_shared_experts(run, config, model, profiles),
     )
+
+
+def _shared_experts(run: Measured, config: SimulationConfig, model: ModelSpec, profiles: Path) -> dict[str, Any]:
+    """What the tables of a model with experts need to know of the engines that share them."""
+    if not isinstance(model, ExpertsSpec):
+        return {}
+    engines, gpus = config.data_parallel, config.tensor_parallel * config.data_parallel
+    return {
+        "data_parallel": engines,
+        "expert_parallel": config.expert_parallel,
+        "exchange": read_exchange(profiles, run.hardware, gpus) if engines > 1 else None,
+    }
 
 
 def _profile(hardware: str, model: str, tp: int, profiles: Path) -> Path:
