@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 import fastsim
-from fastsim.simulation import tables_for
+from fastsim.machine import tables_for
 
 Row = dict[str, Any]
 

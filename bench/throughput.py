@@ -25,8 +25,8 @@ from common import Row, emit, note, parser, standard_work
 
 import fastsim
 from fastsim.engine_presets import schedules_ahead
+from fastsim.machine import tables_for
 from fastsim.schedulers import SCHEDULERS
-from fastsim.simulation import tables_for
 
 
 def configurations(smoke: bool) -> Iterator[fastsim.SimulationConfig]:

@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.engine_presets import caches_prefixes, engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
-from fastsim.links import check_placement, stage_links, swap_s_per_block
+from fastsim.links import stage_links, swap_s_per_block
+from fastsim.machine import check_requests, load_machine, tables_for
 from fastsim.named_blocks import name_blocks
 from fastsim.options import ROUTERS
 from fastsim.queue_orders import order_keys
@@ -27,7 +26,6 @@ from fastsim.stage_tables import (
     check_experts,
     engine_values,
     join_tables,
-    most_decode_kv,
 )
 
 if TYPE_CHECKING:
@@ -145,141 +143,6 @@ def simulate_many(
         for warning in found:
             warnings.warn(warning, stacklevel=2)
     return [result for result, _ in outcomes]
-
-
-def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool]":
-    """The model, the device and the KV memory of a configuration: what can be refused before anything is computed.
-
-    Raises:
-        ConfigError: the model does not fit, or its stages do not fit into nodes.
-        estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
-    """
-    from estimators import load_device, load_model
-    from estimators.experts import ExpertsSpec, refuse_experts
-
-    model, device = load_model(config.model), load_device(config.device)
-    if config.parity is not None:
-        refuse_experts(model)
-    model.check_dtype(config.dtype)
-    if config.dtype not in device.peak_flops:
-        mend = f"give {' or '.join(device.peak_flops)}"
-        raise ConfigError("dtype", config.dtype, f"is not among the matrix rates of {device.name}", mend)
-    num_experts = model.num_experts if isinstance(model, ExpertsSpec) else 1
-    if config.expert_parallel > num_experts:
-        wrong = f"is more than the {num_experts} experts of {config.model}" if num_experts > 1 else "needs experts"
-        raise ConfigError("expert_parallel", config.expert_parallel, wrong, "give 1")
-    check_placement(config, model, device)
-    return model, device, memory_pool(config, model, device)
-
-
-def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> Pool:
-    """The KV blocks that the requests of an engine can hold: all that it has less what it keeps for itself.
-
-    Raises:
-        ConfigError: the model does not fit, or no block is left.
-    """
-    if config.parity is not None:
-        from fastsim.vidur.memory import nominal_memory_gib, plan_vidur_memory
-
-        blocks = plan_vidur_memory(config, model, nominal_memory_gib(device)).num_blocks
-        return Pool(blocks, config.block_size, config.max_model_len)
-    kept = config.batch_policy.null_blocks
-    num_blocks = config.num_kv_blocks
-    if num_blocks is None:
-        from fastsim.memory import plan_memory
-
-        num_blocks = plan_memory(config, model, device).num_blocks
-    elif num_blocks <= kept:
-        raise ConfigError("num_kv_blocks", num_blocks, "leaves none beside the null block", f"give {kept + 1} or more")
-    return Pool(num_blocks - kept, config.block_size, config.max_model_len)
-
-
-def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -> None:
-    """Refuse requests that could never complete.
-
-    Raises:
-        ConfigError: a request is longer than max_model_len or than all usable KV blocks, or the batch policy could
-            never admit it.
-    """
-    if config.parity is not None:
-        return  # Vidur refuses nothing: its run ends with requests left over
-    prompt, output = workload.prompt_tokens, workload.output_tokens
-    longest = int(np.argmax(prompt + output))
-    length = int(prompt[longest] + output[longest])
-    what = f"is shorter than {_request(workload, longest)}"
-    if length > pool.max_model_len:
-        raise ConfigError("max_model_len", pool.max_model_len, what, f"give {length} or more")
-    more_memory = "more GPU memory (gpu_memory_utilization, tensor_parallel, pipeline_parallel)"
-    # The last output token is never written.
-    if length - 1 > pool.num_blocks * pool.block_size:
-        kept = config.batch_policy.null_blocks
-        raise ConfigError(
-            "num_kv_blocks",
-            pool.num_blocks + kept,
-            f"holds {pool.num_blocks * pool.block_size} tokens, which {what}",
-            f"give {pool.blocks(length - 1) + kept} or more, or {more_memory}",
-        )
-    warmup = getattr(config.client_choice, "warmup_requests", 0)
-    if warmup >= len(workload):
-        wrong = f"leaves none of the {len(workload)} requests to be measured"
-        raise ConfigError("client.warmup_requests", warmup, wrong, "give less, or more requests")
-    never = config.batch_policy.never_fits(prompt, output, pool)
-    if never.any():
-        raise ConfigError(
-            "scheduler",
-            config.scheduler,
-            f"could never run {_request(workload, int(np.argmax(never)))} with {pool.num_blocks} KV blocks",
-            f"raise its limits, or give {more_memory}",
-        )
-
-
-def _request(workload: "Workload", i: int) -> str:
-    return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
-
-
-def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
-    """The tables of a configuration, from the cache or built now; to be shared between simulations.
-
-    Args:
-        config: what serves.
-        names_blocks: whether they will serve workloads that name the blocks of their requests: with a prefix cache
-            decodes then read more tokens than there is room for, those that they share more than once.
-
-    Returns:
-        IterationTables, or with several pipeline stages a tuple of those of each; under parity OperatorTables.
-
-    Raises:
-        ConfigError: the model does not fit.
-        estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
-    """
-    if config.parity is not None:
-        from fastsim.vidur.simulate import parity_tables
-
-        return parity_tables(config)
-    from estimators import IterationTables
-
-    model, device, pool = load_machine(config)
-    pp = config.pipeline_parallel
-    alike: dict[Any, IterationTables] = {}
-    stages = []
-    for stage in range(pp):
-        part = model.pipeline_stage(pp, stage)
-        if part not in alike:
-            alike[part] = IterationTables.build(
-                model=model,
-                device=device,
-                tp=config.tensor_parallel,
-                dtype=config.dtype,
-                kv_dtype=config.kv_dtype,
-                max_tokens=config.batch_policy.most_tokens(pool),
-                max_sequences=config.batch_policy.max_num_seqs,
-                max_kv=most_decode_kv(config, pool, names_blocks),
-                max_model_len=config.max_model_len,
-                pp=pp,
-                stage=stage,
-            )
-        stages.append(alike[part])
-    return stages[0] if pp == 1 else tuple(stages)
 
 
 def compile_kernel(config: SimulationConfig, workload: "Workload") -> tuple[Any, tuple[Any, Any]]:

@@ -238,7 +238,7 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[SimulationConfig, "Workload"]:
     """The configuration and the workload that the flags ask for."""
-    from fastsim.simulation import load_machine
+    from fastsim.machine import load_machine
     from traces import Workload
     from traces.choices import choose
     from traces.resizing import Resizing
@@ -323,7 +323,8 @@ def _shares(given: Any) -> Any:
 
 def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
     """Tables and compiled kernel: what takes long the first time, each with its progress line."""
-    from fastsim.simulation import check_requests, compile_kernel, load_machine, tables_for
+    from fastsim.machine import check_requests, load_machine, tables_for
+    from fastsim.simulation import compile_kernel
 
     check_requests(config, workload, load_machine(config)[2])
     with progress(f"building the tables of {config.model} on {config.device}"):

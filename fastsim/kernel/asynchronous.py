@@ -9,16 +9,13 @@ in no further batch, but with its blocks and its place until then. As every runn
 before came to each of them when the batch before was processed. All functions modify their arguments in place.
 """
 
-import numpy as np
-
 from fastsim.kernel.batch_time import batch_time
-from fastsim.kernel.blocks import blocks_of, blocks_suffice, blocks_to_decode, count_crossing, whole_tokens
-from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at, late_list
-from fastsim.kernel.iteration import count_gap
+from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, count_crossing
+from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at
 from fastsim.kernel.jit import bits_float, float_bits, jit
-from fastsim.kernel.landing import deliver_late
 from fastsim.kernel.pieces import take_blocks
-from fastsim.kernel.running import complete, enter_decodes, settle
+from fastsim.kernel.processing import await_oldest, process_decodes, process_oldest
+from fastsim.kernel.running import enter_decodes
 from fastsim.kernel.skew import decodes_time, forget_origin
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
@@ -181,26 +178,6 @@ def leap(requests, replica, integers, tables, until_s):
 
 
 @jit(forceinline=True)
-def process_decodes(replica, integers, flight):
-    """Let the oldest flight, of decodes none of which has its last token, have been processed."""
-    replica.block_seconds += (replica.num_blocks - replica.free_blocks) * (replica.next_end_s - replica.clock_s)
-    replica.clock_s = replica.next_end_s
-    count_gap(replica, integers, replica.clock_s - replica.last_step_end_s, integers[flight + DECODES])
-    replica.last_step_end_s = replica.clock_s
-    replica.oldest = 1 - replica.oldest
-    replica.in_flight = 1
-    await_oldest(replica, integers)
-
-
-@jit(forceinline=True)
-def await_oldest(replica, integers):
-    """Note when the oldest flight will have been processed."""
-    flight = flight_at(replica, 0)
-    end_s = max(replica.clock_s, bits_float(integers[flight + END_S]))
-    replica.next_end_s = end_s + (replica.process_s + replica.process_s_per_request * integers[flight + MEMBERS])
-
-
-@jit(forceinline=True)
 def step_decodes(requests, replica, integers):
     """Count the token of every decode as scheduled."""
     step = replica.step
@@ -249,66 +226,3 @@ def schedule_chunks(requests, replica, integers, flight):
         else:
             enter_decodes(requests, replica, integers, i)
     replica.num_prefills = (kept - replica.prefills) // 2
-
-
-@jit()
-def process_oldest(requests, replica, integers):
-    """Let the oldest flight have been processed: its requests have their tokens."""
-    flight = flight_at(replica, 0)
-    used = replica.num_blocks - replica.free_blocks
-    replica.block_seconds += used * (replica.next_end_s - replica.clock_s)
-    replica.clock_s = replica.next_end_s
-    decodes = integers[flight + DECODES]
-    gap_s = replica.clock_s - replica.last_step_end_s
-    if decodes > integers[flight + LATE]:
-        count_gap(replica, integers, gap_s, decodes - integers[flight + LATE])
-    if decodes > 0:
-        step = integers[flight + STEP]
-        if integers[replica.calendar + (step & replica.calendar_mask)] != NONE:
-            replica.batch_may_change = 1
-            complete_ending(requests, replica, integers, step)
-    if integers[flight + COMPLETE] + integers[flight + LATE] > 0:
-        deliver_first(requests, replica, integers, flight)
-    replica.last_step_end_s = replica.clock_s
-    if replica.num_done > 0:
-        settle(requests, replica, integers)
-    replica.oldest = 1 - replica.oldest
-    replica.in_flight -= 1
-    if replica.in_flight > 0:
-        await_oldest(replica, integers)
-
-
-@jit()
-def complete_ending(requests, replica, integers, step):
-    """Complete the requests whose last token came with this decode step."""
-    slot = replica.calendar + (step & replica.calendar_mask)
-    i = integers[slot]
-    integers[slot] = NONE
-    while i != NONE:
-        complete(requests, replica, integers, i, blocks_of(whole_tokens(requests[i]) - 1, replica))
-        i = np.int64(requests[i].due_next)
-
-
-@jit()
-def deliver_first(requests, replica, integers, flight):
-    """Deliver the tokens of completed prefills, and of requests that have been preempted since."""
-    place = complete_list(flight)
-    for _ in range(integers[flight + COMPLETE]):
-        i = integers[place]
-        request = requests[i]
-        if request.preemptions != integers[place + 1]:
-            deliver_late(requests, replica, integers, i)
-            replica.batch_may_change = 1
-        else:
-            if request.generated == 1:
-                request.first_token_s = replica.clock_s
-            else:
-                count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
-            if request.phase == ENDING and request.generated == request.output_tokens:
-                replica.batch_may_change = 1
-                complete(requests, replica, integers, i, blocks_of(request.computed, replica))
-        place += 2
-    place = late_list(replica, flight)
-    for k in range(integers[flight + LATE]):
-        deliver_late(requests, replica, integers, integers[place + k])
-        replica.batch_may_change = 1

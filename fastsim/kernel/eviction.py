@@ -7,8 +7,8 @@ takes it or not; where none is free the last of those that have not had their tu
 from fastsim.kernel.bench import exchange, list_decodes, trade_places, unbench
 from fastsim.kernel.blocks import blocks_to_decode, decode_needs_block, first_blocks
 from fastsim.kernel.jit import jit
+from fastsim.kernel.preemption import place_of_prefill, preempt
 from fastsim.kernel.queues import comes_before
-from fastsim.kernel.running import place_of_prefill, preempt
 from fastsim.kernel.state import DECODE, FCFS, PREFILL, WAITING
 
 #: In place of a chunk: this prefill gets none.

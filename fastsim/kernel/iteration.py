@@ -3,11 +3,12 @@
 from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
+from fastsim.kernel.completion import complete, complete_due, settle
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.radix_cache import keep_prefill
-from fastsim.kernel.running import complete, complete_due, join_decodes, settle
+from fastsim.kernel.running import join_decodes
 from fastsim.kernel.skew import decodes_time
 from fastsim.kernel.stages import describe_batch
 from fastsim.kernel.state import NONE

@@ -4,11 +4,11 @@ import math
 
 from fastsim.kernel.bench import bench_all
 from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, slot_place, switch_cohort
+from fastsim.kernel.completion import count_completed, settle
 from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
 from fastsim.kernel.jit import bits_float, jit
 from fastsim.kernel.queues import comes_before, pop_waiting
 from fastsim.kernel.radix_cache import keep_prefill
-from fastsim.kernel.running import count_completed, settle
 
 
 @jit(forceinline=True)

@@ -8,12 +8,13 @@ has as many rounds in flight. Nothing leaps here: a round is as many table reads
 
 import numpy as np
 
-from fastsim.kernel.asynchronous import await_oldest, process_oldest, put_in_flight, send_ahead, waits_for_oldest
+from fastsim.kernel.asynchronous import put_in_flight, send_ahead, waits_for_oldest
 from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.engines import outstanding_in
 from fastsim.kernel.flights import END_S, flight_at
 from fastsim.kernel.iteration import finish, form_batch, log_batch, note_peaks
 from fastsim.kernel.jit import bits_float, jit
+from fastsim.kernel.processing import await_oldest, process_oldest
 from fastsim.kernel.stages import is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 from fastsim.kernel.tables import base_time

@@ -23,9 +23,9 @@ from fastsim.kernel.cohorts import (
     slot_place,
     switch_cohort,
 )
+from fastsim.kernel.completion import settle
 from fastsim.kernel.jit import jit
 from fastsim.kernel.landing import finish_decodes, finish_noted_chunks, leave_ring
-from fastsim.kernel.running import settle
 from fastsim.kernel.stages import enter_ring, is_empty, is_stalled, note_chunks, run_batch
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 

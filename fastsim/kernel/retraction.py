@@ -3,9 +3,9 @@
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.preemption import stop_running
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.radix_tree import evict
-from fastsim.kernel.running import stop_running
 from fastsim.kernel.state import DECODE, NONE, PRIORITY
 
 #: Tokens that each survivor of a shortage should find memory for.

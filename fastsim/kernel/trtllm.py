@@ -11,8 +11,9 @@ import numpy as np
 from fastsim.kernel.bench import bench, unbench
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block, whole_tokens
 from fastsim.kernel.jit import jit
+from fastsim.kernel.preemption import preempt
 from fastsim.kernel.queues import comes_before
-from fastsim.kernel.running import admit, preempt
+from fastsim.kernel.running import admit
 from fastsim.kernel.state import DECODE, NONE, PRIORITY
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.preemption import preempt
 from fastsim.kernel.prefix_cache import find, mark
-from fastsim.kernel.running import admit, preempt, resume
+from fastsim.kernel.running import admit, resume
 from fastsim.kernel.state import NONE, PRIORITY, SWAPPED
 from fastsim.kernel.vllm_v1_walk import schedule_in_order, wanted_chunk
 

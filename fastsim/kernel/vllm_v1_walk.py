@@ -11,9 +11,9 @@ from fastsim.kernel.bench import bench
 from fastsim.kernel.blocks import chunk_blocks, decode_needs_block
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.preemption import place_of_prefill, preempt
 from fastsim.kernel.prefix_cache import mark
 from fastsim.kernel.queues import comes_before
-from fastsim.kernel.running import place_of_prefill, preempt
 from fastsim.kernel.state import DECODE, ENDING, NONE, PREFILL, PRIORITY
 
 

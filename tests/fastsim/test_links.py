@@ -11,7 +11,7 @@ import pytest
 from estimators import load_device, load_model
 from fastsim import ConfigError, SimulationConfig
 from fastsim.links import Link, check_placement, stage_links, swap_s_per_block
-from fastsim.simulation import load_machine
+from fastsim.machine import load_machine
 
 PROFILES = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles" / "vidur" / "network"
 H100 = load_device("h100_sxm")

@@ -15,7 +15,8 @@ import fastsim
 from fastsim import ConfigError, SimulationConfig, Workload
 from fastsim.batch_policy import Pool
 from fastsim.kernel.jit import DISABLED
-from fastsim.simulation import compile_kernel, tables_for
+from fastsim.machine import tables_for
+from fastsim.simulation import compile_kernel
 
 #: DESIGN.md, section 4.
 REQUEST_COLUMNS = [

@@ -11,9 +11,9 @@ import fastsim
 from estimators import IterationTables, load_device, load_model
 from fastsim import ConfigError, SimulationConfig
 from fastsim.kernel import prepare
+from fastsim.machine import load_machine, tables_for
 from fastsim.memory import plan_memory
 from fastsim.schedulers import Pool
-from fastsim.simulation import load_machine, tables_for
 from fastsim.stage_tables import StageTables, join_tables
 
 
