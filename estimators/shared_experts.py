@@ -37,7 +37,7 @@ class LayerExperts:
         self._spec = spec
         gpus = tp * dp
         split = read_experts(directory, gpus) if ep == 1 else None
-        whole = read_experts(directory, 1) if split is None and (dp > 1 or ep > 1) else None
+        whole = read_experts(directory, 1) if split is None else None
         self._moe = split if split is not None else whole
         if self._moe is None:
             raise EstimatorError("moe.csv", None, f"is missing, and {spec.name} has experts", "give a profile with it")

@@ -13,6 +13,8 @@ from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
 _KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
 _DTYPES = ("bf16", "fp8")
+#: Largest values that are simulated: what is more is a slip, and would end in the machine's memory.
+_MOST, _MOST_OF_OTHERS = {"replicas": 100_000, "data_parallel": 1000, "num_kv_blocks": 1 << 30}, 1 << 31
 #: The kernel counts cohorts in eight bits.
 _MOST_STAGES = 100
 
@@ -147,9 +149,11 @@ class SimulationConfig:
         if annotation in (int, int | None):
             if value is not None or annotation is int:
                 value = integer(name, value)
-                least = 0 if name == "seed" else 1
+                least, most = (0, None) if name == "seed" else (1, _MOST.get(name, _MOST_OF_OTHERS))
                 if value < least:
                     raise ConfigError(name, value, "is too small", f"give {least} or more")
+                if most is not None and value > most:
+                    raise ConfigError(name, value, "is too large", f"give {most} or less")
         elif annotation is float:
             value = number(name, value)
         elif annotation is bool:

@@ -15,6 +15,8 @@ from fastsim.errors import ConfigError
 if TYPE_CHECKING:
     from fastsim.config import SimulationConfig
 
+#: The longest of an engine's times [s].
+_LONGEST_S = 3600
 #: Names of lists of CUDA-graph capture sizes, see `capture_sizes`.
 NO_GRAPHS, BY_8, BY_8_AND_16, SGLANG = "none", "by_8", "by_8_and_16", "sglang"
 
@@ -55,15 +57,16 @@ class Engine:
     egress_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse negative times.
+        """Refuse times that are negative or of hours.
 
         Raises:
             ConfigError: naming the field.
         """
         for spec in fields(self):
             value = getattr(self, spec.name)
-            if spec.type is float and value < 0:
-                raise ConfigError(f"engine.{spec.name}", value, "is no time", "give 0 or more seconds")
+            if spec.type is float and not 0 <= value <= _LONGEST_S:
+                mend = f"give 0 to {_LONGEST_S} seconds"
+                raise ConfigError(f"engine.{spec.name}", value, "is no time of an engine", mend)
 
     def padded_sizes(self, max_num_seqs: int, max_num_batched_tokens: int) -> tuple[int, ...]:
         """The capture sizes, ascending; none where batches are not padded.
@@ -181,15 +184,15 @@ def check_engine(config: "SimulationConfig") -> None:
         if name.startswith(family) and scheduler != served:
             mend = f"give scheduler {served}, or engine ideal"
             raise ConfigError("engine", name, f"does not go with scheduler {scheduler}", mend)
+    if config.engine_choice.prefix_caching and not hasattr(config.batch_policy, "enable_prefix_caching"):
+        mend = "leave it out, or choose vllm_v1 or sglang"
+        raise ConfigError("engine.prefix_caching", True, f"does not go with scheduler {scheduler}", mend)
     if schedules_ahead(config):
         mend = "give engine.async_scheduling = false, or leave out what it does not go with"
-        for field_name, value, known in (
-            ("scheduler", scheduler, ("vllm_v1",)),
-            ("queue", config.queue, ("fcfs", "sjf")),
-            ("scheduler.preemption_mode", config.batch_policy.preemption_mode, ("recompute",))
-            if scheduler == "vllm_v1"
-            else ("", "", ("",)),
-        ):
+        needed = [("scheduler", scheduler, ("vllm_v1",)), ("queue", config.queue, ("fcfs", "sjf"))]
+        if scheduler == "vllm_v1":
+            needed.append(("scheduler.preemption_mode", config.batch_policy.preemption_mode, ("recompute",)))
+        for field_name, value, known in needed:
             if value not in known:
                 raise ConfigError(field_name, value, "does not go with asynchronous scheduling", mend)
     caches_prefixes(config, names_blocks=False)

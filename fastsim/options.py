@@ -124,6 +124,10 @@ class ShortestJobFirst:
             raise ConfigError("queue.prediction_error", self.prediction_error, "is no standard deviation", mend)
 
 
+#: Of any number of a client.
+_MOST = 1e9
+
+
 @dataclass(frozen=True)
 class OpenClient:
     """Requests are sent at the times of the workload; one with a think time that long after the turn before it."""
@@ -139,7 +143,8 @@ class ClosedClients:
     Attributes:
         concurrency: how many clients; must be given.
         think_s: from the last token of a request to the sending of the next [s].
-        warmup_requests: so many requests, the first ones, count in no latency.
+        warmup_requests: so many requests, the first ones, count in no latency of requests and no hit rate. Times
+            between tokens, throughput and use are of the whole run.
     """
 
     concurrency: int = 0
@@ -159,6 +164,8 @@ class ClosedClients:
         ):
             if getattr(self, name) < least:
                 raise ConfigError(f"client.{name}", getattr(self, name), "is too small", mend)
+            if getattr(self, name) > _MOST:
+                raise ConfigError(f"client.{name}", getattr(self, name), "is too large", f"give {_MOST:.0e} or less")
 
 
 CLIENTS: Mapping[str, type] = {"open": OpenClient, "closed": ClosedClients}

@@ -99,7 +99,8 @@ def _simulate(
     if isinstance(tables, OperatorTables):
         raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
     names_blocks = workload.block_tokens > 0
-    joined = join_tables(config, tables_for(config, names_blocks) if tables is None else tables, pool, names_blocks)
+    given = tables_for(config, names_blocks) if tables is None else tables
+    joined = join_tables(config, given, pool, names_blocks, model)
     check_experts(config, model, joined)
     own = {
         kind: as_slot(kind, function)

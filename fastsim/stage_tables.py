@@ -57,6 +57,7 @@ def join_tables(
     tables: "IterationTables | Sequence[IterationTables]",
     pool: Pool,
     names_blocks: bool = False,
+    model: "ModelSpec | None" = None,
 ) -> StageTables:
     """Lay the tables of the stages end to end; equal ones once.
 
@@ -65,6 +66,7 @@ def join_tables(
         tables: of every stage, or one for each.
         pool: the KV memory of a replica.
         names_blocks: whether the workload names the blocks of its requests.
+        model: what is simulated, for tables that say what they are of; None checks none.
 
     Raises:
         ConfigError: there are not as many as stages, they do not go together, or a run could read beyond their end.
@@ -76,6 +78,8 @@ def join_tables(
     for stage in stages:
         if axes_of(stage) != axes_of(stages[0]):
             raise ConfigError("tables", None, "differ in their axes or rule", "build those of all stages alike")
+    for number, stage in enumerate(stages):
+        check_stage(config, model, stage, number)
     check_tables(config, stages[0], pool, names_blocks)
     if len(stages) == 1:  # also spares the hash of the values
         return StageTables((stages[0],), stages[0].values, (0,))
@@ -83,6 +87,30 @@ def join_tables(
     begins = {sha256: i * stages[0].size for i, sha256 in enumerate(distinct)}
     values = stages[0].values if len(distinct) == 1 else np.concatenate(list(distinct.values()))
     return StageTables(tuple(stages), values, tuple(begins[stage.values_sha256] for stage in stages))
+
+
+def check_stage(config: SimulationConfig, model: "ModelSpec | None", tables: "IterationTables", stage: int) -> None:
+    """Refuse tables that say that they are of other layers or another tensor parallelism.
+
+    Raises:
+        ConfigError: as said.
+    """
+    made_for = tables.provenance
+    if model is None or "stage" not in made_for:
+        return
+    part = model.pipeline_stage(config.pipeline_parallel, stage)._asdict()
+    if dict(made_for["stage"]) != part:
+        wrong = f"are of {_layers(made_for['stage'])}, not of {_layers(part)} of {model.name}"
+        raise ConfigError("tables", None, wrong, f"build those of stage {stage} of {config.pipeline_parallel}")
+    if made_for.get("tp", config.tensor_parallel) != config.tensor_parallel:
+        wrong = f"are of tp {made_for['tp']}, not of tensor_parallel = {config.tensor_parallel}"
+        raise ConfigError("tables", None, wrong, "build them for as many GPUs")
+
+
+def _layers(part: Mapping[str, Any]) -> str:
+    """A stage in words."""
+    ends = [name for name, has in (("embedding", part["first"]), ("output", part["last"])) if has]
+    return " and ".join([f"{part['layers']} layers", *ends])
 
 
 def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:

@@ -99,7 +99,7 @@ def _where(config: Mapping[str, Any]) -> str:
 
 
 def _replicas(config: Mapping[str, Any]) -> str:
-    gpus = config["tensor_parallel"] * config["pipeline_parallel"]
+    gpus = config["tensor_parallel"] * config["pipeline_parallel"] * config["data_parallel"]
     count = config["replicas"]
     return f"{count} replica{'s' if count > 1 else ''} of {gpus} {config['device']}"
 

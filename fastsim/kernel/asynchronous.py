@@ -12,6 +12,7 @@ before came to each of them when the batch before was processed. All functions m
 from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, count_crossing
 from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at
+from fastsim.kernel.iteration import form_batch
 from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.processing import await_oldest, process_decodes, process_oldest
@@ -39,7 +40,7 @@ def advance_ahead(state, tables, schedule, r, until_s):
             return NO_PROGRESS
         if cluster.record_batches and cluster.num_batches == batches.size:
             return BATCH_LOG_FULL
-        form(requests, replica, integers, schedule)
+        form_batch(requests, replica, integers, schedule)
         if is_empty(replica, integers):
             if replica.in_flight == 0 and replica.preempted_now == 0:
                 return NO_PROGRESS
@@ -62,19 +63,6 @@ def is_of_decodes(replica):
 def waits_for_oldest(replica):
     """Whether the engine forms no batch before it has processed the oldest in flight."""
     return replica.in_flight == 2 or (replica.in_flight == 1 and not replica.try_to_form)
-
-
-@jit(forceinline=True)
-def form(requests, replica, integers, schedule):
-    """Ask the batch policy if anything has changed since the last batch, else give the same decodes their blocks."""
-    replica.preempted_now = 0
-    needed = blocks_to_decode(replica, integers)
-    if replica.batch_may_change or not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
-        replica.decodes_run = 1
-        schedule(requests, replica, integers)
-        replica.preempted_unlogged += replica.preempted_now
-    else:
-        take_blocks(replica, integers, needed)
 
 
 @jit(forceinline=True)

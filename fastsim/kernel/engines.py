@@ -53,7 +53,7 @@ def sum_engines(fleet, replicas, cluster):
     for r in range(fleet.size):
         replica = fleet[r]
         replica.outstanding = replica.outstanding_tokens = replica.free_blocks = 0
-        replica.num_running = replica.num_decodes = 0
+        replica.num_running = replica.num_decodes = replica.completed = replica.preemptions = 0
         for k in range(r * cluster.engines, (r + 1) * cluster.engines):
             engine = replicas[k]
             replica.outstanding += engine.outstanding
@@ -61,6 +61,8 @@ def sum_engines(fleet, replicas, cluster):
             replica.free_blocks += engine.free_blocks
             replica.num_running += engine.num_running
             replica.num_decodes += engine.num_decodes
+            replica.completed += engine.completed
+            replica.preemptions += engine.preemptions
 
 
 @jit()

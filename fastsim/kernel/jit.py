@@ -97,7 +97,8 @@ if DISABLED:
 
     def hash_bits(key):
         """31 bits that depend on all bits of the integer key."""
-        return ((int(key) * _SPREAD) & (2**64 - 1)) >> 33
+        x = ((int(key) * _SPREAD) & (2**64 - 1)) >> 33
+        return x ^ (x >> 16)
 
     def draw(seed, counter, n):
         """A number below n that depends on seed and counter >= 0 alone, so that no order of calls matters."""
@@ -129,7 +130,8 @@ else:
     @jit()
     def hash_bits(key):
         """31 bits that depend on all bits of the integer key."""
-        return np.int64((np.uint64(key) * _SPREAD64) >> np.uint64(33))
+        x = np.int64((np.uint64(key) * _SPREAD64) >> np.uint64(33))
+        return x ^ (x >> 16)
 
     @jit()
     def draw(seed, counter, n):

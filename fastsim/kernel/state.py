@@ -73,8 +73,11 @@ REPLICA = np.dtype(
         # What routers and the event loop read of every replica, within one cache line
         ("clock_s", np.float64),  # end of the last finished iteration, or the arrival that ended an idle time
         ("iteration_s", np.float64),  # one stage: duration of the iteration in flight
-        ("next_end_s", np.float64),  # several stages: end of the oldest iteration in flight
-        ("in_flight", np.int64),  # iterations in flight, at most one for each stage
+        (
+            "next_end_s",
+            np.float64,
+        ),  # end of the oldest batch in flight; ahead: when it will be processed
+        ("in_flight", np.int64),  # batches in flight: at most one for each stage, or two ahead
         ("num_blocks", np.int64),  # usable [blocks]
         ("free_blocks", np.int64),  # [blocks]
         ("outstanding", np.int64),  # waiting + running [requests]
@@ -123,10 +126,7 @@ REPLICA = np.dtype(
         ("next_use", np.int64),
         ("queue_front", np.int64),  # of the blocks that nobody uses
         ("queue_back", np.int64),
-        (
-            "has_names",
-            np.int64,
-        ),  # 1 if blocks have names, or for a tree: who frees first counts
+        ("has_names", np.int64),  # 1 if blocks have names, or in a tree: then who frees first counts
         ("num_done", np.int64),  # completed requests that have not freed their blocks yet
         ("num_live", np.int64),  # cached pieces in that queue
         ("retry_head", np.int64),  # 1 if the head of the waiting queue may fit once less of it is found

@@ -154,3 +154,26 @@ def test_the_kernel_is_told_of_stages_only_where_there_are_several(monkeypatch: 
         "send_latency_s": (8e-6, 20e-6, 0.0),
         "send_s_per_token": pytest.approx((part / (0.8 * 450e9), part / (0.8 * 50e9), 0.0)),
     }
+
+
+# Tables that say what they are of
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pipeline_parallel": 2}, ["32 layers", "16 layers and embedding"]),
+        ({"tensor_parallel": 2}, ["tp 1", "tensor_parallel = 2"]),
+        ({"model": "Qwen/Qwen3-8B"}, ["32 layers", "36 layers", "Qwen3-8B"]),
+    ],
+)
+def test_tables_of_other_layers_or_gpus_are_refused(fields: dict[str, Any], words: list[str]):
+    config = SimulationConfig(num_kv_blocks=1000, scheduler_options={"max_num_seqs": 4})
+    tables = tables_for(config)
+    other = config.with_fields(**fields)
+    with pytest.raises(ConfigError) as refusal:
+        join_tables(other, tables, load_machine(other)[2], model=load_machine(other)[0])
+    assert refusal.value.field == "tables"
+    for word in words:
+        assert word in str(refusal.value)
+    assert join_tables(config, tables, load_machine(config)[2], model=load_machine(config)[0]).hash == tables.hash
