@@ -22,8 +22,10 @@ mean of simulated / measured - 1.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,15 @@ from common import Row, emit, note, parser
 
 import fastsim
 from estimators import EstimatorError
+from fastsim.engine_presets import engine_of_vllm
+from fastsim.errors import ConfigError
 
-#: The preset of each version from which on it holds; an empty version is the newest.
-PRESETS = {(0, 0): "vllm-0.9", (0, 11): "vllm-0.12", (0, 14): "vllm-0.19", (0, 20): "vllm-head"}
+#: Columns that are read: numbers, and names.
+NUMBERS = ("isl", "osl", "batch_size", "tp_size", "pp_size", "attention_dp_size", "silicon_ttft_ms", "silicon_tpot_ms")
+NAMES = (
+    *("silicon_data_source", "backend", "backend_version", "model_path", "system", "precision", "mode"),
+    "gemm_quant_mode",
+)
 REQUESTS_PER_CLIENT = 10
 PROMPTS, BLOCK_TOKENS = 100, 16
 LENGTH_RANGE = 0.8
@@ -70,13 +78,80 @@ class Load:
         return fastsim.Workload.from_arrays(np.zeros(n), *lengths, block_ids=ids.tolist(), block_tokens=BLOCK_TOKENS)
 
 
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """The rows of a file; an empty cell is None, and one of a column of numbers that holds none stays text.
+
+    Raises:
+        ConfigError: the file is not there, or not of this format.
+    """
+    mend = "give a table in the format of aiconfigurator's silicon_sample.csv"
+    if not Path(path).is_file():
+        raise ConfigError("csv", path, "is no file", mend)
+    try:
+        # All as text: a version such as 0.10 is no number.
+        frame = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ConfigError("csv", path, f"cannot be read ({str(error).splitlines()[0]})", mend) from error
+    if missing := [column for column in (*NAMES, *NUMBERS) if column not in frame.columns]:
+        raise ConfigError("csv", path, f"lacks the column {', '.join(missing)}", mend)
+    if not frame.height:
+        raise ConfigError("csv", path, "has no rows", mend)
+    return [row | {column: _number(row[column]) for column in NUMBERS} for row in frame.iter_rows(named=True)]
+
+
+def _number(cell: str | None) -> int | float | str | None:
+    try:
+        number = float(cell or "")
+    except ValueError:
+        return cell
+    return int(number) if number.is_integer() else number
+
+
+def count_of(measured: Mapping[str, Any], column: str, default: int | None = None) -> int:
+    """A number from 1 on.
+
+    Args:
+        measured: a row.
+        column: its name.
+        default: what an empty cell means; None: nothing.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    value = default if measured[column] is None else measured[column]
+    if type(value) is not int or value < 1:
+        raise ConfigError(column, value, "is no whole number from 1 on", "give one")
+    return value
+
+
+def check_measured(measured: Mapping[str, Any]) -> None:
+    """Refuse measured times that are none; they may be left empty.
+
+    Raises:
+        ConfigError: as said.
+    """
+    for column in ("silicon_tpot_ms", "silicon_ttft_ms"):
+        value = measured[column]
+        if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
+            raise ConfigError(column, value, "is no time above 0 ms", "give one, or leave it empty")
+
+
 def load_of(measured: Mapping[str, Any]) -> Load:
-    """Read what loaded a row's server."""
+    """Read what loaded a row's server.
+
+    Raises:
+        ConfigError: a length or a number is none.
+    """
     source = measured["silicon_data_source"] or ""
     recorded = re.search(r"silicon_concurrency=(\d+)", source)
-    batch, engines = measured["batch_size"], measured["attention_dp_size"] or 1
-    concurrency = int(recorded[1]) if recorded else None if batch is None else batch * engines
-    return Load(measured["isl"], measured["osl"], concurrency, "measured=" in source)
+    isl, osl = count_of(measured, "isl"), count_of(measured, "osl")
+    if recorded:
+        concurrency: int | None = int(recorded[1])
+    elif measured["batch_size"] is None:
+        concurrency = None
+    else:
+        concurrency = count_of(measured, "batch_size") * count_of(measured, "attention_dp_size", 1)
+    return Load(isl, osl, concurrency, "measured=" in source)
 
 
 def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.SimulationConfig:
@@ -92,15 +167,15 @@ def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.Simulation
         raise ValueError("concurrency is not recorded")
     if measured["gemm_quant_mode"] == "fp8_block":
         raise ValueError("fp8 with scales per block is not simulated")
-    if (measured["attention_dp_size"] or 1) > 1:
+    if count_of(measured, "attention_dp_size", 1) > 1:
         raise ValueError("attention_dp_size above 1 is not simulated")
     precision = measured["precision"] or "bf16"
-    version = tuple(int(part) for part in re.findall(r"\d+", measured["backend_version"] or "")[:2]) or max(PRESETS)
+    engine, engine_options = engine_of_vllm(measured["backend_version"] or "")
     return fastsim.SimulationConfig(
         model=measured["model_path"],
         device=measured["system"],
-        tensor_parallel=measured["tp_size"],
-        pipeline_parallel=measured["pp_size"] or 1,
+        tensor_parallel=count_of(measured, "tp_size"),
+        pipeline_parallel=count_of(measured, "pp_size", 1),
         max_model_len=load.isl + load.osl,
         dtype=precision,
         kv_dtype="bf16" if load.is_inferencemax else precision,
@@ -109,23 +184,23 @@ def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.Simulation
             "max_num_batched_tokens": MAX_NUM_BATCHED_TOKENS,
             "enable_prefix_caching": not load.is_inferencemax,
         },
-        engine=PRESETS[max(first for first in PRESETS if first <= version)],
+        engine=engine,
+        engine_options=engine_options,
         client="closed",
         client_options={"concurrency": load.concurrency},
     )
 
 
 def compared(measured: Mapping[str, Any]) -> Row:
-    """Simulate a row."""
-    load = load_of(measured)
+    """Simulate a row; what is wrong with it is told in ``skipped``."""
     row: Row = {
         "model": measured["model_path"],
         "system": measured["system"],
         "precision": measured["precision"] or "bf16",
         "tp": measured["tp_size"],
-        "isl": load.isl,
-        "osl": load.osl,
-        "concurrency": load.concurrency,
+        "isl": measured["isl"],
+        "osl": measured["osl"],
+        "concurrency": None,
         "measured_tpot_ms": measured["silicon_tpot_ms"],
         "simulated_tpot_ms": None,
         "measured_ttft_ms": measured["silicon_ttft_ms"],
@@ -133,6 +208,9 @@ def compared(measured: Mapping[str, Any]) -> Row:
         "skipped": None,
     }
     try:
+        load = load_of(measured)
+        row["concurrency"] = load.concurrency
+        check_measured(measured)
         metrics = fastsim.simulate(configuration(measured, load), load.workload()).summary["metrics"]
     except (ValueError, EstimatorError) as error:
         return row | {"skipped": str(error)}
@@ -159,22 +237,27 @@ def _shown(value: Any) -> str:
     return f"{value:.1%}" if isinstance(value, float) else str(value)
 
 
-def main() -> None:
-    """Print the rows and the errors of their groups."""
+def main() -> int:
+    """Print the rows and the errors of their groups; returns the exit code."""
     arguments = parser("accuracy on measured deployments")
     arguments.add_argument("csv", help="rows in the format of aiconfigurator's silicon_sample.csv")
     options = arguments.parse_args()
-    frame = pl.read_csv(options.csv, infer_schema_length=None)
+    try:
+        every = read_rows(options.csv)
+    except ConfigError as error:
+        note(str(error))
+        return 2
     rows: list[Row] = []
-    for i, measured in enumerate(frame.head(3 if options.smoke else frame.height).iter_rows(named=True), start=1):
-        rows.append(compared(measured))
+    for i, measured in enumerate(every[: 3 if options.smoke else None], start=1):
+        rows.append({"row": i, **compared(measured)})
         if i % 10 == 0:
-            note(f"{i} of {frame.height} rows")
+            note(f"{i} of {len(every)} rows")
     groups = errors(rows)
     emit(rows, options.json, groups=groups)
     for group in () if options.json else groups:
         print("  ".join(f"{name}={_shown(value)}" for name, value in group.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
