@@ -195,7 +195,7 @@ def test_a_run_that_cannot_be_simulated_hides_no_other(tmp_path: Path):
     # One of each request in both plots, and one in the legend.
     assert [page.count(f"<circle class='{name}'") for name in ("measured", "simulated")] == [8, 8]
     assert bench("fidelity.py", profiles, "--profiles", profiles)[:2] == (2, None)
-    code, printed, said = bench("effects.py", tmp_path / "runs", "--profiles", profiles)
+    code, printed, _ = bench("effects.py", tmp_path / "runs", "--profiles", profiles)
     assert (code, {row["run"] for row in printed["rows"]}) == (2, {"TOYGPU_b"})
     assert {row["run"]: row["skipped"] for row in printed["runs"]} == {
         run: why for run, why in skipped.items() if why is not None
@@ -272,10 +272,12 @@ def test_batches_of_a_run_that_went_as_simulated_take_what_the_tables_say(tmp_pa
     code, printed, _ = bench("steps.py", run, "--profiles", profiles)
     assert code == 0
     rows = {kind: [row for row in printed["rows"] if row["kind"] == kind] for kind in ("prompts", "decodes")}
-    assert [(row["tokens"], row["decodes"]) for row in rows["prompts"]] == [(50 + 3, 3)]
+    # A synchronous engine schedules after the end of the batch before, so its prompts have no predecessor to begin from.
+    expected = [(50 + 3, 3)] if is_asynchronous else []
+    assert [(row["tokens"], row["decodes"]) for row in rows["prompts"]] == expected
     assert rows["decodes"]
-    # Times of the record are rounded to a microsecond, and contexts to whole tokens.
-    assert [row["error"] for row in rows["prompts"]] == pytest.approx([0] * len(rows["prompts"]), abs=2e-3)
+    # Contexts are in proportion to time: that of the third request is 3 tokens too long, each worth 12 us of 14 ms.
+    assert [row["error"] for row in rows["prompts"]] == pytest.approx([0] * len(rows["prompts"]), abs=4e-3)
     assert [row["error"] for row in rows["decodes"]] == pytest.approx([0] * len(rows["decodes"]), abs=2e-2)
 
 
