@@ -272,7 +272,7 @@ def test_batches_of_a_run_that_went_as_simulated_take_what_the_tables_say(tmp_pa
     code, printed, _ = bench("steps.py", run, "--profiles", profiles)
     assert code == 0
     rows = {kind: [row for row in printed["rows"] if row["kind"] == kind] for kind in ("prompts", "decodes")}
-    # A synchronous engine schedules after the end of the batch before, so its prompts have no predecessor to begin from.
+    # A synchronous engine schedules after the end of the batch before, so no predecessor tells when prompts began.
     expected = [(50 + 3, 3)] if is_asynchronous else []
     assert [(row["tokens"], row["decodes"]) for row in rows["prompts"]] == expected
     assert rows["decodes"]
