@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from measured import Measured
+from measured import Measured, part_of
 
 from estimators import IterationTables, ModelSpec, load_device, load_model
 from estimators.experts import ExpertsSpec
@@ -51,15 +51,30 @@ class Settings:
 
     def __init__(self, meta: Mapping[str, Any]) -> None:
         """``meta`` is ``meta.json``."""
-        resolved = (meta.get("resolved_config") or {}).values()
+        resolved = part_of(meta, "resolved_config").values()
         # An engine may resolve the parallelism of its own process only; a block size may not be what was asked for.
-        first = [meta.get("kv_cache") or {}, meta.get("engine_kwargs") or {}]
+        first = [part_of(meta, "kv_cache"), part_of(meta, "engine_kwargs")]
         self._recorded = [*first, *(part for part in resolved if isinstance(part, Mapping))]
         self.assumptions: list[str] = []
 
     def recorded(self, name: str) -> Any:
         """A recorded setting, or None."""
         return next((part[name] for part in self._recorded if part.get(name) is not None), None)
+
+    def recorded_count(self, name: str) -> int | None:
+        """A recorded number of something, or None.
+
+        Raises:
+            ConfigError: it is no whole number from 1 on.
+        """
+        value = self.recorded(name)
+        if value is not None and (type(value) is not int or value < 1):
+            raise ConfigError(name, value, "of meta.json is no whole number from 1 on", "give one")
+        return value
+
+    def count(self, name: str, default: int, why: str = "vLLM's default") -> int:
+        """A number of something; see `recorded_count` and `__call__`."""
+        return self.recorded_count(name) or int(self(name, default, why))
 
     def __call__(self, name: str, default: Any, why: str = "vLLM's default") -> Any:
         """A setting; what is not recorded is taken as ``default``, and noted."""
@@ -97,22 +112,22 @@ def _configuration(run: Measured, settings: Settings, model_path: str, model: Mo
         settings.assumptions.append(f"the rules of {engine} (vllm_version is not recorded)")
     scheduler_options = _scheduler_options(run, settings)
     engine_options |= _engine_options(settings, ENGINES[engine], scheduler_options)
-    tp = settings("tensor_parallel_size", run.tp)
-    dp = settings("data_parallel_size", 1)
+    tp = settings.count("tensor_parallel_size", run.tp)
+    dp = settings.count("data_parallel_size", 1)
     return SimulationConfig(
         model=model_path,
         device=STAND_IN,
         tensor_parallel=tp,
-        pipeline_parallel=settings.recorded("pipeline_parallel_size") or 1,
+        pipeline_parallel=settings.recorded_count("pipeline_parallel_size") or 1,
         data_parallel=dp,
         # vLLM takes the flag for dense models, too, to no effect.
         expert_parallel=tp * dp if settings("enable_expert_parallel", False) and isinstance(model, ExpertsSpec) else 1,
-        max_model_len=settings("max_model_len", model.max_position_embeddings, "the model's"),
+        max_model_len=settings.count("max_model_len", model.max_position_embeddings, "the model's"),
         dtype=_dtype(settings("dtype", "auto")),
         kv_dtype=_kv_dtype(settings("kv_cache_dtype", "auto")),
         gpu_memory_utilization=settings("gpu_memory_utilization", 0.92 if engine == "vllm-head" else 0.9),
-        num_kv_blocks=settings.recorded("num_gpu_blocks"),
-        block_size=settings("block_size", 16),
+        num_kv_blocks=_recorded_blocks(settings, dp),
+        block_size=settings.count("block_size", 16),
         scheduler_options=scheduler_options,
         engine=engine,
         engine_options=engine_options,
@@ -122,8 +137,9 @@ def _configuration(run: Measured, settings: Settings, model_path: str, model: Mo
 def _scheduler_options(run: Measured, settings: Settings) -> dict[str, Any]:
     large = (run.gpu_memory_bytes or 0) >= LARGE_GPU_BYTES and "a100" not in run.hardware.lower()
     tokens, sequences = OF_LARGE if large else OF_SMALL
-    tokens = settings("max_num_batched_tokens", tokens)
-    options = {"max_num_batched_tokens": tokens, "max_num_seqs": settings("max_num_seqs", min(sequences, tokens))}
+    tokens = settings.count("max_num_batched_tokens", tokens)
+    sequences = settings.count("max_num_seqs", min(sequences, tokens))
+    options: dict[str, Any] = {"max_num_batched_tokens": tokens, "max_num_seqs": sequences}
     for field, default in SCHEDULER_DEFAULTS.items():
         options[field] = settings(field, default)
     if (gate := settings.recorded("scheduler_reserve_full_isl")) is not None:
@@ -145,6 +161,15 @@ def _engine_options(settings: Settings, engine: Engine, scheduler_options: Mappi
         if tuple(sorted(sizes)) != assumed:
             settings.assumptions.append(f"CUDA graphs of {len(assumed)} sizes to {assumed[-1]} (the preset's)")
     return options
+
+
+def _recorded_blocks(settings: Settings, engines: int) -> int | None:
+    """KV blocks of one engine as recorded, or None: what vLLM records is the sum over its data-parallel engines."""
+    blocks = settings.recorded_count("num_gpu_blocks")
+    if blocks is None or engines == 1:
+        return blocks
+    settings.assumptions.append(f"{blocks // engines} KV blocks of each of {engines} engines (all have {blocks})")
+    return blocks // engines
 
 
 def _dtype(name: str) -> str:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
 from fidelity import compared, simulated_metrics
 from measured import Measured, read_run, run_folders
 
 import fastsim
-from estimators import EstimatorError, IterationTables
+from estimators import EstimatorError
 
 Change = Callable[[Deployment], Deployment]
 
@@ -53,9 +54,9 @@ def without_skew(one: Deployment) -> Deployment:
     tables = one.tables
     if tables.skew is None:
         return one
-    values = tables.values[: tables.size - tables.skew.size].copy()
-    equal = IterationTables(values, tables.layout, tables.prefill_rule, tables.provenance, tables.joint)
-    return replace(one, tables=equal)
+    begin = tables.layout.size + tables.joint_s.size
+    values = np.delete(tables.values, slice(begin, begin + tables.skew.size))
+    return replace(one, tables=replace(tables, values=values, skew=None))
 
 
 NO_CPU = dict.fromkeys(("launch_s", "launch_s_per_request", "process_s", "process_s_per_request"), 0.0)
@@ -100,20 +101,21 @@ def main() -> int:
     arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
     arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
     options = arguments.parse_args()
-    rows: list[Row] = []
     folders = run_folders(options.directory)
+    if not folders:
+        note(f"{options.directory} holds no run: a run is a folder with meta.json")
+        return 2
+    rows: list[Row] = []
+    skipped: list[Row] = []
     for folder in folders[:1] if options.smoke else folders:
         try:
             run = read_run(folder)
-            rows += effects(run, deployment_of(run, options.profiles))
-        except (ValueError, EstimatorError) as error:
-            note(f"{folder.name}: {error}")
-            return 2
-    if not rows:
-        note(f"{options.directory} holds no run: a run is a folder with meta.json")
-        return 2
-    emit(rows, options.json)
-    return 0
+            rows += list(effects(run, deployment_of(run, options.profiles)))
+        except (ValueError, EstimatorError) as error:  # one bad run must not hide the others
+            note(f"{folder.resolve().name}: {error}")
+            skipped.append({"run": folder.resolve().name, "skipped": str(error)})
+    emit(rows, options.json, runs=skipped)
+    return 2 if skipped else 0
 
 
 if __name__ == "__main__":

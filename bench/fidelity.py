@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
-from fidelity_plot import write_plot
+from fidelity_plot import check_plot, write_plot
 from measured import FloatArray, Measured, metrics_of, read_run, run_folders
 
 import fastsim
 from estimators import EstimatorError
+from fastsim.errors import ConfigError
 
 STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -113,6 +114,12 @@ def main() -> int:
     folders = run_folders(options.directory)
     if not folders:
         note(f"{options.directory} holds no run: a run is a folder with meta.json")
+        return 2
+    try:
+        if options.plot:
+            check_plot(options.plot)
+    except ConfigError as error:
+        note(str(error))
         return 2
     rows: list[Row] = []
     runs: list[Row] = []

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from measured import FloatArray, Measured
 
+from fastsim.errors import ConfigError
+
 WIDTH, HEIGHT, MARGIN = 900, 300, 60
 TICKS = 5
 METRICS = {"ttft": "time to first token", "latency": "latency"}
@@ -14,6 +16,18 @@ body { font: 14px sans-serif; margin: 2em }
 .measured { fill: none; stroke: #1f4e9c } .simulated { fill: #d9541e; fill-opacity: 0.6 }
 line { stroke: #ccc } text { font-size: 11px; fill: #444 }
 """
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is simulated.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if path.suffix.lower() != ".html" or path.is_dir():
+        raise ConfigError("--plot", str(path), "is no HTML file, which is all that is drawn", "give FILE.html")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError("--plot", str(path), "is in a directory that does not exist", "make it first")
 
 
 def write_plot(path: Path, runs: Sequence[tuple[Measured, Mapping[str, FloatArray]]]) -> None:

@@ -21,6 +21,7 @@ from fastsim.errors import ConfigError
 FloatArray = npt.NDArray[np.float64]
 BLOCK_TOKENS = 16
 _STAMPS = ("arrival_time", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
+_LENGTHS = ("input_toks", "output_toks")
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,16 @@ def read_run(folder: Path) -> Measured:
     instance = _first_instance(_read_object(upstream)) if upstream.is_file() else {}
     hardware, _, model = folder.name.partition("_")
     notes: list[str] = []
-    rows = _completed(folder, notes)
+    rows = _completed(folder, meta, notes)
     stamps = {stamp: np.array([row[stamp] for row in rows], np.float64) for stamp in _STAMPS}
     arrival_s = stamps["arrival_time"] - stamps.pop("arrival_time")[0]
     offset = float((stamps["queued_ts"] - arrival_s).min())
     queued_s, scheduled_s, first_token_s, completed_s = (values - offset for values in stamps.values())
-    memory = (meta.get("hardware") or {}).get("device_total_memory_bytes")
-    if memory is None and (nominal := (instance.get("npu_mem") or {}).get("mem_size")):
+    memory = part_of(meta, "hardware").get("device_total_memory_bytes")
+    if memory is not None and type(memory) is not int:
+        wrong = "of meta.json is no whole number"
+        raise ConfigError("device_total_memory_bytes", memory, wrong, "give bytes")
+    if memory is None and (nominal := part_of(instance, "npu_mem").get("mem_size")):
         memory = int(nominal * 2**30)
         notes.append(f"GPU memory of {nominal} GiB (upstream_sim_config.json)")
     return Measured(
@@ -120,14 +124,23 @@ def read_run(folder: Path) -> Measured:
     )
 
 
-def _completed(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+def part_of(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of an object of a record that is an object itself; an empty one if it is not there, or is none."""
+    part = whole.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _completed(folder: Path, meta: Mapping[str, Any], notes: list[str]) -> list[dict[str, Any]]:
     """The rows of the requests that completed, by arrival."""
     every = _read_lines(folder, "requests")
-    rows = [row for row in every if all(row.get(stamp) is not None for stamp in _STAMPS)]
+    rows = [row for row in every if all(row.get(name) is not None for name in (*_STAMPS, *_LENGTHS))]
     if not rows:
         raise ConfigError("requests.jsonl", None, f"of {folder} has no request that completed", "give a complete run")
     if len(rows) < len(every):
-        notes.append(f"{len(every) - len(rows)} requests that lack a time are left out")
+        notes.append(f"{len(every) - len(rows)} requests that lack a time or a length are left out")
+    sent = meta.get("num_requests")
+    if isinstance(sent, int) and len(every) < sent:
+        notes.append(f"{sent - len(every)} of {sent} requests are left out (not in requests.jsonl)")
     return sorted(rows, key=lambda row: row["arrival_time"])
 
 
@@ -139,7 +152,7 @@ def _workload(folder: Path, rows: list[dict[str, Any]], arrival_s: FloatArray, n
     if any(one is None for one in ids):
         notes.append("no prompt shares a prefix (the workload does not name the blocks of every request)")
         named = {}
-    prompt, output = ([row[name] for row in rows] for name in ("input_toks", "output_toks"))
+    prompt, output = ([row[name] for row in rows] for name in _LENGTHS)
     return Workload.from_arrays(arrival_s, prompt, output, **named)
 
 
@@ -169,6 +182,9 @@ def _read_lines(folder: Path, name: str) -> list[dict[str, Any]]:
     raw = path.read_bytes()
     try:
         text = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, EOFError, ValueError) as error:
         raise ConfigError(path.name, None, f"of {folder} cannot be read ({error})", "give a whole run") from error
+    if not all(isinstance(line, dict) for line in found):
+        raise ConfigError(path.name, None, f"of {folder} has a line that is no JSON object", "give a whole run")
+    return found

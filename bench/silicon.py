@@ -22,6 +22,7 @@ mean of simulated / measured - 1.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from common import Row, emit, note, parser
+from silicon_rows import check_measured, count_of, read_rows
 
 import fastsim
 from estimators import EstimatorError
+from fastsim.engine_presets import engine_of_vllm
+from fastsim.errors import ConfigError
 
-#: The preset of each version from which on it holds; an empty version is the newest.
-PRESETS = {(0, 0): "vllm-0.9", (0, 11): "vllm-0.12", (0, 14): "vllm-0.19", (0, 20): "vllm-head"}
 REQUESTS_PER_CLIENT = 10
 PROMPTS, BLOCK_TOKENS = 100, 16
 LENGTH_RANGE = 0.8
@@ -71,12 +73,21 @@ class Load:
 
 
 def load_of(measured: Mapping[str, Any]) -> Load:
-    """Read what loaded a row's server."""
+    """Read what loaded a row's server.
+
+    Raises:
+        ConfigError: a length or a number is none.
+    """
     source = measured["silicon_data_source"] or ""
     recorded = re.search(r"silicon_concurrency=(\d+)", source)
-    batch, engines = measured["batch_size"], measured["attention_dp_size"] or 1
-    concurrency = int(recorded[1]) if recorded else None if batch is None else batch * engines
-    return Load(measured["isl"], measured["osl"], concurrency, "measured=" in source)
+    isl, osl = count_of(measured, "isl"), count_of(measured, "osl")
+    if recorded:
+        concurrency: int | None = int(recorded[1])
+    elif measured["batch_size"] is None:
+        concurrency = None
+    else:
+        concurrency = count_of(measured, "batch_size") * count_of(measured, "attention_dp_size", 1)
+    return Load(isl, osl, concurrency, "measured=" in source)
 
 
 def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.SimulationConfig:
@@ -92,15 +103,15 @@ def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.Simulation
         raise ValueError("concurrency is not recorded")
     if measured["gemm_quant_mode"] == "fp8_block":
         raise ValueError("fp8 with scales per block is not simulated")
-    if (measured["attention_dp_size"] or 1) > 1:
+    if count_of(measured, "attention_dp_size", 1) > 1:
         raise ValueError("attention_dp_size above 1 is not simulated")
     precision = measured["precision"] or "bf16"
-    version = tuple(int(part) for part in re.findall(r"\d+", measured["backend_version"] or "")[:2]) or max(PRESETS)
+    engine, engine_options = engine_of_vllm(measured["backend_version"] or "")
     return fastsim.SimulationConfig(
         model=measured["model_path"],
         device=measured["system"],
-        tensor_parallel=measured["tp_size"],
-        pipeline_parallel=measured["pp_size"] or 1,
+        tensor_parallel=count_of(measured, "tp_size"),
+        pipeline_parallel=count_of(measured, "pp_size", 1),
         max_model_len=load.isl + load.osl,
         dtype=precision,
         kv_dtype="bf16" if load.is_inferencemax else precision,
@@ -109,23 +120,23 @@ def configuration(measured: Mapping[str, Any], load: Load) -> fastsim.Simulation
             "max_num_batched_tokens": MAX_NUM_BATCHED_TOKENS,
             "enable_prefix_caching": not load.is_inferencemax,
         },
-        engine=PRESETS[max(first for first in PRESETS if first <= version)],
+        engine=engine,
+        engine_options=engine_options,
         client="closed",
         client_options={"concurrency": load.concurrency},
     )
 
 
 def compared(measured: Mapping[str, Any]) -> Row:
-    """Simulate a row."""
-    load = load_of(measured)
+    """Simulate a row; what is wrong with it is told in ``skipped``."""
     row: Row = {
         "model": measured["model_path"],
         "system": measured["system"],
         "precision": measured["precision"] or "bf16",
         "tp": measured["tp_size"],
-        "isl": load.isl,
-        "osl": load.osl,
-        "concurrency": load.concurrency,
+        "isl": measured["isl"],
+        "osl": measured["osl"],
+        "concurrency": None,
         "measured_tpot_ms": measured["silicon_tpot_ms"],
         "simulated_tpot_ms": None,
         "measured_ttft_ms": measured["silicon_ttft_ms"],
@@ -133,6 +144,9 @@ def compared(measured: Mapping[str, Any]) -> Row:
         "skipped": None,
     }
     try:
+        load = load_of(measured)
+        row["concurrency"] = load.concurrency
+        check_measured(measured)
         metrics = fastsim.simulate(configuration(measured, load), load.workload()).summary["metrics"]
     except (ValueError, EstimatorError) as error:
         return row | {"skipped": str(error)}
@@ -159,22 +173,27 @@ def _shown(value: Any) -> str:
     return f"{value:.1%}" if isinstance(value, float) else str(value)
 
 
-def main() -> None:
-    """Print the rows and the errors of their groups."""
+def main() -> int:
+    """Print the rows and the errors of their groups; returns the exit code."""
     arguments = parser("accuracy on measured deployments")
     arguments.add_argument("csv", help="rows in the format of aiconfigurator's silicon_sample.csv")
     options = arguments.parse_args()
-    frame = pl.read_csv(options.csv, infer_schema_length=None)
+    try:
+        every = read_rows(options.csv)
+    except ConfigError as error:
+        note(str(error))
+        return 2
     rows: list[Row] = []
-    for i, measured in enumerate(frame.head(3 if options.smoke else frame.height).iter_rows(named=True), start=1):
-        rows.append(compared(measured))
+    for i, measured in enumerate(every[: 3 if options.smoke else None], start=1):
+        rows.append({"row": i, **compared(measured)})
         if i % 10 == 0:
-            note(f"{i} of {frame.height} rows")
+            note(f"{i} of {len(every)} rows")
     groups = errors(rows)
     emit(rows, options.json, groups=groups)
     for group in () if options.json else groups:
         print("  ".join(f"{name}={_shown(value)}" for name, value in group.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

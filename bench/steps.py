@@ -12,7 +12,8 @@ batches can be timed from that, without any simulated history:
   link them; what a batch takes is its length over that distance.
 
 Contexts are those of the record, between first and last token in proportion to time; prefix hits are the simulated
-ones. Runs with preemptions are left out: their records do not tell the batches.
+ones. Runs with preemptions are left out, and those of several data-parallel engines: their records do not tell the
+batches.
 """
 
 import sys
@@ -47,8 +48,11 @@ class Record:
         ]
         self.most_tokens = config.batch_policy.max_num_batched_tokens
         pool = Pool(config.num_kv_blocks or 0, config.block_size, config.max_model_len)
-        values, _ = engine_values(config, join_tables(config, self.tables, pool, names_blocks=True))
-        self.padded_token_s = values[: self.tables.layout.max_tokens + 1]
+        values, bases = engine_values(config, join_tables(config, self.tables, pool, names_blocks=True))
+        layout = self.tables.layout
+        of_engine = values[bases[0] :]
+        self.padded_token_s = of_engine[: layout.sequence_offset]
+        self.cpu_s = of_engine[layout.sequence_offset : layout.decode_offset] - self.tables.sequence_s
 
     def contexts(self, at_s: float) -> FloatArray:
         """Contexts of the requests that decode in a batch that ends at some time."""
@@ -59,11 +63,12 @@ class Record:
         return np.rint(run.workload.prompt_tokens[on] + done)
 
     def batch_s(self, contexts: FloatArray, chunks: list[tuple[int, int]]) -> float:
-        """What the tables say of a batch."""
+        """What the tables say of a batch, with padding and a synchronous engine's CPU time."""
         n, tokens = len(contexts), len(contexts) + sum(chunk for _, chunk in chunks)
         ends = (int(contexts.min()), int(contexts.max())) if n else (0, 0)
-        whole = self.tables.iteration_time_s(tokens, n + len(chunks), n, int(contexts.sum()), chunks, ends)
-        return float(whole - self.tables.token_s[tokens] + self.padded_token_s[tokens])
+        requests = n + len(chunks)
+        whole = self.tables.iteration_time_s(tokens, requests, n, int(contexts.sum()), chunks, ends)
+        return float(whole - self.tables.token_s[tokens] + self.padded_token_s[tokens] + self.cpu_s[requests])
 
     def prompts(self) -> Iterator[Row]:
         """Batches that end with first tokens."""
@@ -134,22 +139,32 @@ def main() -> int:
     arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
     arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
     options = arguments.parse_args()
+    folders = run_folders(options.directory)
+    if not folders:
+        note(f"{options.directory} holds no run: a run is a folder with meta.json")
+        return 2
     rows: list[Row] = []
-    for folder in run_folders(options.directory):
+    is_bad = False
+    for folder in folders[:1] if options.smoke else folders:
         try:
             run = read_run(folder)
             deployment = deployment_of(run, options.profiles)
-        except (ValueError, EstimatorError) as error:
-            note(f"{folder.name}: {error}")
+            if deployment.config.data_parallel > 1:
+                note(f"{run.name}: has several engines, so its record does not tell the batches of each")
+                continue
+            result = fastsim.simulate(deployment.config, run.workload, deployment.tables)
+        except (ValueError, EstimatorError) as error:  # one bad run must not hide the others
+            note(f"{folder.resolve().name}: {error}")
+            is_bad = True
             continue
-        requests = fastsim.simulate(deployment.config, run.workload, deployment.tables).requests.sort("request_id")
+        requests = result.requests.sort("request_id")
         if requests["preemptions"].sum():
             note(f"{run.name}: has preemptions, so its record does not tell the batches")
             continue
         record = Record(run, deployment, requests["cached_tokens"].to_numpy())
         rows += [*record.prompts(), *record.decodes()]
     emit(rows, options.json)
-    return 0
+    return 2 if is_bad else 0
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def steady(config: fastsim.SimulationConfig, num_requests: int, repeats: int) ->
     return timed(config, workload, tables, repeats)
 
 
-def cached(trace: str | None, num_requests: int, repeats: int) -> Row:
+def cached(trace: fastsim.Workload | None, num_requests: int, repeats: int) -> Row:
     """One row: a workload that names its blocks, with a prefix cache."""
     if trace is None:
         config = fastsim.SimulationConfig(max_model_len=16384)
@@ -76,15 +76,16 @@ def cached(trace: str | None, num_requests: int, repeats: int) -> Row:
         )
     else:
         config = fastsim.SimulationConfig(max_model_len=131072, scheduler_options={"max_num_batched_tokens": 8192})
-        workload = fastsim.Workload.read(trace)
-        workload = workload.repeated(-(-num_requests // len(workload)))
+        workload = trace.repeated(-(-num_requests // len(trace)))
     return timed(config, workload, tables_for(config, names_blocks=True), repeats)
 
 
 def timed(config: fastsim.SimulationConfig, workload: fastsim.Workload, tables: Any, repeats: int) -> Row:
     """One row: the best of several runs."""
     num_requests = len(workload)
-    rate = "as fast as clients send them" if config.client == "closed" else f"at {workload.qps:.2f} requests/s"
+    rate = "all at one time" if workload.qps is None else f"at {workload.qps:.2f} requests/s"
+    if config.client == "closed":
+        rate = "as fast as clients send them"
     size = f"{config.replicas} replicas of {config.pipeline_parallel} stages, engine {config.engine}"
     note(f"{config.scheduler}, {size}: {num_requests:,} requests {rate}")
     summaries = [fastsim.simulate(config, workload, tables).summary for _ in range(repeats)]
@@ -140,21 +141,27 @@ def start(repeats: int) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    """Print the rows."""
+def main() -> int:
+    """Print the rows; returns the exit code."""
     flags = parser("speed of the simulator")
     flags.add_argument("--trace", help="a trace with block ids, such as Mooncake's, for the row with a prefix cache")
     arguments = flags.parse_args()
+    try:
+        trace = fastsim.Workload.read(arguments.trace) if arguments.trace else None
+    except ValueError as error:
+        note(str(error))
+        return 2
     size, repeats = (20_000, 1) if arguments.smoke else (1_000_000, 5)
     rows = [steady(config, size, repeats) for config in configurations(arguments.smoke)]
     rows += [steady(config, size, repeats) for config in added(arguments.smoke)]
-    rows.append(cached(arguments.trace, size, repeats))
+    rows.append(cached(trace, size, repeats))
     starts = table_times() + start(1 if arguments.smoke else 5)
     if not arguments.json:
         for row in starts:
             print(f"{row['what']}: {row['wall_s']:.3f} s")
     emit(rows, arguments.json, starts=starts)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -117,13 +117,13 @@ ENGINES: Mapping[str, Engine] = {
 }
 
 #: From which version of vLLM on which preset holds, and what of it the version had different: asynchronous scheduling
-#: became the default in 0.14, the gate came in 0.19, capture sizes by 16 in 0.12.
-_VLLM_VERSIONS: tuple[tuple[tuple[int, int], str, Mapping[str, Any]], ...] = (
-    ((0, 20), "vllm-head", {}),
-    ((0, 19), "vllm-0.19", {}),
-    ((0, 14), "vllm-0.12", {"async_scheduling": True}),
-    ((0, 12), "vllm-0.12", {}),
-    ((0, 0), "vllm-0.9", {}),
+#: became the default in 0.14, the gate came in 0.19, capture sizes by 16 in 0.11.1.
+_VLLM_VERSIONS: tuple[tuple[tuple[int, int, int], str, Mapping[str, Any]], ...] = (
+    ((0, 20, 0), "vllm-head", {}),
+    ((0, 19, 0), "vllm-0.19", {}),
+    ((0, 14, 0), "vllm-0.12", {"async_scheduling": True}),
+    ((0, 11, 1), "vllm-0.12", {}),
+    ((0, 0, 0), "vllm-0.9", {}),
 )
 
 
@@ -136,10 +136,10 @@ def engine_of_vllm(version: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: it is no version.
     """
-    found = re.match(r"v?(\d+)\.(\d+)", version)
+    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
     if version and not found:
         raise ConfigError("vllm_version", version, "is no version", "give one such as 0.19.0")
-    numbers = (int(found[1]), int(found[2])) if found else _VLLM_VERSIONS[0][0]
+    numbers = tuple(int(part or "0") for part in found.groups()) if found else _VLLM_VERSIONS[0][0]
     return next((name, dict(options)) for first, name, options in _VLLM_VERSIONS if first <= numbers)
 
 

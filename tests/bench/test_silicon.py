@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from run_files import bench
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 MEASURED = {
@@ -61,22 +62,18 @@ def test_concurrency_is_what_the_source_says_or_the_batch(
 
 
 @pytest.mark.parametrize(
-    ("version", "engine"),
+    ("version", "engine", "ahead"),
     [
-        ("0.9.2", "vllm-0.9"),
-        ("0.10.2", "vllm-0.9"),
-        ("0.11.2", "vllm-0.12"),
-        ("0.13.0rc1", "vllm-0.12"),
-        ("0.14.1", "vllm-0.19"),
-        ("0.20.0", "vllm-head"),
-        ("1.0", "vllm-head"),
-        (None, "vllm-head"),
-        ("", "vllm-head"),
+        ("0.10.2", "vllm-0.9", False),
+        ("0.11.2", "vllm-0.12", False),
+        ("0.18.0", "vllm-0.12", True),
+        (None, "vllm-head", True),
     ],
 )
-def test_the_preset_is_that_of_the_version(silicon: ModuleType, version: str | None, engine: str):
+def test_the_preset_is_that_of_the_version(silicon: ModuleType, version: str | None, engine: str, ahead: bool):
     measured = MEASURED | {"backend_version": version}
-    assert silicon.configuration(measured, silicon.load_of(measured)).engine == engine
+    config = silicon.configuration(measured, silicon.load_of(measured))
+    assert (config.engine, config.engine_choice.async_scheduling) == (engine, ahead)
 
 
 def test_rows_are_configured_by_origin(silicon: ModuleType):
@@ -119,12 +116,56 @@ def test_public_runs_vary_their_lengths_and_others_repeat_their_prompts(silicon:
         ({"system": "a100_sxm"}, "matrix rates of a100_sxm"),
         ({"precision": "bf16"}, "not the type of the weights"),
         ({"tp_size": 3}, "tp 3"),
+        ({"tp_size": None}, "tp_size is no whole number"),
+        ({"isl": None}, "isl is no whole number"),
+        ({"osl": "long"}, "osl 'long' is no whole number"),
+        ({"osl": 0}, "osl 0 is no whole number"),
+        ({"silicon_data_source": "", "batch_size": 1.5}, "batch_size 1.5 is no whole number"),
+        ({"backend_version": "nightly"}, "'nightly' is no version"),
+        ({"silicon_ttft_ms": float("nan")}, "silicon_ttft_ms nan is no time"),
+        ({"silicon_tpot_ms": 0}, "silicon_tpot_ms 0 is no time"),
     ],
 )
 def test_what_is_not_simulated_is_skipped_with_the_reason(silicon: ModuleType, change: dict[str, Any], why: str):
     row = silicon.compared(MEASURED | change)
     assert why in row["skipped"]
     assert row["simulated_tpot_ms"] is row["simulated_ttft_ms"] is None
+
+
+def csv_of(*rows: dict[str, Any]) -> str:
+    lines = [rows[0].keys(), *(row.values() for row in rows)]
+    return "".join(",".join("" if cell is None else str(cell) for cell in line) + "\n" for line in lines)
+
+
+def test_a_bad_row_hides_no_other(tmp_path: Path):
+    path = tmp_path / "points.csv"
+    path.write_text(csv_of(MEASURED | {"isl": ""}, MEASURED | {"osl": 2, "backend_version": "0.10"}))
+    code, printed, _ = bench("silicon.py", path)
+    assert code == 0
+    bad, good = printed["rows"]
+    assert (bad["row"], bad["skipped"][:6], good["row"], good["skipped"]) == (1, "isl is", 2, None)
+    assert [group["rows"] for group in printed["groups"]] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "is no file"),
+        ("", "cannot be read"),
+        ("isl,osl\n1,2\n", "lacks the column silicon_data_source, "),
+        (csv_of({name: value for name, value in MEASURED.items() if name != "tp_size"}), "lacks the column tp_size;"),
+        (csv_of(MEASURED).splitlines()[0], "has no rows"),
+    ],
+)
+def test_what_is_no_such_table_is_told_in_a_sentence(tmp_path: Path, text: str | None, why: str):
+    path = tmp_path / "points.csv"
+    if text is not None:
+        path.write_text(text)
+    code, printed, said = bench("silicon.py", path)
+    assert (code, printed, said.count("\n")) == (2, None, 1)
+    assert f"{path}' {why}" in said
+    if text is None:
+        assert "is no file" in bench("silicon.py", tmp_path)[2]
 
 
 def test_a_row_is_simulated(silicon: ModuleType):

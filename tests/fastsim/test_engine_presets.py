@@ -286,7 +286,10 @@ def test_hits_are_weighed_against_load(hits: tuple[int, int], expected: int):
     ("version", "found"),
     [
         ("0.9.2", ("vllm-0.9", {})),
+        ("0.11", ("vllm-0.9", {})),
         ("0.11.0", ("vllm-0.9", {})),
+        ("0.11.1", ("vllm-0.12", {})),
+        ("v0.11.2rc3", ("vllm-0.12", {})),
         ("0.12.0", ("vllm-0.12", {})),
         ("0.13.1rc2", ("vllm-0.12", {})),
         ("v0.14.0", ("vllm-0.12", {"async_scheduling": True})),
