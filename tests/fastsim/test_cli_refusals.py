@@ -25,7 +25,7 @@ BAD_FLAGS = [
     (["--engine", "magic"], ["engine 'magic'", "ideal"]),
     (["--engine", "vllm-0.19", "--queue", "priority"], ["queue 'priority'", "asynchronous"]),
     (["--engine", "sglang-0.5"], ["engine 'sglang-0.5'", "vllm_v1"]),
-    (["--engine.launch-s", "-1"], ["engine.launch_s -1.0", "0 or more"]),
+    (["--engine.launch-s", "-1"], ["engine.launch_s -1.0", "0 to 3600"]),
     (["--client", "closed"], ["client.concurrency 0", "such as 64"]),
     (["--client", "closed", "--client.concurrency", "4", "--qps", "3"], ["qps", "closed clients"]),
     (["--client.concurrency", "4"], ["client.concurrency 4", "open has no fields"]),

@@ -68,6 +68,8 @@ def check_engine(config: "ReferenceConfig") -> None:
             f"max_model_len is {config.max_model_len}, {config.batch_policy} reserves {config.blocks_for_life} blocks "
             f"for each request and num_usable_blocks is {config.num_usable_blocks}"
         )
+    if config.data_parallel > 1 and (config.batch_policy, config.num_stages) != ("vllm_v1", 1):
+        raise ValueError(f"data_parallel is {config.data_parallel}, that needs batch_policy 'vllm_v1' and one stage")
     _check_cache(config)
     _check_times(config)
     if config.router == "lor":
