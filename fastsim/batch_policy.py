@@ -49,8 +49,6 @@ class Scheduler:
     kernel: ClassVar[str]
     #: Blocks that the engine keeps for itself; vLLM V1 keeps block 0 as the null block and never gives it out.
     null_blocks: ClassVar[int] = 0
-    #: Whether with pipeline stages each micro-batch has its own requests.
-    owns_slots: ClassVar[bool] = False
 
     max_num_seqs: int = 256
 

@@ -23,7 +23,6 @@ class Sglang(Scheduler):
     """
 
     kernel: ClassVar[str] = "sglang:schedule"
-    owns_slots: ClassVar[bool] = True
 
     max_num_seqs: int = 2048
     max_prefill_tokens: int = 16384
@@ -50,7 +49,7 @@ class Sglang(Scheduler):
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_prefill_tokens,
             "sums_running": True,
-            "owns_slots": self.owns_slots,
+            "owns_slots": True,
             "radix": True,
             "chunked_prefill_size": self.chunked_prefill_size,
             "ratio_start": start,

@@ -201,11 +201,10 @@ class FasterTransformer(_Reserving):
     """
 
     kernel: ClassVar[str] = "orca:schedule_groups"
-    owns_slots: ClassVar[bool] = True
 
     def limits(self, pool: Pool) -> dict[str, float]:
         """Fields of the kernel's REPLICA record, with their values."""
-        return super().limits(pool) | {"owns_slots": self.owns_slots}
+        return super().limits(pool) | {"owns_slots": True}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The public call: from a configuration and a workload to a result."""
 
+import functools
 import os
 import time
 import warnings
@@ -11,7 +12,7 @@ from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
-from fastsim.engine_presets import caches_prefixes, engine_limits, schedules_ahead
+from fastsim.engine_presets import engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
 from fastsim.links import stage_links, swap_s_per_block
 from fastsim.machine import check_requests, load_machine, tables_for
@@ -26,6 +27,7 @@ from fastsim.stage_tables import (
     check_experts,
     engine_values,
     join_tables,
+    padded_tokens,
 )
 
 if TYPE_CHECKING:
@@ -154,18 +156,20 @@ def compile_kernel(config: SimulationConfig, workload: "Workload") -> tuple[Any,
         return compile_parity_kernel(), (None, None)
     from estimators import load_model
     from estimators.experts import ExpertsSpec
-    from fastsim.kernel.slots import RUN, compiled, policies, table_functions
+    from fastsim.kernel.advance import AHEAD, LOCKSTEP, ONE_STAGE, STAGES
+    from fastsim.kernel.slots import compiled, policies, run_of_kind, table_functions
 
     table_functions()
     scheduler: Any = SCHEDULERS[config.scheduler]
     router: Any = ROUTERS[config.router]
-    kind = "slots" if scheduler.owns_slots else "stages"
+    kind = STAGES
     if config.data_parallel > 1 and isinstance(load_model(config.model), ExpertsSpec):
-        kind = "lockstep"
+        kind = LOCKSTEP
     elif config.pipeline_parallel == 1:
-        kind = "ahead" if schedules_ahead(config) else "one_stage"
-    clients = "_clients" if _clients(config).send_later(workload) else ""
-    return compiled(f"variants:{kind}{clients}", RUN), policies(scheduler.kernel, router.kernel)
+        kind = AHEAD if schedules_ahead(config) else ONE_STAGE
+    loop = "with_clients" if _clients(config).send_later(workload) else "without_clients"
+    run = compiled(f"loop:{loop}", run_of_kind(kind))
+    return functools.partial(run, kind=kind), policies(scheduler.kernel, router.kernel)
 
 
 def _run(
@@ -186,13 +190,13 @@ def _run(
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
     values, bases = engine_values(config, tables)
-    clients, expert = _clients(config), tables.stages[0].expert
-    caching = caches_prefixes(config, workload.block_tokens > 0)
+    clients, layout, expert = _clients(config), tables.stages[0].layout, tables.stages[0].expert
+    limits = config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep)
     state = new_state(
         workload,
-        tables.stages[0].layout,
+        layout,
         tables.stages[0].prefill_rule,
-        limits=config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep),
+        limits=limits,
         num_replicas=config.replicas,
         num_blocks=pool.num_blocks,
         block_size=pool.block_size,
@@ -203,13 +207,13 @@ def _run(
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
-        named_blocks=name_blocks(workload, config.block_size) if caching else None,
+        named_blocks=name_blocks(workload, config.block_size) if limits["caching"] else None,
         clients=clients,
         joint=tables.stages[0].joint,
         skew=tables.stages[0].skew,
         engines=config.data_parallel,
         expert=expert,
-        capture_sizes=() if expert is None else capture_sizes(config),
+        padded_tokens=(0,) if expert is None else padded_tokens(capture_sizes(config), layout.max_tokens),
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:

@@ -128,14 +128,14 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
     if tables.in_lockstep:
         return tables.values, tables.bases
     engine, layout = config.engine_choice, tables.stages[0].layout
-    sizes = capture_sizes(config)
+    padded = padded_tokens(capture_sizes(config), layout.max_tokens)
     cpu_s = np.zeros(layout.max_sequences + 1)
     if not schedules_ahead(config):
         requests = np.arange(1, len(cpu_s))
         cpu_s[1:] = (engine.launch_s + engine.launch_s_per_request * requests) + (
             engine.process_s + engine.process_s_per_request * requests
         )
-    if not sizes and not cpu_s.any():
+    if len(padded) == 1 and not cpu_s.any():
         return tables.values, tables.bases
     size = len(tables.stages[0].values)
     alone = tables.bases.count(tables.bases[0]) == 1
@@ -144,13 +144,17 @@ def engine_values(config: SimulationConfig, tables: StageTables) -> tuple[npt.ND
     values = np.concatenate((tables.values, first))
     bases = (tables.bases[0] if len(first) == 0 else len(tables.values), *tables.bases[1:])
     values[bases[0] + layout.sequence_offset :][: len(cpu_s)] += cpu_s
-    if sizes:
-        numbers = np.arange(min(sizes[-1], layout.max_tokens) + 1)
-        padded = np.minimum(np.append(0, sizes)[np.searchsorted(np.append(0, sizes), numbers)], layout.max_tokens)
-        for base in range(0, len(values), size):
-            token_s = values[base + layout.token_offset :][: layout.max_tokens + 1]
-            token_s[numbers] = token_s[padded]
+    for base in range(0, len(values), size):
+        token_s = values[base + layout.token_offset :][: layout.max_tokens + 1]
+        token_s[: len(padded)] = token_s[padded]
     return values, bases
+
+
+def padded_tokens(capture_sizes: Sequence[int], max_tokens: int) -> npt.NDArray[np.int64]:
+    """By number of tokens, up to the largest capture size or max_tokens, what a batch is padded to; [0] without any."""
+    sizes = np.array([0, *capture_sizes], np.int64)
+    numbers = np.arange(min(sizes[-1], max_tokens) + 1)
+    return np.minimum(sizes[np.searchsorted(sizes, numbers)], max_tokens)
 
 
 def capture_sizes(config: SimulationConfig) -> tuple[int, ...]:

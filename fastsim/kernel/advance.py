@@ -56,31 +56,18 @@ def advance_stages(state, tables, schedule, r, until_s):
     replica = state.replicas[r]
     while True:
         while replica.in_flight > 0 and replica.next_end_s <= replica.clock_s:
-            finish_oldest(state.requests, replica, state.integers)
+            if replica.owns_slots:
+                finish_slot(state.requests, replica, state.integers)
+            else:
+                finish_oldest(state.requests, replica, state.integers)
             replica.try_to_form = 1
         if replica.clock_s >= until_s or replica.completed_head != NONE:
             return DONE
         if replica.try_to_form:
-            status = form_all(state, tables, schedule, r)
-            if status != DONE:
-                return status
-        if replica.in_flight == 0 or replica.next_end_s > until_s:
-            return DONE
-        pass_time(replica, replica.next_end_s)
-
-
-@jit()
-def advance_slots(state, tables, schedule, r, until_s):
-    """A replica with several stages each of which has its own requests, see `fastsim.kernel.own_slots`."""
-    replica = state.replicas[r]
-    while True:
-        while replica.in_flight > 0 and replica.next_end_s <= replica.clock_s:
-            finish_slot(state.requests, replica, state.integers)
-            replica.try_to_form = 1
-        if replica.clock_s >= until_s or replica.completed_head != NONE:
-            return DONE
-        if replica.try_to_form:
-            status = form_in_slots(state, tables, schedule, r)
+            if replica.owns_slots:
+                status = form_in_slots(state, tables, schedule, r)
+            else:
+                status = form_all(state, tables, schedule, r)
             if status != DONE:
                 return status
         if replica.in_flight == 0 or replica.next_end_s > until_s:
@@ -98,14 +85,12 @@ def advance_any(state, tables, schedule, r, until_s):
         return advance_ahead(state, tables, schedule, r, until_s)
     if replica.num_stages == 1:
         return advance_one_stage(state, tables, schedule, r, until_s)
-    if replica.owns_slots:
-        return advance_slots(state, tables, schedule, r, until_s)
     return advance_stages(state, tables, schedule, r, until_s)
 
 
 #: The kinds of replicas, by number. A kind is passed as that many zeros, so that its number is in its type.
-KINDS = (advance_any, advance_one_stage, advance_stages, advance_slots, advance_ahead, advance_rounds)
-ANY, ONE_STAGE, STAGES, SLOTS, AHEAD, LOCKSTEP = ((0,) * number for number in range(len(KINDS)))
+KINDS = (advance_any, advance_one_stage, advance_stages, advance_ahead, advance_rounds)
+ANY, ONE_STAGE, STAGES, AHEAD, LOCKSTEP = ((0,) * number for number in range(len(KINDS)))
 
 
 def advance(kind, state, tables, schedule, r, until_s):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fastsim.kernel.blocks import whole_tokens
-from fastsim.kernel.engines import choose_engine, wake
+from fastsim.kernel.data_parallel import choose_engine, wake
 from fastsim.kernel.jit import jit
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import arrive_at_stages

@@ -8,7 +8,7 @@ from fastsim.kernel.advance import advance
 from fastsim.kernel.arrivals import arrive
 from fastsim.kernel.asynchronous import waits_for_oldest
 from fastsim.kernel.clients import enter, next_row, send_next
-from fastsim.kernel.engines import ask_router
+from fastsim.kernel.data_parallel import ask_router
 from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.state import DONE, NO_SUCH_REPLICA, NONE
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastsim.kernel.asynchronous import put_in_flight, send_ahead, waits_for_oldest
 from fastsim.kernel.batch_time import batch_time
-from fastsim.kernel.engines import outstanding_in
+from fastsim.kernel.data_parallel import outstanding_in
 from fastsim.kernel.flights import END_S, flight_at
 from fastsim.kernel.iteration import finish, form_batch, log_batch, note_peaks
 from fastsim.kernel.jit import bits_float, jit

@@ -6,7 +6,7 @@ from fastsim.kernel.advance import ANY, advance
 from fastsim.kernel.arrivals import arrive, has_work_before
 from fastsim.kernel.client_loop import run_clients
 from fastsim.kernel.cohorts import point_at_slot
-from fastsim.kernel.engines import ask_router
+from fastsim.kernel.data_parallel import ask_router
 from fastsim.kernel.jit import jit
 from fastsim.kernel.state import DONE, NO_SUCH_REPLICA
 

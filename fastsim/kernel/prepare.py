@@ -60,7 +60,7 @@ def new_state(
     skew: Any = None,
     engines: int = 1,
     expert: Any = None,
-    capture_sizes: Sequence[int] = (),
+    padded_tokens: Sequence[int] | np.ndarray = (0,),
 ) -> State:
     """The state before the first arrival.
 
@@ -88,7 +88,7 @@ def new_state(
         skew: estimators.SkewLayout of the tables, where they have that part.
         engines: data-parallel engines of a replica.
         expert: estimators.ExpertLayout of the tables, where they have that part: the engines are in lockstep.
-        capture_sizes: of engines in lockstep: numbers of tokens, ascending, to which all of them are padded.
+        padded_tokens: of engines in lockstep: by number of tokens what all of them are padded to, from 0 on [tokens].
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -120,11 +120,10 @@ def new_state(
     replicas["expert_table"] = layout.size + sum(part.size for part in (joint, skew) if part is not None)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    padded = padded_tokens(capture_sizes, layout.max_tokens)
-    num_more = len(padded) + num_integers(pending)
+    num_more = len(padded_tokens) + num_integers(pending)
     integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_more)
     first_padded = len(integers) - num_more
-    integers[first_padded : first_padded + len(padded)] = padded
+    integers[first_padded : first_padded + len(padded_tokens)] = padded_tokens
     if named_blocks is not None:
         name_requests(pending if dynamic else requests, named_blocks)
     replicas["last_step_end_s"] = -1.0
@@ -138,7 +137,7 @@ def new_state(
     # However many requests are outstanding, their product is an integer.
     cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
     cluster["engines"], cluster["unit"] = engines, 1 if expert is None else engines
-    cluster["padded"], cluster["largest_capture"] = first_padded, len(padded) - 1
+    cluster["padded"], cluster["largest_capture"] = first_padded, len(padded_tokens) - 1
     if dynamic:
         place_clients(cluster, integers, len(integers) - num_integers(pending), pending, clients)
     batches = records(BATCH, max(batch_log_rows, num_stages, engines))
@@ -148,12 +147,6 @@ def new_state(
         fleet[:] = replicas[::engines]
         fleet["num_blocks"] *= engines
     return State(requests, replicas, cluster, integers, batches, stages, pending, fleet)
-
-
-def padded_tokens(capture_sizes: Sequence[int], max_tokens: int) -> np.ndarray:
-    """By number of tokens, up to the largest capture size, what a batch is padded to; [0] without such sizes."""
-    sizes = np.array([0, *capture_sizes], np.int64)
-    return np.minimum(sizes[np.searchsorted(sizes, np.arange(sizes[-1] + 1))], max_tokens)
 
 
 def new_stages(

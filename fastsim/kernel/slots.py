@@ -31,12 +31,18 @@ _PENDING = types.Array(from_dtype(PENDING), 1, "C")
 SCHEDULE = types.int64(_REQUESTS, from_dtype(REPLICA), _INTEGERS)
 #: (requests, replicas, cluster, i) -> replica
 ROUTE = types.int64(_REQUESTS, _REPLICAS, from_dtype(CLUSTER), types.int64)
-#: (state, tables, (schedule, route)) -> status
-RUN = types.int64(
+_RUN_ARGUMENTS = (
     types.NamedTuple((_REQUESTS, _REPLICAS, _CLUSTER, _INTEGERS, _BATCHES, _STAGES, _PENDING, _REPLICAS), State),
     types.Array(types.float64, 1, "C", readonly=True),
     types.Tuple((types.FunctionType(SCHEDULE), types.FunctionType(ROUTE))),
 )
+#: (state, tables, (schedule, route)) -> status
+RUN = types.int64(*_RUN_ARGUMENTS)
+
+
+def run_of_kind(kind: tuple[int, ...]) -> Any:
+    """(state, tables, (schedule, route), kind) -> status, for one of the kinds of `fastsim.kernel.advance`."""
+    return types.int64(*_RUN_ARGUMENTS, types.UniTuple(types.int64, len(kind)))
 
 
 _READ_ONLY = {dtype: types.Array(dtype, 1, "C", readonly=True) for dtype in (types.float64, types.int64, types.int32)}

@@ -299,7 +299,7 @@ CLUSTER = np.dtype(
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),
         ("max_stall", np.int64),  # iterations per outstanding request after which one must have completed
-        # Data-parallel engines, see `fastsim.kernel.engines`
+        # Data-parallel engines, see `fastsim.kernel.data_parallel`
         ("engines", np.int64),  # of a replica: REPLICA records side by side
         ("unit", np.int64),  # records that advance together: the engines of a replica if they are in lockstep, else 1
         ("padded", np.int64),  # in the integer pool: by tokens of the largest batch of a round what it is padded to

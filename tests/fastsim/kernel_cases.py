@@ -23,6 +23,7 @@ from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
 from fastsim.named_blocks import name_blocks
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
+from fastsim.stage_tables import padded_tokens
 
 Request = tuple[float, int, int]
 
@@ -351,7 +352,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         skew=skew,
         engines=config.data_parallel,
         expert=expert,
-        capture_sizes=config.capture_sizes if expert is not None else (),
+        padded_tokens=(0,) if expert is None else padded_tokens(config.capture_sizes, layout.max_tokens),
     )
     return state, values
 
