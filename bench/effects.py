@@ -9,13 +9,12 @@ changed, the change, and the error against the measurement that is left.
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
 from fidelity import compared, simulated_metrics
-from measured import Measured, read_run, run_folders
+from measured import Measured, add_run_flags, chosen_folders, read_run
 
 import fastsim
 from estimators import EstimatorError
@@ -98,16 +97,14 @@ def effects(run: Measured, deployment: Deployment) -> Iterator[Row]:
 def main() -> int:
     """Print the rows; returns the exit code."""
     arguments = parser("what each rule of the engine model changes on measured runs")
-    arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
-    arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
+    add_run_flags(arguments)
     options = arguments.parse_args()
-    folders = run_folders(options.directory)
+    folders = chosen_folders(options)
     if not folders:
-        note(f"{options.directory} holds no run: a run is a folder with meta.json")
         return 2
     rows: list[Row] = []
     skipped: list[Row] = []
-    for folder in folders[:1] if options.smoke else folders:
+    for folder in folders:
         try:
             run = read_run(folder)
             rows += list(effects(run, deployment_of(run, options.profiles)))

@@ -21,7 +21,7 @@ import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
 from fidelity_plot import check_plot, write_plot
-from measured import FloatArray, Measured, metrics_of, read_run, run_folders
+from measured import FloatArray, Measured, add_run_flags, chosen_folders, metrics_of, read_run
 
 import fastsim
 from estimators import EstimatorError
@@ -107,13 +107,11 @@ def print_beside(run: Row) -> None:
 def main() -> int:
     """Print the rows; returns the exit code."""
     arguments = parser("fidelity to measured runs")
-    arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
-    arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
+    add_run_flags(arguments)
     arguments.add_argument("--plot", type=Path, metavar="FILE.html", help="draw every request, measured and simulated")
     options = arguments.parse_args()
-    folders = run_folders(options.directory)
+    folders = chosen_folders(options)
     if not folders:
-        note(f"{options.directory} holds no run: a run is a folder with meta.json")
         return 2
     try:
         if options.plot:
@@ -124,7 +122,7 @@ def main() -> int:
     rows: list[Row] = []
     runs: list[Row] = []
     drawn: list[tuple[Measured, dict[str, Any]]] = []
-    for folder in folders[:1] if options.smoke else folders:
+    for folder in folders:
         try:
             run = read_run(folder)
             deployment = deployment_of(run, options.profiles)

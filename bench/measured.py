@@ -5,6 +5,7 @@ be the smallest that any request shows between its arrival and the engine's pick
 spent in the front end counts as no time.
 """
 
+import argparse
 import gzip
 import json
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from common import note
 
 from fastsim import Workload
 from fastsim.errors import ConfigError
@@ -74,6 +76,20 @@ def metrics_of(
         "tpot": decoding_s / (output_tokens[several] - 1),
         "latency": completed_s - arrival_s,
     }
+
+
+def add_run_flags(arguments: argparse.ArgumentParser) -> None:
+    """Add the flags that every bench on measured runs has."""
+    arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
+    arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
+
+
+def chosen_folders(options: argparse.Namespace) -> list[Path]:
+    """The folders of the runs that the flags name, the first alone with ``--smoke``; a note if there is none."""
+    folders = run_folders(options.directory)
+    if not folders:
+        note(f"{options.directory} holds no run: a run is a folder with meta.json")
+    return folders[:1] if options.smoke else folders
 
 
 def run_folders(directory: Path) -> list[Path]:

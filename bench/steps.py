@@ -19,12 +19,11 @@ batches.
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
-from measured import FloatArray, Measured, read_run, run_folders
+from measured import FloatArray, Measured, add_run_flags, chosen_folders, read_run
 
 import fastsim
 from estimators import EstimatorError
@@ -136,16 +135,14 @@ def _stretches(run: Measured) -> Iterator[tuple[int, float, float]]:
 def main() -> int:
     """Print the rows; returns the exit code."""
     arguments = parser("single batches of measured runs")
-    arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
-    arguments.add_argument("--profiles", type=Path, required=True, help="directory with operator profiles below it")
+    add_run_flags(arguments)
     options = arguments.parse_args()
-    folders = run_folders(options.directory)
+    folders = chosen_folders(options)
     if not folders:
-        note(f"{options.directory} holds no run: a run is a folder with meta.json")
         return 2
     rows: list[Row] = []
     is_bad = False
-    for folder in folders[:1] if options.smoke else folders:
+    for folder in folders:
         try:
             run = read_run(folder)
             deployment = deployment_of(run, options.profiles)

@@ -1,15 +1,13 @@
 """The kernel equals the reference simulator to the last bit."""
 
-import math
-
 import numpy as np
 import pytest
+from comparisons import assert_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_cases import Case, bucket_of, cases, run_kernel
+from kernel_cases import Case, cases, run_kernel
 from reference.simulate import simulate as reference_simulate
 
-from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.jit import DISABLED
 from fastsim.schedulers import SCHEDULERS
 
@@ -22,23 +20,7 @@ EXAMPLES = 60 if DISABLED else 1000
 @given(data=st.data())
 def test_every_request_and_replica_equals_the_reference(policy: str, data: st.DataObject):
     case = data.draw(cases(policies=(policy,)))
-    state = run_kernel(case)
-    expected = reference_simulate(case.requests, case.tables, case.config)
-    for got, want in zip(state.requests, expected.requests, strict=True):
-        assert (got.replica, got.scheduled_s, got.first_token_s, got.completed_s, got.preemptions) == (
-            want.replica,
-            want.scheduled_s,
-            want.first_token_s,
-            want.completed_s,
-            want.preemptions,
-        )
-    for got, want in zip(state.replicas, expected.replicas, strict=True):
-        assert (got.iteration, got.busy_s) == (want.iterations, want.busy_s)
-    counts = np.zeros(NUM_BUCKETS, np.int64)
-    for gap_s in expected.token_gaps_s:
-        counts[bucket_of(gap_s)] += 1
-    assert np.array_equal(state.integers[:NUM_BUCKETS], counts)
-    assert state.replicas["tbt_sum_s"].sum() == pytest.approx(math.fsum(expected.token_gaps_s), rel=1e-9)
+    assert_equal(case, run_kernel(case), reference_simulate(case.requests, case.tables, case.config))
 
 
 @settings(max_examples=EXAMPLES // 4)

@@ -156,18 +156,22 @@ def test_an_asynchronous_engine_tells_its_times_and_a_synchronous_one_has_them_i
 
 
 @pytest.mark.parametrize(
-    ("engine", "asked", "names_blocks", "expected"),
+    ("preset", "asked", "names_blocks", "expected"),
     [
-        ("ideal", None, False, False),
-        ("ideal", None, True, True),
-        ("ideal", True, False, True),
-        ("ideal", False, True, False),
-        ("vllm-0.9", None, False, True),
-        ("vllm-0.9", False, True, False),
+        (None, None, False, False),
+        (None, None, True, True),
+        (None, True, False, True),
+        (None, False, True, False),
+        ("own", None, False, True),
+        ("own", False, True, False),
     ],
 )
-def test_whether_prefixes_are_cached(engine: str, asked: bool | None, names_blocks: bool, expected: bool):
-    config = SimulationConfig(engine=engine, scheduler_options={"enable_prefix_caching": asked})
+@pytest.mark.parametrize(("scheduler", "own"), [("vllm_v1", "vllm-0.9"), ("sglang", "sglang-0.5")])
+def test_whether_prefixes_are_cached(
+    scheduler: str, own: str, preset: str | None, asked: bool | None, names_blocks: bool, expected: bool
+):
+    engine = own if preset else "ideal"
+    config = SimulationConfig(engine=engine, scheduler=scheduler, scheduler_options={"enable_prefix_caching": asked})
     assert engine_limits(config, names_blocks)["caching"] is expected
     assert SimulationConfig.from_toml(config.to_toml()) == config
 

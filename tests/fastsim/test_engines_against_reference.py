@@ -1,15 +1,12 @@
 """Data-parallel engines: the kernel equals the reference simulator to the last bit."""
 
-import math
-
-import numpy as np
 import pytest
+from comparisons import assert_equal
 from hypothesis import Phase, find, given, settings
-from kernel_cases import Case, bucket_of, cases, client_requests, run_kernel
+from kernel_cases import Case, cases, run_kernel
 from reference.simulate import simulate as reference_simulate
 from reference_tests.feature_cases import ENGINES, FEATURES
 
-from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.jit import DISABLED
 
 EXAMPLES = 60 if DISABLED else 600
@@ -19,19 +16,7 @@ ENGINE_CASES = cases(policies=("vllm_v1",), stages=(1,), features=(*FEATURES, EN
 @settings(max_examples=EXAMPLES)
 @given(ENGINE_CASES)
 def test_engines_equal_the_reference(case: Case):
-    state = run_kernel(case)
-    expected = reference_simulate(case.requests, case.tables, case.config)
-    names = ("arrival_s", "replica", "scheduled_s", "first_token_s", "completed_s", "preemptions", "cached_tokens")
-    for got, want in zip(client_requests(case, state), expected.requests, strict=True):
-        assert [got[name] for name in names] == [getattr(want, name) for name in names]
-    for got, want in zip(state.replicas, expected.replicas, strict=True):
-        assert (got.iteration, got.busy_s) == (want.iterations, want.busy_s)
-        assert got.free_blocks == got.num_blocks
-    counts = np.zeros(NUM_BUCKETS, np.int64)
-    for gap_s in expected.token_gaps_s:
-        counts[bucket_of(gap_s)] += 1
-    assert np.array_equal(state.integers[:NUM_BUCKETS], counts)
-    assert math.isclose(state.replicas["tbt_sum_s"].sum(), math.fsum(expected.token_gaps_s), rel_tol=1e-9)
+    assert_equal(case, run_kernel(case), reference_simulate(case.requests, case.tables, case.config))
 
 
 @settings(max_examples=EXAMPLES // 4)

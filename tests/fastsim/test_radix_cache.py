@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from comparisons import assert_equal
 from hypothesis import given, settings
-from kernel_cases import Case, cases, client_requests, run_kernel
+from kernel_cases import Case, cases, run_kernel
 from reference.simulate import simulate as reference_simulate
 
 from fastsim import ConfigError, SimulationConfig, Workload, simulate
-from fastsim.engine_presets import engine_limits
 from fastsim.kernel.jit import DISABLED
 from fastsim.kernel.radix_tree import ACCESS, CHILDREN, FIRST, HI, LO, LOCKS, NEWER, NO_NODE, PARENT
 from fastsim.kernel.state import NONE, State
@@ -20,17 +20,7 @@ cached = cases(max_requests=20, policies=("sglang",), features=("caching", "sess
 @settings(max_examples=EXAMPLES)
 @given(cached)
 def test_requests_equal_the_reference(case: Case):
-    state = run_kernel(case)
-    expected = reference_simulate(case.requests, case.tables, case.config)
-    for got, want in zip(client_requests(case, state), expected.requests, strict=True):
-        assert (got.replica, got.scheduled_s, got.first_token_s, got.completed_s, got.preemptions) == (
-            want.replica,
-            want.scheduled_s,
-            want.first_token_s,
-            want.completed_s,
-            want.preemptions,
-        )
-        assert got.cached_tokens == want.cached_tokens
+    assert_equal(case, run_kernel(case), reference_simulate(case.requests, case.tables, case.config))
 
 
 @settings(max_examples=EXAMPLES // 3)
@@ -95,24 +85,6 @@ def test_a_text_is_found_again():
     assert requests["cached_tokens"].to_list() == [0, 64]
     off = config.with_fields(scheduler_options={"enable_prefix_caching": False})
     assert simulate(off, conversation(**SHARED)).requests["cached_tokens"].to_list() == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("engine", "asked", "names_blocks", "expected"),
-    [
-        ("ideal", None, False, False),
-        ("ideal", None, True, True),
-        ("ideal", True, False, True),
-        ("ideal", False, True, False),
-        ("sglang-0.5", None, False, True),
-        ("sglang-0.5", False, True, False),
-    ],
-)
-def test_whether_the_tree_is_kept(engine: str, asked: bool | None, names_blocks: bool, expected: bool):
-    options = {"enable_prefix_caching": asked}
-    config = SimulationConfig(engine=engine, scheduler="sglang", scheduler_options=options)
-    assert engine_limits(config, names_blocks)["caching"] is expected
-    assert SimulationConfig.from_toml(config.to_toml()) == config
 
 
 def test_other_words_than_true_and_false_are_refused():
