@@ -1,14 +1,18 @@
-"""What a transformer costs to hold and to run: sizes, bytes and floating-point operations of a dense decoder."""
+"""What a transformer costs to hold and to run: sizes, bytes and floating-point operations of a decoder."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from estimators.dtypes import DTYPE_BYTES, activation_dtype, kv_dtype_bytes, weight_dtype_bytes
 from estimators.errors import EstimatorError
+from estimators.experts import Experts
+from estimators.latent import LatentAttention
+from estimators.stages import Stage, layers_of_stage
+from estimators.weights import OTHER, PARTS, linear_weights_per_token, stage_weights
 
-DTYPE_BYTES = {"bf16": 2, "fp16": 2, "fp8": 1}
-_WEIGHT_DTYPES = ("bf16", "fp16", "fp8")
+__all__ = ["ModelSpec", "Stage"]
 
 # GPUs of one node of every built-in device. Larger splits can be asked about, but errors offer none that would not run.
 NODE_GPUS = 8
@@ -16,48 +20,13 @@ NODE_GPUS = 8
 # Engines pad the vocabulary to a multiple of this before they split it over GPUs (vLLM, SGLang: 64).
 VOCABULARY_MULTIPLE = 64
 
-
-def weight_dtype_bytes(dtype: str) -> int:
-    """Bytes of one weight of type ``dtype`` in the matrices of the layers.
-
-    Raises:
-        EstimatorError: when ``dtype`` is not a type of weights.
-    """
-    if dtype not in _WEIGHT_DTYPES:
-        mend = f"choose one of {', '.join(_WEIGHT_DTYPES)}"
-        raise EstimatorError("dtype", dtype, "is not a known type of weights", mend)
-    return DTYPE_BYTES[dtype]
-
-
-def activation_dtype(dtype: str) -> str:
-    """Type of activations, norms, embedding and LM head where the matrices of the layers are of type ``dtype``.
-
-    That of the matrices, but for fp8: checkpoints in it leave all else in bf16, and its products return bf16.
-
-    Raises:
-        EstimatorError: when ``dtype`` is not a type of weights.
-    """
-    weight_dtype_bytes(dtype)
-    return "bf16" if dtype == "fp8" else dtype
-
-
-class Stage(NamedTuple):
-    """What of a model one pipeline stage holds.
-
-    Attributes:
-        layers: number of its layers.
-        first: it holds the embedding table.
-        last: it holds the final norm and the LM head, and samples.
-    """
-
-    layers: int
-    first: bool
-    last: bool
+# Tokens that a layer with a window keeps beside it: the first of its blocks is never left whole (vLLM's default size).
+WINDOW_SLACK = 16
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A dense decoder-only transformer with full attention.
+    """A decoder-only transformer.
 
     Attributes:
         name: for people; nothing depends on it.
@@ -67,7 +36,7 @@ class ModelSpec:
         num_kv_heads: key/value heads (fewer than ``num_q_heads`` under grouped-query attention).
         head_dim: width of one head.
         rotary_dim: how much of a head is rotated (``head_dim`` unless rotation is partial).
-        intermediate_size: inner width of the MLP.
+        intermediate_size: inner width of the MLP; of no account where every layer has experts.
         vocab_size: rows of the embedding table.
         max_position_embeddings: longest context the model was made for, tokens.
         gated_mlp: gate and up projections (SwiGLU) when true, one up projection when false.
@@ -79,8 +48,16 @@ class ModelSpec:
         norm_bias: norms have a bias beside the weight (LayerNorm) when true, none (RMSNorm) when false.
         qk_norm: queries and keys pass an RMSNorm per head before rotation.
         parallel_attention_mlp: attention and MLP read the same norm and their outputs are added (one norm per layer).
-        weight_dtype: ``"fp8"`` where the checkpoint holds the matrices of its layers in it, None where engines load
-            them in any type.
+        experts: the mixture of experts that layers have in place of the MLP, None in a dense model.
+        latent: the widths of latent attention (MLA), None where the cache has keys and values. With it ``head_dim`` is
+            that of a query, and ``num_kv_heads`` is ``num_q_heads``.
+        window: how many tokens back the attention of ``window_layers`` sees, the token itself included.
+        window_layers: indices of the layers with such a sliding window, ascending.
+        sandwich_norms: there is a norm before and one after both the attention and the MLP (Gemma 2 and 3).
+        attention_sinks: every head has a learned logit beside those of the keys (gpt-oss).
+        weight_dtype: type in which the checkpoint holds the matrices of its layers, None where any will do.
+        unquantised: of ``estimators.weights.PARTS`` those whose matrices are in the type of the activations
+            nevertheless.
         kv_dtype: ``"fp8"`` where the checkpoint asks for such a KV cache, None where it is that of the activations.
     """
 
@@ -103,15 +80,41 @@ class ModelSpec:
     norm_bias: bool = False
     qk_norm: bool = False
     parallel_attention_mlp: bool = False
+    experts: Experts | None = None
+    latent: LatentAttention | None = None
+    window: int | None = None
+    window_layers: tuple[int, ...] = ()
+    sandwich_norms: bool = False
+    attention_sinks: bool = False
     weight_dtype: str | None = None
+    unquantised: tuple[str, ...] = ()
     kv_dtype: str | None = None
 
-    def check_dtype(self, dtype: str) -> None:
-        """Raise ``EstimatorError`` unless ``dtype`` is a type of weights, and that of the checkpoint if it has one."""
+    def resolve_dtype(self, dtype: str = "auto") -> str:
+        """Type of the weights where ``dtype`` is asked for; ``"auto"`` is that of the checkpoint, else bf16.
+
+        Raises:
+            EstimatorError: when ``dtype`` is not a type of weights, or not that of the checkpoint if it has one.
+        """
+        if dtype == "auto":
+            return self.weight_dtype or "bf16"
         weight_dtype_bytes(dtype)
         if self.weight_dtype not in (None, dtype):
             wrong = f"is not the type of the weights of {self.name}"
-            raise EstimatorError("dtype", dtype, wrong, f"give {self.weight_dtype}")
+            raise EstimatorError("dtype", dtype, wrong, f"give auto or {self.weight_dtype}")
+        return dtype
+
+    def part_dtype(self, part: str, dtype: str = "auto") -> str:
+        """Type of the matrices of a part of the layers where ``dtype`` is asked for.
+
+        Args:
+            part: ``"attention"`` (the projections before it), ``"attention_output"`` (the one behind), ``"mlp"``,
+                ``"experts"`` or ``"shared_experts"``; all else (router, norms, embedding, LM head) is never quantised.
+            dtype: as ``resolve_dtype`` takes it.
+        """
+        resolved = self.resolve_dtype(dtype)
+        quantised = part in PARTS and part not in self.unquantised
+        return resolved if quantised else activation_dtype(resolved)
 
     def kv_cache_dtype(self, kv_dtype: str, dtype: str) -> str:
         """Type of the KV cache where ``kv_dtype`` is asked for and the layers' weights are of type ``dtype``.
@@ -123,7 +126,7 @@ class ModelSpec:
         Raises:
             EstimatorError: when either is not known or they do not go together.
         """
-        activations = activation_dtype(dtype)
+        activations = activation_dtype(self.resolve_dtype(dtype))
         if kv_dtype == "auto":
             return self.kv_dtype or activations
         if kv_dtype not in (activations, "fp8"):
@@ -132,13 +135,25 @@ class ModelSpec:
         return kv_dtype
 
     def tensor_parallel_sizes(self) -> tuple[int, ...]:
-        """Numbers of GPUs the model can be split over; key/value heads are split or replicated, all else is split."""
+        """Numbers of GPUs the model can be split over; key/value heads are split or replicated, all else is split.
+
+        Of experts each is split, or else they are dealt out.
+        """
         return tuple(
             tp
             for tp in range(1, self.num_q_heads + 1)
-            if not (self.num_q_heads % tp or self.intermediate_size % tp)
+            if not (self.num_q_heads % tp or any(width % tp for width in self._split_widths))
             and not (self.num_kv_heads % tp and tp % self.num_kv_heads)
+            and (self.experts is None or not self.experts.intermediate_size % tp or not self.experts.num_experts % tp)
         )
+
+    @property
+    def _split_widths(self) -> tuple[int, ...]:
+        """Inner widths that every GPU has a part of."""
+        if self.experts is None:
+            return (self.intermediate_size,)
+        dense = (self.intermediate_size,) if self.experts.dense_layers else ()
+        return (*dense, self.experts.shared_intermediate_size)
 
     def check_tensor_parallel(self, tp: int, node_gpus: int = NODE_GPUS) -> None:
         """Raise ``EstimatorError`` unless the model can be split over ``tp`` GPUs.
@@ -146,8 +161,11 @@ class ModelSpec:
         The error offers sizes up to ``node_gpus``; a larger ``tp`` that fits the model is no error here.
         """
         if isinstance(tp, bool) or not isinstance(tp, int) or tp not in self.tensor_parallel_sizes():
-            wrong = f"does not divide the heads ({self.num_q_heads}, key/value {self.num_kv_heads}) and the MLP"
-            raise EstimatorError("tp", tp, f"{wrong} of {self.intermediate_size}", self.tensor_parallel_mend(node_gpus))
+            mlp = self.intermediate_size if self.experts is None else self.experts.intermediate_size
+            wrong = (
+                f"does not divide the heads ({self.num_q_heads}, key/value {self.num_kv_heads}) and the MLP of {mlp}"
+            )
+            raise EstimatorError("tp", tp, wrong, self.tensor_parallel_mend(node_gpus))
 
     def tensor_parallel_mend(self, node_gpus: int) -> str:
         """Return the mend of an error about ``tp``: the sizes that fit the model and a node of ``node_gpus``."""
@@ -155,23 +173,15 @@ class ModelSpec:
         return f"choose {'one of ' if len(sizes) > 1 else ''}{', '.join(sizes)} for {self.name}"
 
     def pipeline_stage(self, pp: int = 1, stage: int = 0) -> Stage:
-        """What the pipeline stage ``stage`` of ``pp`` holds.
-
-        Layers that are left over go to the stages before the last one, from the back, one each: the last has the LM
-        head, and with few left over the first, which has the embedding, gets none either. This is vLLM's rule
-        (``get_pp_indices`` in ``vllm/distributed/utils.py``).
+        """What the pipeline stage ``stage`` of ``pp`` holds, see ``layers_of_stage``.
 
         Raises:
             EstimatorError: when there are more stages than layers or no such stage.
         """
-        if not _is_integer(pp, 1, self.num_layers):
-            wrong = f"is no number of stages for the {self.num_layers} layers of {self.name}"
-            raise EstimatorError("pp", pp, wrong, f"choose 1 to {self.num_layers}")
-        if not _is_integer(stage, 0, pp - 1):
-            raise EstimatorError("stage", stage, f"is not one of {pp} pipeline stages", f"choose 0 to {pp - 1}")
-        each, left_over = divmod(self.num_layers, pp)
-        extra = pp - 1 - left_over <= stage < pp - 1
-        return Stage(each + extra, first=stage == 0, last=stage == pp - 1)
+        held = layers_of_stage(self.num_layers, self.name, pp, stage)
+        dense = held if self.experts is None else [layer for layer in self.experts.dense_layers if layer in held]
+        windows = [layer for layer in self.window_layers if layer in held]
+        return Stage(len(held), stage == 0, stage == pp - 1, len(windows), len(held) - len(dense))
 
     def q_heads_per_gpu(self, tp: int) -> int:
         """Query heads on each of ``tp`` GPUs."""
@@ -191,9 +201,18 @@ class ModelSpec:
     @property
     def num_parameters(self) -> int:
         """Parameters of the whole model, embeddings included, vocabulary not padded."""
-        return self._parameters(1, self.vocab_size, self.pipeline_stage())
+        return sum(stage_weights(self, self.pipeline_stage(), 1, self.vocab_size, 1).values())
 
-    def weight_bytes(self, tp: int = 1, dtype: str = "bf16", pp: int = 1, stage: int = 0, dp: int = 1) -> int:
+    @property
+    def active_parameters(self) -> int:
+        """Of ``num_parameters`` all but those of experts that a token is not routed to.
+
+        The whole embedding table counts, as on most model cards.
+        """
+        used = self.experts.experts_per_token if self.experts else None
+        return sum(stage_weights(self, self.pipeline_stage(), 1, self.vocab_size, 1, used).values())
+
+    def weight_bytes(self, tp: int = 1, dtype: str = "auto", pp: int = 1, stage: int = 0, dp: int = 1) -> int:
         """Bytes of weights on one of the ``tp`` GPUs of a pipeline stage; ``dp`` engines share the experts, if any.
 
         With tied embeddings a last stage that is not the first holds a copy of the table.
@@ -202,21 +221,33 @@ class ModelSpec:
             EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``dtype`` is not a type of its weights.
         """
         self.check_tensor_parallel(tp)
-        self.check_dtype(dtype)
-        part, size = self.pipeline_stage(pp, stage), DTYPE_BYTES[activation_dtype(dtype)]
-        quantised = part.layers * sum(self._layer_matrices(tp)) * (size - weight_dtype_bytes(dtype))
-        return self._parameters(tp, self.vocabulary_per_gpu(tp), part, dp) * size - quantised
+        held = stage_weights(self, self.pipeline_stage(pp, stage), tp, self.vocabulary_per_gpu(tp), tp * dp)
+        return math.ceil(sum(held[part] * DTYPE_BYTES[self.part_dtype(part, dtype)] for part in (*PARTS, OTHER)))
 
-    def kv_bytes_per_token(self, tp: int = 1, kv_dtype: str = "bf16", pp: int = 1, stage: int = 0) -> int:
-        """Bytes that the keys and values of one token take on one of the ``tp`` GPUs of a pipeline stage.
+    def kv_bytes_per_token(
+        self, tp: int = 1, kv_dtype: str = "bf16", pp: int = 1, stage: int = 0, length: int | None = None
+    ) -> int:
+        """Bytes that the cache of one token takes on one of the ``tp`` GPUs of a pipeline stage.
+
+        Args:
+            tp: GPUs that share the key/value heads. The latent vector of latent attention is whole on each.
+            kv_dtype: of the cache.
+            pp: number of pipeline stages.
+            stage: which of them.
+            length: of a request, tokens. Layers with a window keep no more of it than that and a block, so that on
+                average over a request of this length a token takes less: MODELLED, as vLLM states the capacity of its
+                cache at the greatest length. They keep every token when None.
 
         Raises:
             EstimatorError: when ``tp`` or ``pp`` do not fit the model or ``kv_dtype`` is not known.
         """
-        if kv_dtype not in DTYPE_BYTES:
-            raise EstimatorError("kv_dtype", kv_dtype, "is not known", f"choose one of {', '.join(DTYPE_BYTES)}")
-        layers = self.pipeline_stage(pp, stage).layers
-        return 2 * layers * self.kv_heads_per_gpu(tp) * self.head_dim * DTYPE_BYTES[kv_dtype]
+        size, part = kv_dtype_bytes(kv_dtype), self.pipeline_stage(pp, stage)
+        self.check_tensor_parallel(tp)
+        width = self.latent.cached_width if self.latent else 2 * self.kv_heads_per_gpu(tp) * self.head_dim
+        if length is None or self.window is None or length <= self.window + WINDOW_SLACK:
+            return part.layers * width * size
+        kept = part.window_layers * (self.window + WINDOW_SLACK)
+        return (part.layers - part.window_layers) * width * size - (-kept * width * size // length)
 
     @property
     def tensors_between_layers(self) -> int:
@@ -228,14 +259,9 @@ class ModelSpec:
         return 1 if self.parallel_attention_mlp else 2
 
     @property
-    def mlp_width(self) -> int:
-        """Inner width of what one token passes through in the MLP of a layer."""
-        return self.intermediate_size
-
-    @property
     def linear_flops_per_token(self) -> int:
         """Floating-point operations of one token in the matrix products of all layers, without the LM head."""
-        return 2 * self.num_layers * sum(self._layer_matrices(1))
+        return 2 * linear_weights_per_token(self)
 
     @property
     def lm_head_flops_per_sequence(self) -> int:
@@ -244,44 +270,21 @@ class ModelSpec:
 
     @property
     def attention_flops_per_pair(self) -> int:
-        """Floating-point operations for each (query token, key token) pair, all layers.
+        """Floating-point operations for each (query token, key token) pair, all layers without a window.
 
         A decode that reads ``kv`` tokens has ``kv`` pairs; a causal chunk of ``c`` tokens over a history of ``h`` has
-        ``c * h + c * (c + 1) / 2``.
+        ``c * h + c * (c + 1) / 2``. Latent attention counts with keys and values of every head, whichever way engines
+        compute it.
         """
-        return 4 * self.num_layers * self.num_q_heads * self.head_dim
-
-    def _layer_matrices(self, tp: int) -> tuple[int, int, int, int]:
-        """Weights of one layer's qkv, output, up (and gate) and down projections on one of ``tp`` GPUs."""
-        q_width = self.q_heads_per_gpu(tp) * self.head_dim
-        kv_width = self.kv_heads_per_gpu(tp) * self.head_dim
-        inner = self.intermediate_size // tp
-        up = inner * (2 if self.gated_mlp else 1)
-        hidden = self.hidden_size
-        return hidden * (q_width + 2 * kv_width), q_width * hidden, hidden * up, inner * hidden
-
-    def _layer_parameters(self, tp: int, dp: int = 1) -> int:
-        matrices = self._layer_matrices(tp)
-        # Biases of the projections that split their output are split with it; the others are whole on every GPU.
-        biases = (matrices[0] // self.hidden_size) * self.qkv_bias + self.hidden_size * self.output_bias
-        biases += (matrices[2] // self.hidden_size + self.hidden_size) * self.mlp_bias
-        norms = (1 if self.parallel_attention_mlp else 2) * self._norm_parameters
-        return sum(matrices) + biases + norms + 2 * self.head_dim * self.qk_norm
-
-    def _parameters(self, tp: int, vocabulary: int, stage: Stage, dp: int = 1) -> int:
-        """Parameters of a stage on one of ``tp`` GPUs, whose part of the embedding table has ``vocabulary`` rows."""
-        parameters = stage.layers * self._layer_parameters(tp, dp)
-        if stage.first:
-            parameters += vocabulary * self.hidden_size
-        if stage.last:
-            head = 0 if self.tied_embeddings and stage.first else vocabulary * self.hidden_size
-            parameters += head + vocabulary * self.lm_head_bias + self._norm_parameters
-        return parameters
+        return (self.num_layers - len(self.window_layers)) * self._pair_flops
 
     @property
-    def _norm_parameters(self) -> int:
-        return self.hidden_size * (2 if self.norm_bias else 1)
+    def window_flops_per_token(self) -> int:
+        """Floating-point operations of one token in the attention of the layers with a window, taken as full."""
+        return len(self.window_layers) * (self.window or 0) * self._pair_flops
 
-
-def _is_integer(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    @property
+    def _pair_flops(self) -> int:
+        """Of one layer: the product of query and key, and that of probability and value."""
+        value = self.latent.v_head_dim if self.latent else self.head_dim
+        return 2 * self.num_q_heads * (self.head_dim + value)

@@ -1,60 +1,157 @@
-"""Which quantised checkpoints can be simulated: fp8 weights and activations, one scale for a tensor or a row of it."""
+"""Which type a quantised checkpoint holds its weights and its KV cache in, and which parts it leaves alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from estimators.errors import EstimatorError
+from estimators.weights import PARTS
 
-_MEND = "choose bf16 weights, or fp8 weights and activations that are scaled per tensor or channel"
+if TYPE_CHECKING:
+    from estimators.model_spec import ModelSpec
+
+_MEND = "choose weights in bf16, fp8, NVFP4, MXFP4, or 4-bit integers beside bf16 activations"
+#: Side of the square of weights that share a scale in ``fp8_block``.
+_BLOCK = [128, 128]
+_MODELOPT = {"FP8": "fp8", "NVFP4": "nvfp4"}
+#: Keys of lists of modules that are not quantised: of Model Optimizer, compressed-tensors and transformers.
+_LEFT_ALONE = ("exclude_modules", "ignore", "modules_to_not_convert", "ignored_layers")
+#: A module of each part by the names that families give it, one of which a checkpoint has.
+_MODULES = {
+    "attention": ("self_attn.q_proj", "self_attn.qkv_proj", "self_attn.q_b_proj"),
+    "attention_output": ("self_attn.o_proj",),
+    "mlp": ("mlp.down_proj",),
+    "experts": ("mlp.experts.0.down_proj", "block_sparse_moe.experts.0.w2"),
+    "shared_experts": ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj"),
+}
+#: What stands before ``layers`` in the names of modules.
+_PREFIXES = ("model.", "language_model.model.", "model.language_model.")
+_PREFIX = re.compile(r"(?:(?:language_model|model)\.)+")
 
 
-def quantised_dtypes(quantisation: Any, field: str) -> tuple[str, str | None]:
-    """Types of the weights and of the KV cache that a checkpoint's ``quantization_config`` states.
+class Quantisation(NamedTuple):
+    """What a checkpoint fixes; fields of ``ModelSpec``."""
 
-    The forms are those of NVIDIA's Model Optimizer (also its ``hf_quant_config.json``), compressed-tensors and vLLM's
-    own fp8. That activations are scaled as they come or by fixed factors makes no difference here.
+    weight_dtype: str | None
+    unquantised: tuple[str, ...]
+    kv_dtype: str | None
+
+
+UNQUANTISED = Quantisation(None, (), None)
+
+
+def quantisation_of(told: Any, field: str, model: ModelSpec) -> Quantisation:
+    """What a checkpoint's ``quantization_config`` says of a model.
+
+    The forms are those of NVIDIA's Model Optimizer (also its ``hf_quant_config.json``), compressed-tensors, vLLM's own
+    fp8 and transformers' MXFP4. That activations are scaled as they come or by fixed factors makes no difference here.
 
     Args:
-        quantisation: the parsed table.
+        told: the parsed table.
         field: what errors call it.
-
-    Returns:
-        ``"fp8"``, and ``"fp8"`` or None where the KV cache is not quantised.
+        model: the model, unquantised. A part of it counts as left alone where most of its layers are.
 
     Raises:
-        EstimatorError: other weights than fp8, activations that are not, or scales per block.
+        EstimatorError: a kind of weights or of KV cache that is not simulated.
     """
-    table = quantisation.get("quantization", quantisation) if isinstance(quantisation, Mapping) else None
+    table = told.get("quantization", told) if isinstance(told, Mapping) else None
     if not isinstance(table, Mapping):
-        raise EstimatorError(field, quantisation, "is not a table", "correct the file")
-    method = str(table.get("quant_method", "modelopt")).lower()
-    if method.startswith("modelopt"):
-        fits = str(table.get("quant_algo", "")).upper() == "FP8"
-    elif method == "compressed-tensors":
-        groups = table.get("config_groups")
-        fits = isinstance(groups, Mapping) and bool(groups) and all(_is_fp8(group) for group in groups.values())
-    else:
-        fits = method == "fp8" and not table.get("weight_block_size")
-    if not fits:
-        kind = table.get("quant_algo") or method
+        raise EstimatorError(field, told, "is not a table", "correct the file")
+    if (dtype := _weight_dtype(table)) is None:
+        kind = table.get("quant_algo") or table.get("quant_method")
         raise EstimatorError(field, kind, "means quantised weights of a kind that is not simulated", _MEND)
     cache = table.get("kv_cache_quant_algo") or table.get("kv_cache_scheme")
-    if not cache:
-        return "fp8", None
-    if not (_is_float8(cache) or str(cache).upper() == "FP8"):
+    if cache and not (_is_number(cache, "float", 8) or str(cache).upper() == "FP8"):
         wrong = "means a quantised KV cache of a kind that is not simulated"
         raise EstimatorError(field, cache, wrong, "choose one in fp8 or unquantised")
-    return "fp8", "fp8"
+    try:
+        parts = _unquantised_parts(table, model)
+    except (AttributeError, TypeError, re.error) as error:
+        raise EstimatorError(field, str(error), "is wrong in a list of names of modules", "correct the file") from error
+    return Quantisation(dtype, parts, "fp8" if cache else None)
 
 
-def _is_fp8(group: Any) -> bool:
+def _weight_dtype(table: Mapping[str, Any]) -> str | None:
+    """Our name of the type of the weights, None where we have none."""
+    method = str(table.get("quant_method", "modelopt")).lower()
+    if method.startswith("modelopt"):
+        return _MODELOPT.get(str(table.get("quant_algo", "")).upper())
+    if method == "compressed-tensors":
+        groups = table.get("config_groups")
+        kinds = {_group_dtype(group) for group in groups.values()} if isinstance(groups, Mapping) else set()
+        return kinds.pop() if len(kinds) == 1 else None
+    if method == "fp8":
+        block = table.get("weight_block_size")
+        return "fp8_block" if block == _BLOCK else None if block else "fp8"
+    return "mxfp4" if method == "mxfp4" else None
+
+
+def _group_dtype(group: Any) -> str | None:
+    """Type of the weights of one group of compressed-tensors."""
     if not isinstance(group, Mapping) or not isinstance(weights := group.get("weights"), Mapping):
-        return False
-    whole = weights.get("strategy", "tensor") in ("tensor", "channel")
-    return whole and _is_float8(weights) and _is_float8(group.get("input_activations"))
+        return None
+    strategy, activations = weights.get("strategy", "tensor"), group.get("input_activations")
+    if _is_number(weights, "float", 8) and _is_number(activations, "float", 8):
+        if strategy == "block":
+            return "fp8_block" if weights.get("block_structure") == _BLOCK else None
+        return "fp8" if strategy in ("tensor", "channel") else None
+    if _is_number(weights, "float", 4) and _is_number(activations, "float", 4):
+        return "nvfp4" if weights.get("group_size") == 16 else None
+    if activations is not None or strategy not in ("group", "channel"):
+        return None
+    if _is_number(weights, "float", 4):
+        return "mxfp4" if weights.get("group_size") == 32 else None
+    return "int4" if _is_number(weights, "int", 4) else None
 
 
-def _is_float8(scheme: Any) -> bool:
-    return isinstance(scheme, Mapping) and scheme.get("num_bits") == 8 and scheme.get("type") == "float"
+def _is_number(scheme: Any, kind: str, bits: int) -> bool:
+    return isinstance(scheme, Mapping) and scheme.get("num_bits") == bits and scheme.get("type") == kind
+
+
+def _unquantised_parts(table: Mapping[str, Any], model: ModelSpec) -> tuple[str, ...]:
+    """Parts of which more layers are left alone than quantised."""
+    left = _any_of(name for key in _LEFT_ALONE for name in table.get(key) or ())
+    groups = table.get("config_groups") or {}
+    targets = [name for group in groups.values() for name in group.get("targets") or ("Linear",)]
+    quantised = _any_of("*" if name == "Linear" else name for name in targets or ("Linear",))
+
+    def left_alone(part: str, layer: int) -> bool:
+        modules = [f"layers.{layer}.{name}" for name in _MODULES[part]]
+        return any(map(left, modules)) or not any(map(quantised, modules))
+
+    dense = set(range(model.num_layers) if model.experts is None else model.experts.dense_layers)
+    with_experts = set(range(model.num_layers)) - dense
+    shared = with_experts if model.experts and model.experts.shared_intermediate_size else ()
+    every = range(model.num_layers)
+    layers = dict(zip(PARTS, (every, every, dense, with_experts, shared), strict=True))
+    return tuple(part for part in PARTS if 2 * sum(left_alone(part, i) for i in layers[part]) > len(layers[part]))
+
+
+def _any_of(names: Iterable[str]) -> Callable[[str], bool]:
+    """Tells whether a module, from ``layers`` on, or one that holds it has one of the names.
+
+    In these ``*`` stands for anything. After ``re:`` stands a regular expression of the beginning of the whole name, as
+    compressed-tensors has it.
+    """
+    plain, globs, expressions = set(), [], []
+    for name in names:
+        tail = _PREFIX.sub("", name)
+        if name.startswith("re:"):
+            expressions.append(re.compile(name[3:]))
+        elif "*" not in name:
+            plain.add(tail)
+        else:
+            inner = "" if tail.startswith("layers.") else r"(?:.*\.)?"
+            globs.append(inner + re.escape(tail).replace(re.escape("*"), ".*") + r"(?:\..*)?$")
+    glob = re.compile("|".join(globs) or r"(?!)")
+
+    def has_one(module: str) -> bool:
+        pieces = module.split(".")
+        ends = range(1, len(pieces) + 1)
+        if any(".".join(pieces[start:end]) in plain for end in ends for start in range(end)) or glob.match(module):
+            return True
+        return any(expression.match(prefix + module) for expression in expressions for prefix in _PREFIXES)
+
+    return has_one

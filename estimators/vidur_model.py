@@ -29,6 +29,18 @@ def vidur_model_config(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
+def check_vidur_model(model: ModelSpec) -> None:
+    """Raise ``EstimatorError`` unless a model is one that Vidur can describe: dense, with full attention."""
+    for field, what in (
+        ("experts", "a mixture of experts"),
+        ("latent", "latent attention"),
+        ("window", "windowed attention"),
+    ):
+        if getattr(model, field) is not None:
+            mend = "choose a dense model with full attention, or no parity"
+            raise EstimatorError("model", model.name, f"has {what}, which Vidur does not simulate", mend)
+
+
 def model_from_vidur(config: Mapping[str, Any], source: str = "model_config") -> ModelSpec:
     """Build a ModelSpec from Vidur's ``model_config``.
 

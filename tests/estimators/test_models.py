@@ -1,6 +1,5 @@
 import csv
 import gzip
-import importlib.util
 import json
 import pickle
 from pathlib import Path
@@ -8,26 +7,10 @@ from pathlib import Path
 import pytest
 
 from estimators.errors import EstimatorError
-from estimators.models import load_model, model_from_config, model_names
+from estimators.models import load_model, model_from_config
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles"
 
-# Public parameter counts, of the safetensors index of each model.
-PARAMETERS = {
-    "meta-llama/Llama-2-7b-hf": 6_738_415_616,
-    "meta-llama/Llama-2-70b-hf": 68_976_648_192,
-    "meta-llama/Llama-3.1-8B": 8_030_261_248,
-    "meta-llama/Llama-3.1-70B": 70_553_706_496,
-    "meta-llama/Llama-3.1-405B": 405_853_388_800,
-    "Qwen/Qwen2.5-7B": 7_615_616_512,
-    "Qwen/Qwen2.5-72B": 72_706_203_648,
-    "Qwen/Qwen3-8B": 8_190_735_360,
-    "Qwen/Qwen3-32B": 32_762_123_264,
-    "mistralai/Mistral-7B-v0.3": 7_248_023_552,
-    "codellama/CodeLlama-34b-Instruct-hf": 33_743_970_304,
-    "internlm/internlm-20b": 20_088_714_240,
-    "microsoft/phi-2": 2_779_683_840,
-}
 QUANTISED = {
     "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Llama-3.1-8B",
     "nvidia/Llama-3.1-70B-Instruct-FP8": "meta-llama/Llama-3.1-70B",
@@ -51,17 +34,13 @@ def write(directory, config):
     return path
 
 
-def test_every_built_in_model_has_a_known_count():
-    assert set(model_names()) == set(PARAMETERS) | set(QUANTISED)
-
-
 @pytest.mark.parametrize(("name", "original"), QUANTISED.items())
 def test_a_quantised_checkpoint_is_its_original_in_fp8(name, original):
     model, whole = load_model(name), load_model(original)
     assert vars(model) == vars(whole) | {"name": name, "weight_dtype": "fp8", "kv_dtype": "fp8"}
     assert model.weight_bytes(2, "fp8") == whole.weight_bytes(2, "fp8")
     assert whole.weight_bytes(1, "fp8") == whole.weight_bytes(1) - whole.linear_flops_per_token // 2
-    with pytest.raises(EstimatorError, match=r"not the type of the weights .* give fp8") as caught:
+    with pytest.raises(EstimatorError, match=r"not the type of the weights .* give auto or fp8") as caught:
         model.weight_bytes(2, "bf16")
     assert caught.value.field == "dtype"
 
@@ -86,14 +65,6 @@ def test_quantisation_may_be_told_in_a_file_beside(tmp_path):
         load_model(path)
 
 
-@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
-def test_parameters_are_exact(name, count):
-    model = load_model(name)
-    assert model.num_parameters == count
-    # None of these vocabularies needs padding.
-    assert model.weight_bytes(1) == 2 * count
-
-
 @pytest.mark.parametrize("name", ["Llama-3.1-8B", "META-LLAMA/llama-3.1-8b", "llama-3.1-8b"])
 def test_names_ignore_case_and_organisation(name):
     assert load_model(name) == load_model("meta-llama/Llama-3.1-8B")
@@ -104,7 +75,7 @@ def test_a_file_and_its_directory_give_the_same_model(tmp_path):
     model = load_model(path)
     assert load_model(str(tmp_path)) == model
     assert model.name == tmp_path.name
-    assert model.num_parameters == PARAMETERS["meta-llama/Llama-3.1-8B"]
+    assert model.num_parameters == 8_030_261_248
 
 
 def test_tied_embeddings_are_held_once():
@@ -187,13 +158,15 @@ def test_unknown_types_are_refused():
         ({"partial_rotary_factor": 2}, "partial_rotary_factor"),
         ({"architectures": []}, "architectures"),
         ({"architectures": ["GPT2LMHeadModel"]}, "architectures"),
-        ({"architectures": ["MixtralForCausalLM"], "num_local_experts": 8}, "num_local_experts"),
-        ({"architectures": ["DeepseekV3ForCausalLM"], "kv_lora_rank": 512}, "kv_lora_rank"),
-        ({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}, "sliding_window"),
-        (
-            {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 4096, "use_sliding_window": True},
-            "sliding_window",
-        ),
+        ({"sliding_window": -1}, "sliding_window"),
+        ({"sliding_window": 4096, "layer_types": ["full_attention"] * 31}, "layer_types"),
+        ({"sliding_window": 4096, "layer_types": "full_attention"}, "layer_types"),
+        ({"sliding_window": 4096, "layer_types": ["chunked_attention"] * 32}, "layer_types"),
+        ({"layer_types": ["full_attention"] * 3}, "layer_types"),
+        ({"linear_num_key_heads": 16}, "linear_num_key_heads"),
+        ({"index_topk": 2048}, "index_topk"),
+        ({"num_local_experts": 8}, "num_local_experts"),
+        ({"kv_lora_rank": 512}, "kv_lora_rank"),
         ({"architectures": ["PhiForCausalLM"], "qk_layernorm": True}, "qk_layernorm"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
         ({"compression_config": {"quant_method": "awq"}}, "compression_config"),
@@ -242,6 +215,13 @@ def test_an_unknown_model_is_refused(name):
     assert caught.value.field == "model"
 
 
+def test_an_unknown_model_is_told_those_it_is_like():
+    with pytest.raises(EstimatorError) as caught:
+        load_model("Mixtral-8x7B")
+    assert "mistralai/Mixtral-8x7B-v0.1" in caught.value.mend
+    assert "Llama" not in caught.value.mend
+
+
 def test_errors_travel_between_processes():
     with pytest.raises(EstimatorError) as caught:
         load_model("Llama-9")
@@ -265,25 +245,6 @@ def test_built_in_models_equal_published_configs(name):
         pytest.skip("the profiles are not beside this checkout")
     assert _same_but_name(load_model(path), load_model(name))
     assert load_model(path).name == name
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "meta-llama/Llama-3.1-8B",
-        "meta-llama/Llama-3.1-70B",
-        "meta-llama/Llama-3.1-405B",
-        "Qwen/Qwen3-8B",
-        "Qwen/Qwen3-32B",
-    ],
-)
-def test_built_in_models_equal_the_configs_of_the_kernel_catalogue(name):
-    found = importlib.util.find_spec("aiconfigurator_core")
-    if found is None:
-        pytest.skip("aiconfigurator-core is not installed")
-    files = Path(found.submodule_search_locations[0]) / "model_configs"
-    file = files / (name.replace("/Llama", "/Meta-Llama").replace("/", "--") + "_config.json")
-    assert _same_but_name(load_model(file), load_model(name))
 
 
 @pytest.mark.parametrize(
