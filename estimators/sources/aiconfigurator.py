@@ -1,180 +1,168 @@
 """Kernel times measured by NVIDIA's aiconfigurator project (package ``aiconfigurator-core``, Apache-2.0).
 
-Only the parquet tables inside the installed package are read. The package itself is never imported: importing it would
-load its compiled engine, so its place is looked up without running it.
-
-What the tables hold, as far as it matters here: ``latency`` is in milliseconds per call; ``message_size`` counts
-elements, not bytes; a decode row's context is ``isl + step``; several ``kernel_source`` rows may share one point.
+Only parquet tables inside the installed package are read (``aiconfigurator_tree.py``). Several kernels may have been
+timed at one point, and which ones differs from point to point: rows are merged into the median of each kernel, then the
+fastest kernel.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.resources
-import importlib.util
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
+from estimators.profiles import COLUMNS, Profiles, check_operator, count_outliers, merge_points
+from estimators.sources.aiconfigurator_tables import KINDS, Kind, counted_rows, nccl_kind
+from estimators.sources.aiconfigurator_tree import Table, choose_version, find_package, systems, table_versions
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
-
     import polars
 
-PACKAGE = "aiconfigurator-core"
-INSTALL = "pip install 'fastsim-llm[profiles]'"
-_MODULE = "aiconfigurator_core"
-_DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Where an operator's rows are, which of them count, and what their columns are called here."""
-
-    folder: str
-    file: str
-    columns: dict[str, str]
-    keep: dict[str, object]
-    dtype_column: str
-
-
-_ATTENTION = {"q_heads": "num_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
-_TABLES = {
-    "gemm": _Table(
-        folder="gemm",
-        file="gemm_perf.parquet",
-        columns={"m": "m", "n": "n", "k": "k"},
-        keep={},
-        dtype_column="gemm_dtype",
+LICENCE = "Apache-2.0, tables of ai-dynamo/aiconfigurator, (c) NVIDIA CORPORATION & AFFILIATES"
+BACKENDS = ("vllm", "sglang", "trtllm")
+#: Tables that are not to be learnt from, by system, operator, backend, version and dtype.
+_BAD = {
+    ("rtx_pro_6000_server", "gemm", "vllm", "0.19.0", "bf16"): (
+        "has steps and spikes: it says 151 us for m=256, n=6144, k=4096, where the same product took 56 us inside vLLM"
     ),
-    "prefill_attention": _Table(
-        folder="attention",
-        file="context_attention_perf.parquet",
-        columns={"batch": "batch_size", "chunk": "isl", "history": "step", **_ATTENTION},
-        keep={"beam_width": 1, "window_size": 0, "attn_dtype": "bfloat16"},
-        dtype_column="kv_cache_dtype",
-    ),
-    "decode_attention": _Table(
-        folder="attention",
-        file="generation_attention_perf.parquet",
-        columns={"batch": "batch_size", "kv": "isl + step", **_ATTENTION},
-        keep={"beam_width": 1, "window_size": 0, "attn_dtype": "bfloat16"},
-        dtype_column="kv_cache_dtype",
-    ),
-    # vLLM replays decode batches from CUDA graphs, so the graph rows are what a serving engine pays; the eager rows add
-    # about 15 microseconds of launch to every call.
-    "all_reduce": _Table(
-        folder="comm",
-        file="custom_allreduce_perf.parquet",
-        columns={"gpus": "num_gpus", "elements": "message_size"},
-        keep={"backend": "vllm_graph", "op_name": "all_reduce"},
-        dtype_column="allreduce_dtype",
-    ),
+    **{
+        (system, "moe", "vllm", "0.24.0", "fp8"): (
+            "takes 4 times as long as vLLM 0.19, and as the CUTLASS kernels in TensorRT-LLM's table, as if its own, of"
+            " the same origin, had not been tuned"
+        )
+        for system in ("h100_sxm", "h200_sxm")
+    },
 }
+#: Products that were timed without a CUDA graph hold the time in which the host launches them, which an engine does not
+#: pay: 55 us at least in vLLM 0.24's of fp8 with a scale per block on an H100, 150 on a B200, 280 on an L40S. The
+#: fastest of other tables takes 1.5 to 12.4 us.
+_LAUNCH_S = 30e-6
+_SMALL = 1e8  # operations of a product whose time is that of a launch, on any GPU
+#: Whose tables serve where those of a backend are bad. Where products outlast their launch by far (0.3 ms, n to 8,192)
+#: TensorRT-LLM's take 1.00 to 1.03 times as long as vLLM's on H100 and H200, since both quantise the activations;
+#: SGLang's, of the same DeepGEMM alone, 0.87. On B200 both take 0.85.
+_STAND_INS = {("gemm", "vllm", "fp8_block"): ("trtllm", "sglang"), ("moe", "vllm", "fp8"): ("trtllm",)}
 
 
-@dataclass(frozen=True)
-class Profiles:
-    """Measured times of one operator on one system.
-
-    Attributes:
-        system: the system's name, which is the device's name here.
-        operator: ``"gemm"``, ``"prefill_attention"``, ``"decode_attention"`` or ``"all_reduce"``.
-        frame: one row per measured point, sorted: the operator's columns (int64) and ``seconds`` (float64).
-        source: package and version the rows come from.
-        engine: serving engine and version whose kernels were timed.
-        kernels: names of the kernels behind the rows, sorted.
-        rows_read: rows in the file.
-        rows_dropped: rows of another dtype, window, beam width or backend, or without a positive time.
-        rows_duplicate: rows merged into another of the same point (median per kernel, then the fastest kernel).
-    """
-
-    system: str
-    operator: str
-    frame: polars.DataFrame
-    source: str
-    engine: str
-    kernels: tuple[str, ...]
-    rows_read: int
-    rows_dropped: int
-    rows_duplicate: int
-
-
-def read_profiles(system: str, operator: str, dtype: str = "bf16") -> Profiles:
-    """Read the newest measured vLLM table of an operator.
+def read_profiles(
+    system: str,
+    operator: str,
+    dtype: str = "bf16",
+    backend: str = "vllm",
+    version: str | None = None,
+    package: str | None = None,
+) -> Profiles:
+    """Read the measured times of an operator.
 
     Args:
         system: a system of the package, such as ``"h100_sxm"``.
-        operator: one of the operators in ``Profiles.operator``.
-        dtype: ``"bf16"`` or ``"fp8"``: of a product's weights, of the KV cache, or of what is reduced. Products of fp8
-            weights take bf16 activations and quantise them, with one scale per tensor (not per block).
-
-    Returns:
-        The points, with counts of what was read, dropped and merged.
+        operator: a key of ``estimators.profiles.COLUMNS``.
+        dtype: one of ``DTYPES[operator]``: of a product's and the experts' weights, of the KV cache, or of what is
+            sent. Products of fp8 weights take bf16 activations and quantise them, with one scale per tensor;
+            ``"fp8_block"`` has one per block. Over an fp8 cache SGLang computes prefill in fp8, others in bf16.
+        backend: ``"vllm"``, ``"sglang"`` or ``"trtllm"``; an all-reduce also of ``"nccl"``. All-gathers and the like
+            are NCCL's under any engine. Where an engine's kernels of MLA were not measured alone, or its table is known
+            to be bad, another's serve; ``Profiles.engine`` says whose they are.
+        version: of the backend, such as ``"0.24.0"``; the newest that was measured in this dtype if None. Tables of
+            others than the backend are their newest.
+            A row of vLLM's attention of 0.24 holds writing the new keys and values to the cache, too.
+        package: ``"aiconfigurator_core"`` or ``"aisimulate_core"``; the first that is installed if None.
 
     Raises:
-        EstimatorError: when the package is missing, or has no such system, operator or dtype, or no rows of that dtype.
+        EstimatorError: when the package is missing, or has no such system, operator, dtype, backend, version or rows of
+            that dtype; for a table known to be bad that is asked for by its version or has no stand-in; and for a row
+            that is wrong, naming file, row and column.
+    """
+    check_operator(operator, dtype)
+    known = (*BACKENDS, "nccl") if operator == "all_reduce" else BACKENDS
+    if backend not in known:
+        raise EstimatorError("backend", backend, f"has no {operator}", f"choose one of {', '.join(known)}")
+    source, data = find_package(package)
+    if system not in systems(data):
+        raise EstimatorError(
+            "system", system, f"has no profiles in {source}", f"choose one of {', '.join(systems(data))}"
+        )
+    kind = nccl_kind("all_reduce") if backend == "nccl" else KINDS[operator]
+    wrong, mend = f"has no measured {operator} of {backend}", "choose another system or backend"
+    missing = EstimatorError("system", system, wrong, mend)
+    for library in _libraries(kind, operator, dtype, backend):
+        tables = table_versions(data / system / kind.family / library, kind.file)
+        if tables and library == backend:
+            missing = EstimatorError("dtype", dtype, f"{wrong} on {system}", "choose another dtype")
+        named = version if library == backend else None
+        for table in choose_version(tables, named, f"{operator} of {library} on {system}"):
+            profiles = _read_table(system, operator, dtype, kind, table, source, declared=named is not None)
+            if profiles is None:
+                continue
+            bad = _why_bad(profiles, table)
+            if bad is None:
+                return profiles
+            name = f"{operator} of {table.backend} {table.version} on {system}"
+            missing = EstimatorError(name, dtype, bad, "choose another version, backend or source")
+            break
+        if named and tables:
+            break
+    raise missing
+
+
+def _libraries(kind: Kind, operator: str, dtype: str, backend: str) -> Iterable[str]:
+    """The folders that may hold a backend's rows, best first."""
+    if kind.file == "nccl_perf.parquet":
+        return ("nccl",)
+    return dict.fromkeys((backend, *kind.borrowed, *_STAND_INS.get((operator, backend, dtype), ())))
+
+
+def _why_bad(profiles: Profiles, table: Table) -> str | None:
+    """What is wrong with a table that is not to be learnt from."""
+    if profiles.operator == "gemm":
+        frame = profiles.frame
+        small = frame.filter(2.0 * frame["m"] * frame["n"] * frame["k"] < _SMALL)["seconds"].min()
+        if small is not None and float(str(small)) > _LAUNCH_S:
+            least = f"{float(str(small)) * 1e6:.0f} us"
+            return f"holds the time in which the host launches: no product takes less than {least}"
+    return _BAD.get((profiles.system, profiles.operator, table.backend, table.version, profiles.dtype))
+
+
+def _read_table(
+    system: str, operator: str, dtype: str, kind: Kind, table: Table, source: str, declared: bool
+) -> Profiles | None:
+    """A version's rows of a dtype and of what it declares to re-use; None where there are none.
+
+    Unless ``declared``, none of its own are none.
     """
     import polars as pl
 
-    if operator not in _TABLES:
-        raise EstimatorError("operator", operator, "is not profiled", f"choose one of {', '.join(sorted(_TABLES))}")
-    if dtype not in _DTYPES:
-        raise EstimatorError("dtype", dtype, "is not read", f"choose one of {', '.join(sorted(_DTYPES))}")
-    table = _TABLES[operator]
-    version, file = _newest(_system_root(system) / table.folder / "vllm", table.file, system, operator)
-    raw = pl.read_parquet(file.read_bytes())
-
-    keep = table.keep | {table.dtype_column: _DTYPES[dtype]}
-    conditions = [pl.col(column) == value for column, value in keep.items() if column in raw.columns]
-    kept = raw.filter(*conditions, pl.col("latency").is_finite(), pl.col("latency") > 0)
-    if not kept.height:
-        raise EstimatorError("dtype", dtype, f"has no measured {operator} on {system}", "choose another dtype")
-    points = list(table.columns)
-    frame = (
-        kept.select(
-            *(pl.sql_expr(expression).cast(pl.Int64).alias(name) for name, expression in table.columns.items()),
-            "kernel_source",
-            seconds=pl.col("latency") / 1e3,
-        )
-        .group_by(*points, "kernel_source")
-        .agg(pl.col("seconds").median())
-        .group_by(points)
-        .agg(pl.col("seconds").min())
-        .sort(points)
-    )
+    points = list(COLUMNS[operator])
+    frames: list[polars.DataFrame] = []
+    versions: list[str] = []
+    kernels: set[str] = set()
+    read = kept = 0
+    for version, file in table.files:
+        raw = pl.read_parquet(file.read_bytes())
+        place = f"{system}/{kind.family}/{table.backend}/{version}/{file.name}"
+        rows = counted_rows(place, raw, operator, dtype, kind, table.backend)
+        merged = merge_points(operator, rows)
+        for own in frames:  # what a version re-uses is what its own rows lack
+            merged = merged.join(own, on=points, how="anti")
+        if merged.height:
+            frames.append(merged)
+            versions.append(version)
+            kernels.update(rows["kernel"].unique())
+        read, kept = read + raw.height, kept + rows.height
+    if not frames or not (declared or table.version in versions):
+        return None
+    frame = pl.concat(frames).sort(points)
     return Profiles(
         system=system,
         operator=operator,
+        dtype=dtype,
         frame=frame,
-        source=f"{PACKAGE} {importlib.metadata.version(PACKAGE)}",
-        engine=f"vllm {version}",
-        kernels=tuple(sorted(kept["kernel_source"].unique())),
-        rows_read=raw.height,
-        rows_dropped=raw.height - kept.height,
-        rows_duplicate=kept.height - frame.height,
+        source=source,
+        engine=table.engine(versions),
+        licence=LICENCE,
+        kernels=tuple(sorted(kernels)),
+        rows_read=read,
+        rows_dropped=read - kept,
+        rows_duplicate=kept - frame.height,
+        outliers=count_outliers(operator, frame),
     )
-
-
-def _system_root(system: str) -> Traversable:
-    spec = importlib.util.find_spec(_MODULE)
-    if spec is None:
-        raise EstimatorError("package", PACKAGE, "is not installed, and it holds the profiles", f"run {INSTALL}")
-    # A module made from its spec but never executed: enough to find its files.
-    data = importlib.resources.files(importlib.util.module_from_spec(spec)) / "systems" / "data"
-    known = sorted(entry.name for entry in data.iterdir() if (entry / "gemm" / "vllm").is_dir())
-    if system not in known:
-        raise EstimatorError(
-            "system", system, f"has no vLLM profiles in {PACKAGE}", f"choose one of {', '.join(known)}"
-        )
-    return data / system
-
-
-def _newest(folder: Traversable, name: str, system: str, operator: str) -> tuple[str, Traversable]:
-    """The newest version that was measured; later ones that only declare its re-use carry no such file."""
-    measured = [entry for entry in folder.iterdir() if (entry / name).is_file()] if folder.is_dir() else []
-    if not measured:
-        raise EstimatorError("system", system, f"has no measured {operator} of vLLM", "choose another system")
-    newest = max(measured, key=lambda entry: tuple(int(part) for part in entry.name.split(".")))
-    return newest.name, newest / name

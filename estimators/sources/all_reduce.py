@@ -8,8 +8,6 @@ milliseconds and ``message_size`` counts elements: of an all-gather and a reduce
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +16,12 @@ from numpy.typing import ArrayLike
 
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, IntArray
+from estimators.profiles import merge_points
+from estimators.sources.aiconfigurator_tables import KINDS, Kind, counted_rows, nccl_kind
+from estimators.sources.aiconfigurator_tree import version_key
 
 #: vLLM's own all-reduce, as CUDA graphs replay it; where so many GPUs were not measured with it, that of NCCL.
-_KINDS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("vllm", "custom_allreduce_perf.parquet", {"backend": "vllm_graph", "allreduce_dtype": "bfloat16"}),
-    ("nccl", "nccl_perf.parquet", {"op_name": "all_reduce", "nccl_dtype": "half"}),
-)
+_LIBRARIES: tuple[tuple[str, Kind], ...] = (("vllm", KINDS["all_reduce"]), ("nccl", nccl_kind("all_reduce")))
 #: Systems whose name does not follow from that of the hardware.
 _SYSTEMS = {"rtxpro6000": "rtx_pro_6000_server"}
 
@@ -73,9 +71,9 @@ def read_all_reduce(root: str | os.PathLike[str], hardware: str, gpus: int, vers
         EstimatorError: when there is no such system, or so many of its GPUs were not measured.
     """
     system = find_system(Path(root), hardware)
-    for library, file, keep in _KINDS:
-        for found, path in _versions(system, library, file, version if library == "vllm" else ""):
-            elements, seconds = _read_times(path, keep, gpus)
+    for library, kind in _LIBRARIES:
+        for found, path in _versions(system, library, kind.file, version if library == "vllm" else ""):
+            elements, seconds = _read_times(path, "all_reduce", kind, gpus)
             if elements.size > 1:
                 return AllReduce(gpus, elements, seconds, f"{system.name} {library} {found}")
     raise EstimatorError("tp", gpus, f"has no all-reduce of so many GPUs in {system}", "give profiles that hold one")
@@ -95,7 +93,7 @@ def read_exchange(root: str | os.PathLike[str], hardware: str, gpus: int) -> Exc
     system = find_system(Path(root), hardware)
     for found, path in _versions(system, "nccl", "nccl_perf.parquet", ""):
         gather, scatter = (
-            MessageTimes(gpus, *_read_times(path, {"op_name": name, "nccl_dtype": "half"}, gpus), found)
+            MessageTimes(gpus, *_read_times(path, name, KINDS[name], gpus), found)
             for name in ("all_gather", "reduce_scatter")
         )
         if min(gather.elements.size, scatter.elements.size) > 1:
@@ -105,18 +103,13 @@ def read_exchange(root: str | os.PathLike[str], hardware: str, gpus: int) -> Exc
     raise EstimatorError("data_parallel", gpus, wrong, "give profiles that hold them")
 
 
-def _read_times(path: Path, keep: Mapping[str, str], gpus: int) -> tuple[IntArray, FloatArray]:
-    """Elements, sorted, and median seconds of the messages of a table between so many GPUs."""
+def _read_times(path: Path, operator: str, kind: Kind, gpus: int) -> tuple[IntArray, FloatArray]:
+    """Elements, sorted, and seconds of the messages of a table between so many GPUs."""
     import polars as pl
 
-    rows = pl.read_parquet(path).filter(
-        *(pl.col(column) == value for column, value in keep.items()),
-        pl.col("num_gpus") == gpus,
-        pl.col("latency").is_finite(),
-        pl.col("latency") > 0,
-    )
-    table = rows.group_by("message_size").agg(pl.col("latency").median()).sort("message_size")
-    return table["message_size"].to_numpy().astype(np.int64), table["latency"].to_numpy() / 1e3
+    rows = counted_rows(str(path), pl.read_parquet(path), operator, "bf16", kind, "")
+    table = merge_points(operator, rows.filter(pl.col("gpus") == gpus))
+    return table["elements"].to_numpy(), table["seconds"].to_numpy()
 
 
 def find_system(root: Path, hardware: str) -> Path:
@@ -134,18 +127,14 @@ def find_system(root: Path, hardware: str) -> Path:
 
 
 def _has_tables(system: Path) -> bool:
-    return any(_versions(system, library, file, "") for library, file, _ in _KINDS)
+    return any(_versions(system, library, kind.file, "") for library, kind in _LIBRARIES)
 
 
 def _versions(system: Path, library: str, file: str, version: str) -> list[tuple[str, Path]]:
     """The tables of a library with their versions, those to take first, first."""
     paths = [*system.glob(f"{library}-*/{file}"), *system.glob(f"comm/{library}/*/{file}")]
     found = sorted(
-        ((path.parent.name.removeprefix(f"{library}-"), path) for path in paths), key=lambda one: _key(one[0])
+        ((path.parent.name.removeprefix(f"{library}-"), path) for path in paths), key=lambda one: version_key(one[0])
     )
-    upto = [one for one in found if not version or _key(one[0]) <= _key(version)]
+    upto = [one for one in found if not version or version_key(one[0]) <= version_key(version)]
     return upto[::-1] + found[len(upto) :]
-
-
-def _key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))

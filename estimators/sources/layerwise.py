@@ -24,6 +24,7 @@ import numpy as np
 
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, IntArray
+from estimators.sources.rows import find_csv, numbers, read_text, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import polars
@@ -83,16 +84,13 @@ def read_layerwise(directory: str | os.PathLike[str], tp: int = 1) -> LayerwiseP
         EstimatorError: naming the file, and the row where one is wrong.
     """
     root = Path(directory)
-    meta = _read_meta(root)
-    folder = root / f"tp{tp}"
-    if not folder.is_dir():
-        found = ", ".join(sorted(entry.name for entry in root.glob("tp*") if entry.is_dir())) or "none"
-        raise EstimatorError("tp", tp, f"was not measured in {root}", f"choose one of those there: {found}")
+    meta = read_meta(root)
+    folder = tp_folder(root, tp)
     return LayerwiseProfile(
         meta=meta,
         dense=_by_layer(folder, "dense"),
         per_sequence=_by_layer(folder, "per_sequence"),
-        attention=_keys_and_seconds(*_read(folder, "attention")),
+        attention=_keys_and_seconds(*read_rows(folder, "attention")),
         skew=_read_skew(folder, meta, tp),
     )
 
@@ -107,10 +105,28 @@ def read_experts(directory: str | os.PathLike[str], tp: int) -> tuple[IntArray, 
         EstimatorError: naming the file, and the row where one is wrong.
     """
     folder = Path(directory) / f"tp{tp}"
-    return None if _find(folder, "moe") is None else _keys_and_seconds(*_read(folder, "moe"))
+    return None if find_csv(folder, "moe") is None else _keys_and_seconds(*read_rows(folder, "moe"))
 
 
-def _read_meta(root: Path) -> Mapping[str, Any]:
+def tp_folder(root: Path, tp: int) -> Path:
+    """Where the measurements of a degree of tensor parallelism are.
+
+    Raises:
+        EstimatorError: when there are none.
+    """
+    folder = root / f"tp{tp}"
+    if not folder.is_dir():
+        found = ", ".join(sorted(entry.name for entry in root.glob("tp*") if entry.is_dir())) or "none"
+        raise EstimatorError("tp", tp, f"was not measured in {root}", f"choose one of those there: {found}")
+    return folder
+
+
+def read_meta(root: Path) -> Mapping[str, Any]:
+    """What ``meta.yaml`` says.
+
+    Raises:
+        EstimatorError: when it cannot be read.
+    """
     import yaml
 
     path = root / "meta.yaml"
@@ -125,60 +141,29 @@ def _read_meta(root: Path) -> Mapping[str, Any]:
     return meta
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    return next((path for end in ("csv", "csv.gz") if (path := folder / f"{name}.{end}").is_file()), None)
-
-
-def _read(folder: Path, name: str) -> tuple[Path, polars.DataFrame]:
+def read_rows(folder: Path, name: str) -> tuple[Path, polars.DataFrame]:
     """The columns of a file that are used, checked: keys int64, a layer's name, and ``seconds``."""
     keys = _KEYS[name]
     path, frame = _read_text(folder, name, (*(("layer",) if len(keys) == 1 else ()), *keys, "time_us"))
-    import polars as pl
-
-    columns = [_numbers(path, frame, key, pl.Int64, 0.0) for key in keys]
-    seconds = _numbers(path, frame, "time_us", pl.Float64, None) / 1e6
+    columns = [numbers(str(path), frame, key, 0) for key in keys]
+    seconds = numbers(str(path), frame, "time_us", None) / 1e6
     return path, frame.with_columns(*columns, seconds.alias("seconds")).drop("time_us")
 
 
 def _read_text(folder: Path, name: str, columns: Sequence[str]) -> tuple[Path, polars.DataFrame]:
     """Some columns of a file, as text; none of their cells is empty."""
-    import polars as pl
-
-    path = _find(folder, name)
+    path = find_csv(folder, name)
     if path is None:
         raise EstimatorError(f"{name}.csv", None, f"is not in {folder}", "give a profile that holds it")
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        raise EstimatorError(str(path), None, f"cannot be read ({error})", "give a table of CSV") from error
+    frame = read_text(path)
+    require_columns(str(path), frame, columns)
     for column in columns:
-        if column not in frame.columns:
-            wrong = f"has no column {column!r}"
-            raise EstimatorError(str(path), None, wrong, f"give the columns {', '.join(columns)}")
-        _refuse_rows(path, frame, column, frame[column].is_null(), "is empty")
-    if frame.height == 0:
-        raise EstimatorError(str(path), None, "has no rows", "give one for each measurement")
+        refuse_rows(str(path), frame, column, frame[column].is_null(), "is empty")
     return path, frame.select(columns)
 
 
-def _numbers(path: Path, frame: polars.DataFrame, column: str, dtype: Any, least: float | None) -> polars.Series:
-    """A column as finite numbers: those of keys from ``least`` on, those of times above 0."""
-    numbers = frame[column].str.strip_chars().cast(dtype, strict=False)
-    bad = ~numbers.is_finite().fill_null(False) if numbers.dtype.is_float() else numbers.is_null()
-    bad |= ((numbers <= 0) if least is None else (numbers < least)).fill_null(False)
-    _refuse_rows(path, frame, column, bad, "is not a number above 0" if least is None else "is not a whole number")
-    return numbers
-
-
-def _refuse_rows(path: Path, frame: polars.DataFrame, column: str, bad: polars.Series, wrong: str) -> None:
-    if bad.any():
-        first = int(bad.arg_true()[0])
-        place = f"{path}: row {first + 2}, column {column!r}"  # counted as an editor does, with the header
-        raise EstimatorError(place, frame[column][first], wrong, "mend the row or leave it out")
-
-
 def _by_layer(folder: Path, name: str) -> dict[str, tuple[IntArray, FloatArray]]:
-    _, frame = _read(folder, name)
+    _, frame = read_rows(folder, name)
     key = _KEYS[name][0]
     means = frame.group_by("layer", key).mean().sort("layer", key)
     return {
@@ -213,14 +198,15 @@ def _read_skew(folder: Path, meta: Mapping[str, Any], tp: int) -> SkewFit | None
     path, frame = _read_text(folder, "skew_fit", ("pc", *(f"{axis}_label" for axis in _SKEW_AXES), "alpha"))
     import polars as pl
 
-    pc = _numbers(path, frame, "pc", pl.Int64, 0.0).to_numpy()
-    alpha = _numbers(path, frame, "alpha", pl.Float64, -np.inf).to_numpy()
+    pc = numbers(str(path), frame, "pc", 0).to_numpy()
+    shares = frame["alpha"].str.strip_chars().cast(pl.Float64, strict=False)
+    refuse_rows(str(path), frame, "alpha", ~shares.is_finite().fill_null(False), "is not a number")
     chunks = np.unique(pc).astype(np.int64)
     place = [np.searchsorted(chunks, pc)]
     for axis, names in zip(_SKEW_AXES, labels, strict=True):
         column = frame[f"{axis}_label"]
-        _refuse_rows(path, frame, f"{axis}_label", ~column.is_in(names), "is no bin of meta.yaml")
+        refuse_rows(str(path), frame, f"{axis}_label", ~column.is_in(names), "is no bin of meta.yaml")
         place.append(np.asarray([names.index(label) for label in column]))
     table = np.full((chunks.size, *(len(names) for names in labels)), float(one.get("alpha_default", 0.0)))
-    table[tuple(place)] = alpha
+    table[tuple(place)] = shares.to_numpy()
     return SkewFit(chunks, tuple(edges), table)

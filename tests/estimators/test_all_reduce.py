@@ -23,6 +23,7 @@ def write_table(path: Path, base_ms: float, gpus: tuple[int, ...] = (2,), nccl: 
         {
             names[0]: dtype,
             names[1]: kind,
+            "kernel_source": "one",
             "num_gpus": n,
             "message_size": size,
             "latency": (base_ms + size / 1024) * factor,

@@ -1,0 +1,142 @@
+"""Operator times measured by fastsim's own profiler: one parquet file per operator and dtype, with its provenance.
+
+The rows are the operator's columns (integers), ``seconds``, the median of one call's repeated measurements, and
+optionally ``spread``, their standard deviation over their mean. The file's metadata has under ``"fastsim"`` a JSON
+object: ``schema`` (this version), ``system``, ``operator``, ``dtype``, ``unit`` (``"s"``), ``engine``, ``kernels``,
+``licence`` and ``provenance``: what the one who measured says of device, driver, libraries, date and repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from estimators.errors import EstimatorError
+from estimators.files import replace_file
+from estimators.profiles import Profiles, check_operator, columns_of, count_outliers, merge_points
+from estimators.sources.rows import ROW, check_unit, numbers, refuse_rows, require_columns
+
+if TYPE_CHECKING:
+    import polars
+
+SCHEMA = 1
+_KEY = "fastsim"
+_SAID = ("system", "operator", "dtype", "engine", "licence")
+_PROVENANCE = ("device", "driver", "libraries", "date", "repeats")
+_MEND = "measure again, or give a file that fastsim wrote"
+
+
+def own_path(directory: str | os.PathLike[str], operator: str, dtype: str) -> Path:
+    """Where an operator's profile is in a directory of one's own."""
+    return Path(directory) / f"{operator}-{dtype}.parquet"
+
+
+def write_profiles(path: str | os.PathLike[str], profiles: Profiles, provenance: Mapping[str, Any]) -> None:
+    """Write what was measured, in one step: a reader sees no half of a file.
+
+    Args:
+        path: the file, such as ``own_path`` tells.
+        profiles: its frame may have ``spread``.
+        provenance: JSON-able; at least ``device``, ``driver``, ``libraries`` (versions by name), ``date`` and
+            ``repeats``.
+
+    Raises:
+        EstimatorError: for a provenance that lacks one of these, or a frame that could not be read back.
+    """
+    missing = [name for name in _PROVENANCE if name not in provenance]
+    if missing:
+        wrong = f"does not say {', '.join(missing)}"
+        raise EstimatorError("provenance", None, wrong, f"give {', '.join(_PROVENANCE)}")
+    check_operator(profiles.operator, profiles.dtype)
+    _checked(str(path), profiles.frame, profiles.operator)
+    about = {
+        "schema": SCHEMA,
+        "unit": "s",
+        **{name: getattr(profiles, name) for name in _SAID},
+        "kernels": list(profiles.kernels),
+        "provenance": dict(provenance),
+    }
+    metadata = {_KEY: json.dumps(about, sort_keys=True)}
+    replace_file(Path(path), lambda file: profiles.frame.write_parquet(file, metadata=metadata))
+
+
+def read_own(path: str | os.PathLike[str]) -> Profiles:
+    """Read a file of ``write_profiles``.
+
+    Raises:
+        EstimatorError: when it cannot be read, was not written by fastsim, is of another schema or unit, or a row is
+            wrong, naming row and column.
+    """
+    import polars as pl
+
+    place = os.fspath(path)
+    about, raw = read_provenance(path), pl.read_parquet(place)
+    operator, dtype = about["operator"], about["dtype"]
+    check_operator(operator, dtype)
+    rows = _checked(place, raw, operator)
+    frame = merge_points(operator, rows)
+    provenance = about["provenance"]
+    return Profiles(
+        system=about["system"],
+        operator=operator,
+        dtype=dtype,
+        frame=frame,
+        source=f"fastsim's profiler, {provenance['device']}, {provenance['date']}",
+        engine=about["engine"],
+        licence=about["licence"],
+        kernels=tuple(about["kernels"]),
+        rows_read=raw.height,
+        rows_dropped=0,
+        rows_duplicate=raw.height - frame.height,
+        outliers=count_outliers(operator, frame),
+    )
+
+
+def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file of ``write_profiles`` says of itself.
+
+    Raises:
+        EstimatorError: when it cannot be read, says nothing, or is of another schema or unit.
+    """
+    import polars as pl
+
+    place = os.fspath(path)
+    try:
+        about = json.loads(pl.read_parquet_metadata(place).get(_KEY, "null"))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise EstimatorError(place, None, f"cannot be read ({error})", _MEND) from error
+    except json.JSONDecodeError:
+        about = None
+    if not isinstance(about, dict):
+        raise EstimatorError(place, None, "has no metadata of fastsim's", _MEND)
+    for name, wanted in (("schema", SCHEMA), ("unit", "s")):
+        if about.get(name) != wanted:
+            raise EstimatorError(f"{place}: {name}", about.get(name), f"is not {wanted!r}", _MEND)
+    missing = [name for name in (*_SAID, "kernels", "provenance") if name not in about]
+    missing += [name for name in _PROVENANCE if name not in about.get("provenance", {})]
+    if missing:
+        raise EstimatorError(place, None, f"does not say {', '.join(missing)}", _MEND)
+    return about
+
+
+def _checked(place: str, raw: polars.DataFrame, operator: str) -> polars.DataFrame:
+    """The columns of an operator, ``seconds`` and, where given, ``spread``, all of them numbers."""
+    import polars as pl
+
+    columns = columns_of(operator)
+    require_columns(place, raw, [*columns, "seconds"])
+    counted = raw.with_row_index(ROW, offset=1)
+    rows = [numbers(place, counted, name, least) for name, least in columns.items()]
+    rows.append(numbers(place, counted, "seconds", None))
+    if "spread" in raw.columns:
+        spread = raw["spread"].cast(pl.Float64, strict=False)
+        right = spread.is_finite().fill_null(False) & (spread >= 0).fill_null(False)
+        refuse_rows(place, counted, "spread", ~right, "is not a number from 0 on")
+        rows.append(spread)
+    frame = pl.DataFrame(rows)
+    if operator == "gemm":
+        check_unit(place, frame, "seconds")
+    return frame

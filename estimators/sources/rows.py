@@ -1,0 +1,126 @@
+"""Checks of the rows of a measured table that name the file, the row and the column of what is wrong."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from estimators.errors import EstimatorError
+
+if TYPE_CHECKING:
+    import polars
+
+#: Operations per second of a product: catalogues hold 1.4e12 (one row on an L40S) to 6.5e15 (nvfp4 on a GB300).
+_SLOWEST, _FASTEST = 5e11, 3e16
+LARGE = 1e10  #: operations from which on a product keeps a GPU busy
+ROW = "row"  #: a column that counts the rows of the file, as an editor does, where some were left out
+
+
+def find_csv(folder: Path, name: str) -> Path | None:
+    """``NAME.csv`` in a folder, or ``NAME.csv.gz``."""
+    return next((path for end in ("csv", "csv.gz") if (path := folder / f"{name}.{end}").is_file()), None)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file, gzipped or not."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
+
+
+def read_text(path: Path) -> polars.DataFrame:
+    """All columns of a file of CSV, gzipped or not, as text; an empty cell is null.
+
+    Raises:
+        EstimatorError: when it cannot be read.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_csv(path, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise EstimatorError(str(path), None, f"cannot be read ({error})", "give a table of CSV") from error
+
+
+def require_columns(place: str, frame: polars.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table without rows or without one of the columns.
+
+    Raises:
+        EstimatorError: naming ``place``.
+    """
+    for column in columns:
+        if column not in frame.columns:
+            wrong = f"has no column {column!r}"
+            raise EstimatorError(place, None, wrong, f"give the columns {', '.join(columns)}")
+    if frame.height == 0:
+        raise EstimatorError(place, None, "has no rows", "give one for each measurement")
+
+
+def numbers(place: str, frame: polars.DataFrame, column: str, least: int | None) -> polars.Series:
+    """A column as finite numbers: whole ones from ``least`` on, or where that is None times above 0.
+
+    Args:
+        place: the file, for the message.
+        frame: text or numbers, and optionally ``ROW``.
+        column: which.
+        least: the smallest of the whole numbers.
+
+    Returns:
+        int64, or float64 where ``least`` is None.
+
+    Raises:
+        EstimatorError: naming the file, the first row that is wrong and the column.
+    """
+    import polars as pl
+
+    cells = frame[column]
+    refuse_rows(place, frame, column, cells.is_null(), "is empty")
+    text = cells.str.strip_chars() if cells.dtype == pl.String else cells
+    values = text.cast(pl.Float64, strict=False)
+    finite = values.is_finite().fill_null(False)
+    if least is None:
+        refuse_rows(place, frame, column, ~(finite & (values > 0)), "is not a number above 0")
+        return values
+    whole = finite & (values == values.round()) & (values >= least)
+    refuse_rows(place, frame, column, ~whole, "is not a whole number" + (f" from {least} on" if least else ""))
+    return values.cast(pl.Int64)
+
+
+def refuse_rows(
+    place: str,
+    frame: polars.DataFrame,
+    column: str,
+    bad: polars.Series,
+    wrong: str,
+    mend: str = "mend the row or leave it out",
+) -> None:
+    """Raise for the first row that is bad, if there is one."""
+    if bad.any():
+        first = int(bad.arg_true()[0])
+        number = frame[ROW][first] if ROW in frame.columns else first + 2  # an editor counts the header
+        raise EstimatorError(f"{place}: row {number}, column {column!r}", frame[column][first], wrong, mend)
+
+
+def check_unit(place: str, products: polars.DataFrame, unit: str) -> None:
+    """Refuse times of products that no GPU has: a file cannot say its unit, but its times show a wrong one.
+
+    Args:
+        place: the file, for the message.
+        products: m, n, k and seconds.
+        unit: what its times are to be in.
+
+    Raises:
+        EstimatorError: when one is faster than the fastest known by far, or a large one slower than the slowest.
+    """
+    import polars as pl
+
+    work = 2.0 * pl.col("m") * pl.col("n") * pl.col("k")
+    rated = products.with_columns(work=work, rate=work / pl.col("seconds"))
+    slow = (pl.col("work") >= LARGE) & (pl.col("rate") < _SLOWEST)
+    bad = rated.filter(slow | (pl.col("rate") > _FASTEST))
+    if bad.height:
+        one = bad.row(0, named=True)
+        field = f"{place}: the product with m={one['m']}, n={one['n']}, k={one['k']}"
+        wrong = f"takes {one['seconds']:.3g} s, as on no GPU"
+        raise EstimatorError(field, None, wrong, f"give times in {unit}")
