@@ -16,6 +16,17 @@ MIB = 1 << 20
 # NVLink 0.79 (H100) and 0.95 (A100), the network of H100 nodes 0.72.
 LINK_EFFICIENCY = 0.8
 
+# What the tensor cores multiply in, by the type of the weights. int4 and mxfp4 are of the weights only: kernels widen
+# them to the activations' bf16 on the way.
+MATRIX_TYPES: Mapping[str, str] = {
+    "bf16": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8",
+    "nvfp4": "fp4",
+    "mxfp4": "bf16",
+    "int4": "bf16",
+}
+
 
 @dataclass(frozen=True)
 class DeviceSpec:
@@ -24,13 +35,15 @@ class DeviceSpec:
     Attributes:
         name: identifier, such as ``"h100_sxm"``.
         memory_bytes: device memory as the driver reports it (``nvidia-smi``), bytes.
-        peak_flops: dense (not 2:4 sparse) matrix rate by dtype, floating-point operations per second.
+        peak_flops: dense (not 2:4 sparse) matrix rate of "bf16", "fp8" and "fp4" where the tensor cores know them,
+            floating-point operations per second; ``matrix_rate`` says which of them a type of weights runs at.
         memory_bandwidth: peak of the device memory, bytes per second.
         l2_bytes: second-level cache, bytes.
         l2_bandwidth: what kernels reach from it, bytes per second. Approximate: vendors do not publish it.
         num_sms: streaming multiprocessors.
-        nvlink_bandwidth: GPU to all its peers inside a node, one direction, bytes per second.
-        gpus_per_node: GPUs that NVLink joins.
+        nvlink_bandwidth: GPU to all its peers inside a node, one direction, bytes per second; of the host's links where
+            there is no NVLink.
+        gpus_per_node: GPUs that NVLink, or the host, joins.
         inter_node_bandwidth: network per GPU, one direction, bytes per second.
         pcie_bandwidth: GPU to host, one direction, bytes per second.
         power_watts: thermal design power of one GPU.
@@ -55,6 +68,20 @@ class DeviceSpec:
     nvlink_latency_s: float = 8e-6
     inter_node_latency_s: float = 20e-6
 
+    def matrix_rate(self, dtype: str) -> float:
+        """Peak rate of products with weights of this type, floating-point operations per second.
+
+        Raises:
+            EstimatorError: for an unknown type, or one whose products the device has no matrix unit for.
+        """
+        if dtype not in MATRIX_TYPES:
+            raise EstimatorError("dtype", dtype, "is not known", f"choose one of {', '.join(MATRIX_TYPES)}")
+        rate = self.peak_flops.get(MATRIX_TYPES[dtype])
+        if rate is None:
+            fitting = ", ".join(kind for kind, of in MATRIX_TYPES.items() if of in self.peak_flops)
+            raise EstimatorError("dtype", dtype, f"has no matrix units on {self.name}", f"choose one of {fitting}")
+        return rate
+
     def link(self, inside_node: bool) -> tuple[float, float]:
         """Latency [s], and the bandwidth that long messages reach [bytes/s], between GPUs of one node or of two."""
         if inside_node:
@@ -65,10 +92,12 @@ class DeviceSpec:
 # Sources, for every entry:
 #   memory: the total that nvidia-smi prints for that board, MiB (a little less than the nominal size on Hopper).
 #   peak_flops, memory bandwidth, NVLink, power: the NVIDIA data sheet of the board. It prints NVLink as the sum of both
-#     directions (halved here) and Hopper's matrix rates with 2:4 sparsity (halved here).
-#   num_sms, l2_bytes: NVIDIA's architecture white paper (A100: GA100, H100 and H200: GH100 in the SXM form).
+#     directions (halved here) and the matrix rates since Hopper with 2:4 sparsity (halved here).
+#   num_sms, l2_bytes: architecture white paper (A100: GA100, H100 and H200: GH100 in the SXM form, L40S: AD102);
+#     of the B200, for which there is none, what the driver reports (cudaGetDeviceProperties).
 #   l2_bandwidth: ASSUMPTION, the level that independent micro-benchmarks of these chips report, good to about 20 %.
-#   inter_node: one network card per GPU as in the NVIDIA DGX reference node (A100: 200 Gbit/s, Hopper: 400 Gbit/s).
+#   inter_node: one network card per GPU as in the NVIDIA DGX reference node (A100: 200 Gbit/s, Hopper and B200: 400
+#     Gbit/s); for the L40S, which no DGX holds, one of 200 Gbit/s for every two GPUs (ASSUMPTION).
 #   latencies: ASSUMPTION, near what NCCL's send and receive of 16 to 100 kB took between two GPUs in the profiles that
 #     Vidur published (https://github.com/microsoft/vidur): H100 DGX nodes 7 to 9 us over NVLink and 18 to 21 us over
 #     the network (the defaults), A100 nodes 8 to 16 us and 16 to 65 us. Networks differ more than GPUs do.
@@ -123,6 +152,39 @@ _DEVICES: dict[str, DeviceSpec] = {
             pcie_bandwidth=64e9,  # gen 5 x16
             power_watts=700.0,  # data sheet, "up to"
             price_per_hour=4.0,  # assumption
+        ),
+        DeviceSpec(
+            name="b200_sxm",
+            memory_bytes=183359 * MIB,  # nvidia-smi, B200
+            # data sheet Blackwell, HGX B200, per GPU: 4.5, 9 and 18e15 with sparsity
+            peak_flops={"bf16": 2250e12, "fp8": 4500e12, "fp4": 9000e12},
+            memory_bandwidth=7.7e12,  # data sheet Blackwell, HGX B200; that of the DGX rounds it to 8 TB/s
+            l2_bytes=126 * MIB,  # the driver
+            l2_bandwidth=10e12,  # assumption: two chips' worth
+            num_sms=148,  # the driver
+            nvlink_bandwidth=900e9,  # data sheet: 1.8 TB/s both directions
+            gpus_per_node=8,
+            inter_node_bandwidth=50e9,  # DGX B200: one 400 Gbit/s ConnectX-7 per GPU
+            pcie_bandwidth=64e9,  # gen 5 x16 in the DGX B200
+            power_watts=1000.0,  # data sheet, "up to"
+            price_per_hour=5.5,  # assumption
+        ),
+        DeviceSpec(
+            name="l40s",
+            memory_bytes=46068 * MIB,  # nvidia-smi, L40S
+            peak_flops={"bf16": 362.05e12, "fp8": 733e12},  # data sheet L40S, without sparsity
+            memory_bandwidth=864e9,  # data sheet
+            l2_bytes=96 * MIB,  # Ada architecture white paper, AD102
+            l2_bandwidth=4.0e12,  # assumption
+            num_sms=142,  # Ada architecture white paper, L40S
+            nvlink_bandwidth=32e9,  # data sheet: no NVLink, gen 4 x16
+            gpus_per_node=8,
+            inter_node_bandwidth=12.5e9,  # assumption
+            pcie_bandwidth=32e9,  # gen 4 x16
+            power_watts=350.0,  # data sheet
+            price_per_hour=1.2,  # assumption
+            nvlink_latency_s=15e-6,  # assumption: over the host
+            inter_node_latency_s=25e-6,  # assumption
         ),
     )
 }

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from estimators import features
+from estimators import members
 from estimators.errors import EstimatorError
-from estimators.features import OPERATORS, Floats, Roofline, features_and_roofline, operators_of
-from estimators.model_spec import DTYPE_BYTES
-from estimators.onnx import SUFFIX, Forest
+from estimators.features import OPERATORS, SOURCE_FILES, Floats, Roofline, features_and_roofline, operators_of
+from estimators.members import Calibration
+from estimators.onnx import SUFFIX, Model
+from estimators.regressors import MEMBERS
 
 ZOO = Path(__file__).parent / "zoo"
 _MOST_ROWS = 1 << 17  # evaluated at once, which bounds the memory of a prediction
+_CODE = (*SOURCE_FILES, Path(members.__file__), Path(__file__))
 
 
 class OperatorEstimators:
@@ -31,8 +33,10 @@ class OperatorEstimators:
         """Keep the files' bytes by operator; ``load`` reads them."""
         self._contents = dict(contents)
         self._paths = dict(paths)
-        self._forests: dict[str, Forest] = {}
-        digest = hashlib.sha256(Path(features.__file__).read_bytes())
+        self._models: dict[str, Model] = {}
+        digest = hashlib.sha256()
+        for source in _CODE:
+            digest.update(source.read_bytes())
         for operator in sorted(contents):
             digest.update(f"{operator} {len(contents[operator])}\n".encode())
             digest.update(contents[operator])
@@ -57,34 +61,61 @@ class OperatorEstimators:
             mend = f"choose one of {names}, or train one with fastsim estimators train"
             raise EstimatorError("device", f"{device} {dtype}", f"has no estimators in {zoo}", mend)
         paths = {operator: zoo / f"{device}-{dtype}" / (operator + SUFFIX) for operator in operators_of(dtype)}
+        paths = {operator: path for operator, path in paths.items() if path.exists()}  # not all were measured
         return cls({operator: _read(path) for operator, path in paths.items()}, paths)
 
-    def predict(self, operator: str, columns: Mapping[str, ArrayLike]) -> Floats:
+    def predict(self, operator: str, columns: Mapping[str, ArrayLike], member: int = 0) -> Floats:
         """Predict the time of one call of an operator.
+
+        Beyond the measured range of a column the ratio to the roofline is that at the range's edge.
 
         Args:
             operator: a key of ``features.OPERATORS`` that there is in this dtype.
             columns: that operator's columns, which are broadcast against each other. Head counts are per GPU.
+            member: 0 for the estimate, or 1 to ``MEMBERS`` for one of as many equally likely alternatives, whose
+                spread about the estimate is that of the errors on shapes not trained on.
 
         Returns:
             Seconds, float64, in the shape of the columns.
 
         Raises:
-            EstimatorError: for an unknown operator, a missing or unknown column, or a value below the column's least.
+            EstimatorError: for an unknown operator or member, a missing or unknown column, or a value below the
+                column's least.
         """
         if operator not in self._contents:
-            raise EstimatorError("operator", operator, "is not known", f"choose one of {', '.join(self._contents)}")
+            self._refuse(operator)
+        if member not in range(MEMBERS + 1):
+            raise EstimatorError("member", member, "is not one of the members", f"give 0 to {MEMBERS}")
         values, shape = _checked(operator, columns)
-        forest = self._forest(operator)
-        roofline, element_bytes = Roofline(**forest.metadata["roofline"]), DTYPE_BYTES[forest.metadata["dtype"]]
         rows = next(iter(values.values())).size
         seconds = np.empty(rows)
         for start in range(0, rows, _MOST_ROWS):
             part = slice(start, start + _MOST_ROWS)
             inputs = {name: value[part] for name, value in values.items()}
-            seen, bound_s = features_and_roofline(operator, inputs, roofline, element_bytes)
-            seconds[part] = np.exp(forest.predict(seen).astype(np.float64)) * bound_s
+            seconds[part] = self._seconds(operator, inputs, member)
         return seconds.reshape(shape)
+
+    def _seconds(self, operator: str, columns: Mapping[str, Floats], member: int) -> Floats:
+        model = self._model(operator)
+        roofline = Roofline(**model.metadata["roofline"])
+        inside = _inside(operator, columns, model.metadata["profiled"])
+        seen, bound_s = features_and_roofline(operator, inside, roofline)
+        if any(inside[name] is not columns[name] for name in columns):
+            bound_s = features_and_roofline(operator, columns, roofline)[1]
+        predicted = model.predict(seen).astype(np.float64)
+        if member == 0:
+            return np.asarray(np.exp(predicted.mean(axis=1)) * bound_s)
+        apart = Calibration(**model.metadata["calibration"]).apart(operator, predicted)
+        return np.asarray(np.exp(apart[:, member - 1]) * bound_s)
+
+    def _refuse(self, operator: str) -> NoReturn:
+        """Say that there is no such operator, or none in this entry of the zoo."""
+        names = ", ".join(self._contents)
+        if operator not in OPERATORS:
+            raise EstimatorError("operator", operator, "is not known", f"choose one of {names}")
+        entry = next(iter(self._paths.values())).parent.name
+        mend = f"choose another dtype, since this one has {names} only, or train it with fastsim estimators train"
+        raise EstimatorError("operator", operator, f"has no estimator in {entry}", mend)
 
     @property
     def profiled(self) -> dict[str, dict[str, list[float]]]:
@@ -94,12 +125,16 @@ class OperatorEstimators:
     @property
     def metadata(self) -> dict[str, dict[str, Any]]:
         """Provenance and held-out errors of each operator, as ``train`` wrote them."""
-        return {operator: self._forest(operator).metadata for operator in self._contents}
+        return {operator: self._model(operator).metadata for operator in self._contents}
 
-    def _forest(self, operator: str) -> Forest:
-        if operator not in self._forests:
-            self._forests[operator] = Forest(self._contents[operator], self._paths[operator])
-        return self._forests[operator]
+    def _model(self, operator: str) -> Model:
+        if operator not in self._models:
+            model = Model(self._contents[operator], self._paths[operator])
+            if model.metadata.get("features") != list(OPERATORS[operator].features):
+                wrong = "was trained on other features than this version of fastsim computes"
+                raise EstimatorError("estimator", str(self._paths[operator]), wrong, "train it again")
+            self._models[operator] = model
+        return self._models[operator]
 
 
 def list_zoo(directory: Path | str | None = None) -> list[tuple[str, str]]:
@@ -120,6 +155,18 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         mend = "reinstall the package or run fastsim estimators train"
         raise EstimatorError("estimator", str(path), "cannot be read", mend) from error
+
+
+def _inside(
+    operator: str, columns: Mapping[str, Floats], profiled: Mapping[str, tuple[float, float]]
+) -> dict[str, Floats]:
+    """Columns moved to the edge of what was measured where they are beyond it; the same arrays where none is."""
+    inside = dict(columns)
+    for name, (low, high) in profiled.items():
+        values = columns[name]
+        if name not in OPERATORS[operator].modelled and not (values.min() >= low and values.max() <= high):
+            inside[name] = np.clip(values, low, high)
+    return inside
 
 
 def _checked(operator: str, columns: Mapping[str, ArrayLike]) -> tuple[dict[str, Floats], tuple[int, ...]]:

