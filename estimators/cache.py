@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from estimators.tables import IterationTables
 # Of the header and the array; part of every cache key, so that a new format starts a new cache.
 FORMAT_VERSION = 1
 _FORMAT = "fastsim iteration tables"
+_ABANDONED_S = 3600.0  # nobody writes a file for longer
 
 
 def save_tables(tables: IterationTables, path: str | os.PathLike[str]) -> None:
@@ -110,9 +112,20 @@ def cached(key: str, build: Callable[[], IterationTables]) -> IterationTables:
     tables = build()
     try:
         save_tables(tables, path)
+        _clear(path.parent)
     except OSError as error:
         warnings.warn(f"tables are not kept, since {path.parent} cannot be written ({error}).", stacklevel=4)
     return tables
+
+
+def _clear(directory: Path) -> None:
+    """Remove unfinished files of processes that were killed, some time ago."""
+    for path in directory.glob("*.tmp"):
+        try:
+            if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink()
+        except FileNotFoundError:  # Another process was faster.
+            continue
 
 
 def _paths(path: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -7,17 +7,42 @@ from typing import Any
 
 import numpy as np
 
+from estimators.devices import DeviceSpec
 from estimators.operators import OperatorCall
+from estimators.row_tables import Estimators, between_nodes
 
 _MEASURED = Mapping[str, Mapping[str, Mapping[str, Any]]]
+#: Columns of fixed shapes and what they are called. What two GPUs exchange for a row is no shape of its own.
 _NAMES = {
     "q_heads": "query heads per GPU",
     "kv_heads": "key/value heads per GPU",
+    "heads": "heads per GPU",
     "head_dim": "head size",
+    "window": "window",
     "n": "n",
     "k": "k",
     "gpus": "GPUs",
+    "hidden": "hidden size",
+    "inter": "inner width per GPU",
+    "topk": "experts per token",
+    "experts": "experts",
+    "local_experts": "experts per GPU",
+    "load": "load",
 }
+#: Columns that choose the kernel rather than grow: between measured values nobody knows.
+_CHOICES = ("head_dim", "hidden", "topk", "experts")
+
+
+def measured_by(estimators: Mapping[str, Estimators]) -> _MEASURED:
+    """For each dtype, operator and column the measured range; beside them ``"values"``, of columns that have few."""
+    measured = {}
+    for kind, known in estimators.items():
+        metadata = getattr(known, "metadata", {})
+        measured[kind] = {
+            operator: {**ranges, "values": metadata.get(operator, {}).get("measured_values", {})}
+            for operator, ranges in known.profiled.items()
+        }
+    return measured
 
 
 def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[str, list[int | float] | None]:
@@ -25,12 +50,13 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
 
     Args:
         calls: the model's operators.
-        measured: for each dtype, operator and column the [lowest, highest] measured value.
+        measured: what ``measured_by`` returns.
 
     Returns:
         [lowest, highest] by axis. What a simulation compares with each:
 
         * ``tokens``, ``sequences``: tokens and requests of a batch.
+        * ``engines``: tokens of all engines that share experts together; None where they share none.
         * ``decodes``: number of decodes in a batch.
         * ``decode_context``: longest context of one decode, tokens.
         * ``decode_kv``: KV tokens that all decodes of a batch read, the total that ``decodes`` and ``decode_context``
@@ -40,48 +66,64 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
           the keys read were (``"history_is": "modelled"`` in the provenance).
     """
 
-    def span(operator: str, column: str, axis: str = "tokens") -> list[Any] | None:
-        calls_of = [call for call in calls if call.operator == operator]
-        call = next((call for call in calls_of if call.axis == axis), calls_of[0] if calls_of else None)
-        found = None if call is None else measured[call.dtype].get(operator, {}).get(column)
-        return None if found is None else list(np.asarray(found).tolist())  # Plain numbers, for the JSON header.
+    def spans(axis: str, columns: tuple[str, ...]) -> list[int | float] | None:
+        """What all calls of an axis have measured of one of these columns, in rows."""
+        ranges = []
+        for call in calls:
+            found = measured.get(call.dtype, {}).get(call.operator, {})
+            for column in columns:
+                if call.axis == axis and column in found:
+                    each = call.shape["elements"] if column == "elements" else 1
+                    low, high = (np.asarray(found[column]).astype(np.int64)).tolist()
+                    ranges.append((-(-low // each), high // each))
+        return [max(low for low, _ in ranges), min(high for _, high in ranges)] if ranges else None
 
-    tokens = span("gemm", "m")
-    reduced = span("all_reduce", "elements")
-    width = next((call.shape["elements"] for call in calls if call.name == "attention_all_reduce"), None)
-    if tokens and reduced and width:
-        tokens = [max(tokens[0], -(-reduced[0] // width)), min(tokens[1], reduced[1] // width)]
-    batch, context = span("decode_attention", "batch"), span("decode_attention", "kv")
-    chunk = span("prefill_attention", "chunk")
-    total = [batch[0] * context[0], batch[1] * context[1]] if batch and context else None
+    batch, context = spans("decode", ("batch",)), spans("decode", ("kv",))
+    chunk = spans("prefill", ("chunk",))
     return {
-        "tokens": tokens,
-        "sequences": span("gemm", "m", "sequences"),
+        "tokens": spans("tokens", ("m", "tokens", "elements")),
+        "sequences": spans("sequences", ("m",)),
+        "engines": spans("engines", ("tokens", "elements")),
         "decodes": batch,
         "decode_context": context,
-        "decode_kv": total,
+        "decode_kv": [batch[0] * context[0], batch[1] * context[1]] if batch and context else None,
         "history": [0, chunk[1] - 1] if chunk else None,
         "chunk": chunk,
     }
 
 
-def outside_profiles(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> list[str]:
+def outside_profiles(calls: tuple[OperatorCall, ...], measured: _MEASURED, device: DeviceSpec) -> list[str]:
     """Return a sentence, without its full stop, for each call whose fixed shape lies outside what was measured.
 
-    The arguments are those of ``profiled_axes``. Only lowest and highest values are known, so a head size
-    between two measured ones counts as inside.
+    The first two arguments are those of ``profiled_axes``. A head size between two that were measured is outside, too.
     """
     sentences = []
     for call in calls:
-        ranges = measured.get(call.dtype, {}).get(call.operator, {})
-        beyond = [
-            f"{_NAMES[column]} {value} ({_range(*ranges[column])})"
-            for column, value in call.shape.items()
-            if column in _NAMES and column in ranges and not ranges[column][0] <= value <= ranges[column][1]
-        ]
-        if beyond:
+        if call.name == "router":  # narrower than most products measured, and some microseconds of a layer
+            continue
+        if between_nodes(call, device):
+            sentences.append(f"{call.name} joins {call.shape['gpus']} GPUs of several nodes, which is modelled")
+        elif beyond := outside_shape(call, measured):
             sentences.append(f"{call.name} lies outside the measured shapes: {', '.join(beyond)}")
     return sentences
+
+
+def outside_shape(call: OperatorCall, measured: _MEASURED) -> list[str]:
+    """What of a call's fixed shape was not measured, in words."""
+    ranges = measured.get(call.dtype, {}).get(call.operator, {})
+    values = ranges.get("values", {})
+    beyond = []
+    for column, value in call.shape.items():
+        if column not in _NAMES or column not in ranges or (column == "window" and value == 0):
+            continue
+        low, high = ranges[column]
+        if not low <= value <= high:
+            beyond.append(f"{_NAMES[column]} {value} ({_range(low, high)})")
+        elif column in _CHOICES and values.get(column) and value not in values[column]:
+            below = max(other for other in values[column] if other < value)
+            above = min(other for other in values[column] if other > value)
+            beyond.append(f"{_NAMES[column]} {value} (between the measured {below:.0f} and {above:.0f})")
+    return beyond
 
 
 def _range(low: float, high: float) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 from estimators.attention_grid import fill_holes, grid_of, resample
 from estimators.errors import EstimatorError
 from estimators.expert_layout import ExpertLayout
-from estimators.experts import ExpertsSpec
 from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import FloatArray, IntArray, TableLayout, log_points
 from estimators.model_spec import ModelSpec, Stage
@@ -96,7 +95,7 @@ def layerwise_tables(
     )
     attention = _Attention(*profile.attention)
     experts = None
-    if isinstance(spec, ExpertsSpec):
+    if spec.experts is not None:
         experts = LayerExperts(directory, spec, tp, data_parallel, expert_parallel)
     values = [
         _token_table(profile, spec, part, layout.max_tokens, None if shared else experts),
@@ -106,7 +105,7 @@ def layerwise_tables(
         part.layers * attention.joint_table(joint),
     ]
     if all_reduce is not None:
-        for call in iteration_calls(spec, tp, "bf16", pp, stage):
+        for call in iteration_calls(spec, tp, "auto", pp, stage):
             if call.operator == "all_reduce":
                 table = values[("tokens", "sequences").index(call.axis)]
                 table[1:] += call.count * all_reduce.at(np.arange(1, table.size) * call.shape["elements"])
@@ -144,7 +143,7 @@ def _token_table(
 ) -> FloatArray:
     """Seconds by number of tokens, without attention, and without experts that engines share."""
     tokens = np.arange(1, most + 1)
-    names = [*_LAYER, *["qk_norm"] * spec.qk_norm, *(() if isinstance(spec, ExpertsSpec) else _MLP)]
+    names = [*_LAYER, *["qk_norm"] * spec.qk_norm, *(_MLP if spec.experts is None else ())]
     seconds = part.layers * sum((_along(profile.dense, "dense.csv", name, tokens) for name in names), np.zeros(most))
     if experts is not None:
         seconds += part.layers * experts.seconds(tokens)

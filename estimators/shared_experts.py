@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 
 from estimators.errors import EstimatorError
-from estimators.experts import ExpertsSpec, expert_seconds
+from estimators.experts import expert_seconds
 from estimators.layout import FloatArray, IntArray
 from estimators.model_spec import ModelSpec
+from estimators.operators import check_sharing
 from estimators.sources.all_reduce import Exchange
 from estimators.sources.layerwise import read_experts
 
 
 def check_engines(spec: ModelSpec, tp: int, dp: int, ep: int, exchange: Exchange | None) -> bool:
     """Whether engines share experts."""
-    for name, value in (("data_parallel", dp), ("expert_parallel", ep)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise EstimatorError(name, value, "is not a number of GPUs", "give 1 or more")
-    if ep > 1 and not isinstance(spec, ExpertsSpec):
-        raise EstimatorError("expert_parallel", ep, f"shares experts, and {spec.name} has none", "give 1")
-    if ep not in (1, tp * dp):
-        wrong = f"is neither 1 nor all {tp * dp} GPUs (tp * data_parallel)"
-        raise EstimatorError("expert_parallel", ep, wrong, f"give 1 or {tp * dp}")
-    shared = dp > 1 and isinstance(spec, ExpertsSpec)
+    check_sharing(spec, tp, dp, ep)
+    shared = dp > 1 and spec.experts is not None
     if shared and (exchange is None or exchange.gpus != tp * dp):
         wrong = f"needs the time of an exchange between {tp * dp} GPUs, which layerwise profiles do not hold"
         raise EstimatorError("data_parallel", dp, wrong, "give exchange, as estimators.sources.all_reduce reads it")
@@ -32,9 +26,9 @@ def check_engines(spec: ModelSpec, tp: int, dp: int, ep: int, exchange: Exchange
 class LayerExperts:
     """The experts of a layer on one GPU."""
 
-    def __init__(self, directory: str | os.PathLike[str], spec: ExpertsSpec, tp: int, dp: int, ep: int) -> None:
+    def __init__(self, directory: str | os.PathLike[str], spec: ModelSpec, tp: int, dp: int, ep: int) -> None:
         """Find the measurements that fit: of the GPU's part of every expert, or else of whole experts."""
-        self._spec = spec
+        self._experts = spec.experts
         gpus = tp * dp
         split = read_experts(directory, gpus) if ep == 1 else None
         whole = read_experts(directory, 1) if split is None else None
@@ -47,4 +41,5 @@ class LayerExperts:
     def seconds(self, tokens: IntArray) -> FloatArray:
         """Seconds of one layer by tokens of all engines."""
         assert self._moe is not None
-        return expert_seconds(*self._moe, self._spec, tokens, self._gpus)
+        assert self._experts is not None
+        return expert_seconds(*self._moe, self._experts, tokens, self._gpus)

@@ -39,9 +39,9 @@ from estimators.joint import TABLE_RULES, JointLayout, SkewLayout, TableRule, on
 from estimators.layout import FloatArray, PrefillRule, TableLayout, check_prefill_rule, log_index
 
 if TYPE_CHECKING:
-    from estimators.build import Estimators
     from estimators.devices import DeviceSpec
     from estimators.model_spec import ModelSpec
+    from estimators.row_tables import Estimators
 
 __all__ = ["IterationTables", "PrefillRule", "TableLayout"]
 
@@ -181,6 +181,11 @@ class IterationTables:
         estimators: Estimators | None = None,
         pp: int = 1,
         stage: int = 0,
+        data_parallel: int = 1,
+        expert_parallel: int = 1,
+        expert_load: str = "power_law_1.2",
+        expert_exchange: str = "all_gather",
+        member: int = 0,
     ) -> IterationTables:
         """Tabulate a pipeline stage of a model on a device, or load the tables from the cache.
 
@@ -190,7 +195,8 @@ class IterationTables:
             model: a name, the path of a ``config.json``, or a ModelSpec.
             device: a name or a DeviceSpec.
             tp: GPUs that share every layer.
-            dtype: of the weights of the layers; activations, embedding and LM head are alike, or bf16 where it is fp8.
+            dtype: of the weights of the layers; activations, embedding and LM head are alike, or bf16 where those are
+                quantised. ``"auto"`` is the type of the checkpoint.
             kv_dtype: of the KV cache; ``"auto"`` is what the checkpoint asks for, else the type of the activations.
             max_tokens: most tokens in an iteration; evaluated one by one to 16384, then 64 per octave, with linear
                 interpolation.
@@ -203,19 +209,29 @@ class IterationTables:
             estimators: who knows the time of operators; the shipped ones for ``device`` and ``dtype`` when None.
             pp: number of pipeline stages; sending from one to the next is left to the caller.
             stage: which of them, 0 to ``pp - 1``.
+            data_parallel: engines of ``tp`` GPUs each. Those of a model with experts share them, and have a table of
+                the experts' time of their own (``expert``).
+            expert_parallel: GPUs that have some whole experts each, ``tp * data_parallel``; 1 where each has a part of
+                every expert.
+            expert_load: how unevenly tokens are routed to experts, ``"balanced"``, ``"power_law_1.01"`` or
+                ``"power_law_1.2"``, as it was measured.
+            expert_exchange: how tokens come to the experts of other engines, ``"all_gather"`` (and back by a
+                reduce-scatter, as vLLM does if not told otherwise) or ``"all_to_all"``.
+            member: 0 for the estimates, 1 and more for equally likely alternatives that the estimators' errors allow.
 
         Raises:
             EstimatorError: naming the argument that is wrong.
         """
-        from estimators.build import build_tables
-        from estimators.experts import refuse_experts
+        from estimators.build import Deployment, build_tables
         from estimators.models import ModelSpec, load_model
 
         check_prefill_rule(prefill_rule)
         layout = TableLayout.covering(max_tokens, max_sequences, max_kv, max_model_len, prefill_rule)
         spec = model if isinstance(model, ModelSpec) else load_model(model)
-        refuse_experts(spec)
-        return build_tables(spec, device, tp, dtype, layout, prefill_rule, cache, estimators, pp, stage, kv_dtype)
+        deployment = Deployment(
+            tp, dtype, kv_dtype, pp, stage, data_parallel, expert_parallel, expert_load, expert_exchange
+        )
+        return build_tables(spec, device, deployment, layout, prefill_rule, cache, estimators, member)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``PATH.npy`` (the flat array) and ``PATH.json`` (what it is), each atomically."""

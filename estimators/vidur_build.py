@@ -6,15 +6,16 @@ import os
 
 import numpy as np
 
-from estimators.build import Estimators
-from estimators.coverage import outside_profiles
+from estimators.coverage import measured_by, outside_profiles
 from estimators.devices import DeviceSpec, load_device
+from estimators.dtypes import activation_dtype, weight_dtype_bytes
 from estimators.errors import EstimatorError
-from estimators.experts import refuse_experts
 from estimators.layout import FloatArray, log_index, log_points
-from estimators.model_spec import ModelSpec, activation_dtype, weight_dtype_bytes
+from estimators.model_spec import ModelSpec
 from estimators.models import load_model
 from estimators.operators import OperatorCall, bandwidth_seconds, iteration_calls
+from estimators.row_tables import Estimators
+from estimators.vidur_model import check_vidur_model
 from estimators.vidur_tables import TOKEN_OPERATORS, OperatorTables
 
 #: Which of our calls make up an operator of Vidur's. Our norms add the residual, so ``add`` is left for models whose
@@ -73,7 +74,7 @@ def build_operator_tables(
         EstimatorError: unknown model or device, a model that cannot be split that way, or one that is not dense.
     """
     spec = model if isinstance(model, ModelSpec) else load_model(model)
-    refuse_experts(spec)
+    check_vidur_model(spec)
     gpu = device if isinstance(device, DeviceSpec) else load_device(device)
     if activation_dtype(dtype) != dtype:
         raise EstimatorError("dtype", dtype, "has no operators that compose as Vidur's do", "choose bf16")
@@ -91,7 +92,7 @@ def build_operator_tables(
             token_ms[operator] = 1e3 * _token_seconds(chosen, max_tokens, gpu, estimators)
     if pp > 1:
         latency_s, bandwidth = gpu.link(inside_node=tp * pp <= gpu.gpus_per_node)
-        num_bytes = np.arange(max_tokens + 1) * spec.hidden_size * weight_dtype_bytes(dtype)
+        num_bytes = np.arange(max_tokens + 1) * (spec.hidden_size * int(weight_dtype_bytes(dtype)))
         token_ms["send_recv"] = 1e3 * (latency_s + num_bytes / bandwidth)
     steps = np.arange(-(-max_context // kv_granularity) + 1) * kv_granularity
     return OperatorTables(
@@ -106,7 +107,7 @@ def build_operator_tables(
             "tp": tp,
             "dtype": dtype,
             "estimators": estimators.hash,
-            "outside_profiles": outside_profiles(tuple(calls.values()), {dtype: estimators.profiled}),
+            "outside_profiles": outside_profiles(tuple(calls.values()), measured_by({dtype: estimators}), gpu),
         },
     )
 

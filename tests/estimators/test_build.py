@@ -1,9 +1,11 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from roofline_estimators import LAUNCH, SMALL, RooflineEstimators, build_small
 
+from estimators import build
 from estimators.devices import device_names, load_device
 from estimators.errors import EstimatorError
 from estimators.estimator import OperatorEstimators
@@ -33,12 +35,12 @@ def linear_seconds(tokens, sequences):
 
 
 def decode_seconds(batch, kv):
-    return 32 * predict("decode_attention", batch=batch, kv=kv / batch, q_heads=32, kv_heads=8, head_dim=128)
+    return 32 * predict("decode_attention", batch=batch, kv=kv / batch, q_heads=32, kv_heads=8, head_dim=128, window=0)
 
 
 def prefill_seconds(history, chunk):
     return 32 * predict(
-        "prefill_attention", batch=1, chunk=chunk, history=history, q_heads=32, kv_heads=8, head_dim=128
+        "prefill_attention", batch=1, chunk=chunk, history=history, q_heads=32, kv_heads=8, head_dim=128, window=0
     )
 
 
@@ -120,6 +122,7 @@ def test_provenance_names_its_sources_and_the_profiled_ranges():
     assert provenance["profiled"] == {
         "tokens": [1, 8192],
         "sequences": [1, 8192],
+        "engines": None,
         "decodes": [1, 512],
         "decode_context": [1, 131071],
         "decode_kv": [1, 512 * 131071],
@@ -257,9 +260,12 @@ def test_the_shipped_estimators_stay_near_what_the_device_can_do(device, model, 
     spec, gpu = load_model(model), load_device(device)
     # One decode reads every weight but the embedding table; 2048 tokens keep the matrix units busy.
     weights = spec.weight_bytes(tp) - 2 * spec.vocabulary_per_gpu(tp) * spec.hidden_size
-    assert 1.0 < tables.iteration_time_s(1, 1, 1, 1000) / (weights / gpu.memory_bandwidth) < 2.0
+    # The faster the GPU, the more launches and all-reduces of 80 layers weigh. Without NVLink one all-reduce of these
+    # tokens takes as long as the products of four layers (13.6 ms among 4 L40S, as measured).
+    few, many = {("b200_sxm", 4): (2.3, 2.5), ("l40s", 4): (2.0, 14.0)}.get((device, tp), (2.0, 2.0))
+    assert 1.0 < tables.iteration_time_s(1, 1, 1, 1000) / (weights / gpu.memory_bandwidth) < few
     flops = 2048 * spec.linear_flops_per_token / tp
-    assert 1.0 < tables.iteration_time_s(2048, 1, chunks=[(0, 2048)]) / (flops / gpu.peak_flops["bf16"]) < 2.0
+    assert 1.0 < tables.iteration_time_s(2048, 1, chunks=[(0, 2048)]) / (flops / gpu.peak_flops["bf16"]) < many
 
 
 @pytest.mark.parametrize("device", device_names())
@@ -276,10 +282,16 @@ def test_more_work_takes_no_less_time(device, model, tp):
     assert (np.maximum.accumulate(decode, axis=1)[reached] <= decode[reached] * (1 + 1e-9)).all()
     # More decodes, the same KV in total. Measured times fall there too: more requests fill the GPU better.
     fall = 1 - decode[reached] / np.maximum.accumulate(decode, axis=0)[reached]
-    assert fall.max() < (0.6 if device == "a100_sxm" else 0.25)
+    assert fall.max() < (0.6 if device in ("a100_sxm", "l40s") else 0.25)  # FlashAttention 2, else 3 and 4
 
     prefill = tables.prefill_s + launch
     assert (np.diff(prefill, axis=0) >= -1e-9 * prefill[1:]).all()
     assert (np.diff(prefill[:, 16:], axis=1) >= -1e-9 * prefill[:, 17:]).all()
     short = prefill[:, 1:17]
     assert (1 - short / np.maximum.accumulate(short, axis=1)).max() < 0.1
+
+
+@pytest.mark.parametrize("module", ["devices", "dtypes", "model_spec", "row_tables", "operators/outer"])
+def test_an_edited_constant_meets_no_old_tables(module):
+    source = Path(build.__file__).parent / f"{module}.py"  # such as devices.LINK_EFFICIENCY, of collectives
+    assert source in build._sources()

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -179,10 +180,15 @@ for _ in range(5):
 """
 
 
-def test_two_processes_may_build_at_once():
+def python(program):
+    """Command and environment of a process that can import the tests' modules."""
     tests, root = Path(__file__).resolve().parents[1], Path(estimators.__file__).resolve().parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(root)])}
-    command = [sys.executable, "-W", "error::ResourceWarning", "-c", PROCESS]
+    return [sys.executable, "-W", "error::ResourceWarning", "-c", program], environment
+
+
+def test_two_processes_may_build_at_once():
+    command, environment = python(PROCESS)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(command, **pipes) as first, subprocess.Popen(command, **pipes) as second:
         for process in (first, second):
@@ -193,3 +199,48 @@ def test_two_processes_may_build_at_once():
     assert [len(lines) for lines in printed] == [5, 5]
     assert len(set(printed[0] + printed[1])) == 1
     assert sorted(path.suffix for path in cache_directory().iterdir()) == [".json", ".npy"]
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from roofline_estimators import RooflineEstimators, build_small
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{where}
+build_small(cache=True)
+"""
+# While the array is written, before it takes its place, and between array and header.
+MOMENTS = {
+    "half an array": "np.save = lambda file, values: (file.write(bytes(1000)), file.flush(), die())",
+    "an array that is nowhere": "os.replace = die",
+    "an array without a header": "replace = os.replace\nos.replace = lambda a, b: (replace(a, b), die())",
+    "while predicting": "RooflineEstimators._decode_attention = staticmethod(die)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_process_killed_in_the_middle_leaves_nothing_that_is_used(moment):
+    command, environment = python(KILLED.format(where=MOMENTS[moment]))
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert not list(cache_directory().glob("*.json"))
+    known = RooflineEstimators()
+    assert build_small(known, cache=True).hash == build_small().hash
+    asked = len(known.calls)
+    assert asked > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert build_small(known, cache=True).hash == build_small().hash
+    assert len(known.calls) == asked
+
+
+def test_what_a_killed_process_left_is_cleared_away_some_day(cache_home):
+    old, new = (cache_home / "fastsim" / "tables" / f"{age}.npy.1234.tmp" for age in ("old", "new"))
+    for path in (old, new):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    build_small(cache=True)
+    assert (old.exists(), new.exists()) == (False, True)

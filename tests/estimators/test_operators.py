@@ -48,7 +48,7 @@ def test_a_llama_on_one_gpu():
     assert found["qkv_proj"].shape == {"n": 6144, "k": 4096}
     assert found["gate_up_proj"].shape == {"n": 28672, "k": 4096}
     assert found["lm_head"].axis == "sequences"
-    assert found["decode_attention"].shape == {"q_heads": 32, "kv_heads": 8, "head_dim": 128}
+    assert found["decode_attention"].shape == {"q_heads": 32, "kv_heads": 8, "head_dim": 128, "window": 0}
     assert {call.count for call in found.values() if call.axis in ("decode", "prefill")} == {32}
     assert not any(call.operator == "all_reduce" for call in found.values())
     assert "qk_norm" not in found
@@ -110,7 +110,7 @@ def test_bad_arguments_are_refused():
         iteration_calls(load_model("Llama-3.1-8B"), 3)
     with pytest.raises(EstimatorError, match="dtype"):
         iteration_calls(load_model("Llama-3.1-8B"), 1, "int3")
-    with pytest.raises(EstimatorError, match="give fp8"):
+    with pytest.raises(EstimatorError, match="give auto or fp8"):
         iteration_calls(load_model("nvidia/Llama-3.1-8B-Instruct-FP8"))
     with pytest.raises(EstimatorError, match="kv_dtype"):
         iteration_calls(load_model("Llama-3.1-8B"), kv_dtype="int8")

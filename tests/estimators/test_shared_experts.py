@@ -8,9 +8,8 @@ import polars as pl
 import pytest
 from layerwise_files import experts_profile, write_config, write_profile, write_rows
 
-from estimators import EstimatorError, IterationTables, TableLayout, load_model
+from estimators import EstimatorError, IterationTables, ModelSpec, TableLayout, load_model
 from estimators.expert_layout import ExpertLayout
-from estimators.experts import ExpertsSpec
 from estimators.layerwise import layerwise_tables
 from estimators.sources.all_reduce import AllReduce, Exchange, read_exchange
 
@@ -20,9 +19,9 @@ LAYERS, HIDDEN = 48, 2048
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> ExpertsSpec:
+def model(tmp_path: Path) -> ModelSpec:
     spec = load_model(write_config(tmp_path))
-    assert isinstance(spec, ExpertsSpec)
+    assert spec.experts is not None
     return spec
 
 
@@ -44,29 +43,29 @@ def simple_profile(root: Path, tp: int = 1, us: float = 7) -> Path:
 
 
 @pytest.mark.parametrize("tokens", [2, 20, 128, 256])
-def test_each_gpu_has_its_part_of_tokens_and_activated_experts(tmp_path: Path, model: ExpertsSpec, tokens: int):
+def test_each_gpu_has_its_part_of_tokens_and_activated_experts(tmp_path: Path, model: ModelSpec, tokens: int):
     root = simple_profile(tmp_path / "profile")
     tables = layerwise_tables(root, model, data_parallel=2, expert_parallel=2, exchange=exchange(2, 0.001), **SMALL)
     assert tables.expert == ExpertLayout(256, 2)
-    activated = float(model.expected_experts(np.array(tokens))) / 2
+    activated = float(model.experts.expected_experts(np.array(tokens))) / 2
     expected_us = LAYERS * (7 * activated + tokens / 2 + 1 + 0.001 * tokens * HIDDEN)
     assert float(tables.expert_time_s(tokens)) == pytest.approx(expected_us / 1e6)
     assert float(tables.expert_time_s(0)) == 0
 
 
-def test_an_engines_own_part_is_what_it_was_without_its_experts(tmp_path: Path, model: ExpertsSpec):
+def test_an_engines_own_part_is_what_it_was_without_its_experts(tmp_path: Path, model: ModelSpec):
     root = simple_profile(tmp_path / "profile")
     alone = layerwise_tables(root, model, **SMALL)
     shared = layerwise_tables(root, model, data_parallel=2, exchange=exchange(2), **SMALL)
     tokens = np.arange(1, 129)
-    experts_us = 7 * model.expected_experts(tokens) + tokens
+    experts_us = 7 * model.experts.expected_experts(tokens) + tokens
     assert alone.token_s[1:] - shared.token_s[1:] == pytest.approx(LAYERS * experts_us / 1e6)
     for name in ("sequence_s", "decode_s", "prefill_s", "joint_s"):
         assert np.array_equal(getattr(alone, name), getattr(shared, name))
     assert alone.expert_s.size == 0
 
 
-def test_parts_of_every_expert_weigh_as_much_as_so_many_whole_ones(tmp_path: Path, model: ExpertsSpec):
+def test_parts_of_every_expert_weigh_as_much_as_so_many_whole_ones(tmp_path: Path, model: ModelSpec):
     root = simple_profile(tmp_path / "profile")
     whole, parts = (
         layerwise_tables(root, model, data_parallel=2, expert_parallel=ep, exchange=exchange(2), **SMALL)
@@ -77,18 +76,18 @@ def test_parts_of_every_expert_weigh_as_much_as_so_many_whole_ones(tmp_path: Pat
     # Unless a part of each was measured.
     simple_profile(tmp_path / "profile", tp=2, us=5)
     measured = layerwise_tables(root, model, data_parallel=2, exchange=exchange(2), **SMALL)
-    activated = float(model.expected_experts(np.array(50)))
+    activated = float(model.experts.expected_experts(np.array(50)))
     assert float(measured.expert_time_s(50)) == pytest.approx(LAYERS * (5 * activated + 50 + 1) / 1e6)
     again = layerwise_tables(root, model, data_parallel=2, expert_parallel=2, exchange=exchange(2), **SMALL)
     assert np.array_equal(again.values, whole.values)
 
 
-def test_one_engine_may_have_whole_experts_on_each_gpu(tmp_path: Path, model: ExpertsSpec):
+def test_one_engine_may_have_whole_experts_on_each_gpu(tmp_path: Path, model: ModelSpec):
     root = simple_profile(tmp_path / "profile")
     simple_profile(tmp_path / "profile", tp=2, us=5)
     free = AllReduce(2, np.array([1, 2]), np.zeros(2), "toy")
     parts, whole = (layerwise_tables(root, model, 2, expert_parallel=ep, all_reduce=free, **SMALL) for ep in (1, 2))
-    activated = float(model.expected_experts(np.array(50)))
+    activated = float(model.experts.expected_experts(np.array(50)))
     difference_us = LAYERS * ((7 * activated / 2 + 50 / 2) - (5 * activated + 50))
     assert whole.token_s[50] - parts.token_s[50] == pytest.approx(difference_us / 1e6)
     assert whole.expert is None
@@ -110,7 +109,7 @@ def test_dense_engines_have_the_tables_of_one(tmp_path: Path):
         ({"expert_parallel": 2.0}, "expert_parallel"),
     ],
 )
-def test_engines_that_cannot_share_are_refused(tmp_path: Path, model: ExpertsSpec, arguments: dict, field: str):
+def test_engines_that_cannot_share_are_refused(tmp_path: Path, model: ModelSpec, arguments: dict, field: str):
     with pytest.raises(EstimatorError) as caught:
         layerwise_tables(simple_profile(tmp_path / "profile"), model, **arguments, **SMALL)
     assert caught.value.field == field
@@ -158,7 +157,10 @@ def test_an_exchange_is_an_all_gather_and_a_reduce_scatter(tmp_path: Path):
     path.parent.mkdir(parents=True)
     operations = {"all_gather": 1.0, "reduce_scatter": 2.0, "all_reduce": 50.0}
     rows = [
-        {"nccl_dtype": dtype, "op_name": name, "num_gpus": 2, "message_size": size, "latency": ms + size / 1024}
+        {
+            **{"kernel_source": "NCCL", "nccl_dtype": dtype, "op_name": name, "num_gpus": 2},
+            **{"message_size": size, "latency": ms + size / 1024},
+        }
         for name, ms in operations.items()
         for dtype in ("half", "int8")
         for size in (1024, 2048)

@@ -42,7 +42,7 @@ def test_operators_are_ours_of_one_layer():
         np.testing.assert_allclose(tables.token_ms[theirs][tokens], expected(ours))
     norm = 1e3 * bandwidth_seconds(tokens * calls["input_norm"].shape["bytes"], H100)
     np.testing.assert_allclose(tables.token_ms["input_layernorm"][tokens], norm)
-    heads = {"q_heads": 16, "kv_heads": 4, "head_dim": 128}
+    heads = {"q_heads": 16, "kv_heads": 4, "head_dim": 128, "window": 0}
     decode = SMALL["estimators"].predict("decode_attention", {"batch": 3, "kv": 128, **heads})
     assert tables.decode_ms[3, 2] == pytest.approx(1e3 * decode)
     prefill = SMALL["estimators"].predict("prefill_attention", {"batch": 1, "chunk": 100, "history": 64, **heads})
