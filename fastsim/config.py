@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS, check_engines, check_names
 from fastsim.engine_presets import ENGINES, Engine, check_engine
 from fastsim.errors import ConfigError
 from fastsim.options import CLIENTS, QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
@@ -12,7 +13,6 @@ from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 
 _KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
-_DTYPES = ("bf16", "fp8")
 #: Largest values that are simulated: what is more is a slip, and would end in the machine's memory.
 _MOST, _MOST_OF_OTHERS = {"replicas": 100_000, "data_parallel": 1000, "num_kv_blocks": 1 << 30}, 1 << 31
 #: The kernel counts cohorts in eight bits.
@@ -32,9 +32,12 @@ class SimulationConfig:
             model with experts share them and run in lockstep.
         expert_parallel: GPUs that have some whole experts each: 1, or all ``tensor_parallel * data_parallel``. With 1
             all GPUs have their part of every expert.
+        expert_load: how unequally tokens fall on experts: ``"power_law_1.2"``, ``"power_law_1.01"`` or ``"balanced"``.
+        expert_exchange: how tokens reach the experts of other engines: ``"all_gather"`` or ``"all_to_all"``.
         replicas: copies of the model.
         max_model_len: longest request, prompt and output together [tokens].
-        dtype: of the weights of the layers, ``"bf16"`` or ``"fp8"``; all else is bf16.
+        dtype: of the weights of the layers, such as ``"bf16"``, ``"fp8"`` or ``"mxfp4"``; all else is bf16. ``"auto"``
+            is that of the checkpoint, else bf16.
         kv_dtype: of the KV cache, ``"bf16"`` or ``"fp8"``; ``"auto"`` is what the checkpoint asks for, else bf16.
         gpu_memory_utilization: part of the device memory that the engine may use.
         num_kv_blocks: KV blocks of an engine as it reports them; None computes them from the memory.
@@ -62,6 +65,8 @@ class SimulationConfig:
     pipeline_parallel: int = 1
     data_parallel: int = 1
     expert_parallel: int = 1
+    expert_load: str = EXPERT_LOADS[0]
+    expert_exchange: str = EXPERT_EXCHANGES[0]
     replicas: int = 1
     max_model_len: int = 8192
     dtype: str = "bf16"
@@ -94,10 +99,7 @@ class SimulationConfig:
         for spec in fields(self):
             self._read(spec.name, spec.type)
         check_choices(self)
-        for name, known in (("dtype", _DTYPES), ("kv_dtype", ("auto", *_DTYPES))):
-            if getattr(self, name) not in known:
-                mend = f"give {', '.join(known[:-1])} or {known[-1]}"
-                raise ConfigError(name, getattr(self, name), "has no estimators", mend)
+        check_names(self)
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(
                 "gpu_memory_utilization", self.gpu_memory_utilization, "is not a part of the memory", "give 0.9, say"
@@ -119,26 +121,9 @@ class SimulationConfig:
         # Vidur starts whatever it is given, and its orca and faster_transformer count the requests of a micro-batch.
         if self.parity is None or self.scheduler == "lightllm":
             self.batch_policy.check_stages(self.pipeline_parallel)
-        self._check_engines()
+        check_engines(self)
         check_engine(self)
         self.client_choice.check()
-
-    def _check_engines(self) -> None:
-        """Refuse engines of a replica that do not go with the rest, and experts shared by some of its GPUs."""
-        engines, shared = self.data_parallel, self.expert_parallel
-        if engines > 1:
-            for name, value, served in (
-                ("scheduler", self.scheduler, "vllm_v1"),
-                ("pipeline_parallel", self.pipeline_parallel, 1),
-                ("parity", self.parity, None),
-            ):
-                if value != served:
-                    wrong = f"are more engines than one, which do not go with {name} = {value}"
-                    raise ConfigError("data_parallel", engines, wrong, f"give 1, or {name} = {served}")
-        gpus = self.tensor_parallel * engines
-        if shared not in (1, gpus):
-            wrong = f"is neither 1 nor tensor_parallel x data_parallel = {gpus}"
-            raise ConfigError("expert_parallel", shared, wrong, f"give {' or '.join(map(str, sorted({1, gpus})))}")
 
     def __hash__(self) -> int:
         return hash(self.to_toml())

@@ -48,9 +48,10 @@ def check_placement(config: SimulationConfig, model: "ModelSpec", device: "Devic
 
 def stage_links(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> tuple[Link, ...]:
     """The link from each pipeline stage to the next, ``pipeline_parallel - 1`` of them."""
-    from estimators.model_spec import DTYPE_BYTES, activation_dtype
+    from estimators.dtypes import DTYPE_BYTES, activation_dtype
 
-    tensors = model.tensors_between_layers * model.hidden_size * DTYPE_BYTES[activation_dtype(config.dtype)]
+    size = DTYPE_BYTES[activation_dtype(model.resolve_dtype(config.dtype))]
+    tensors = model.tensors_between_layers * model.hidden_size * size
     bytes_per_token = tensors / config.tensor_parallel
     stages_per_node = device.gpus_per_node // config.tensor_parallel
     links = []

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
+from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement
 from fastsim.stage_tables import most_decode_kv
@@ -23,21 +24,48 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
     from estimators import load_device, load_model
-    from estimators.experts import ExpertsSpec, refuse_experts
+    from estimators.vidur_model import check_vidur_model
 
     model, device = load_model(config.model), load_device(config.device)
     if config.parity is not None:
-        refuse_experts(model)
-    model.check_dtype(config.dtype)
-    if config.dtype not in device.peak_flops:
-        mend = f"give {' or '.join(device.peak_flops)}"
-        raise ConfigError("dtype", config.dtype, f"is not among the matrix rates of {device.name}", mend)
-    num_experts = model.num_experts if isinstance(model, ExpertsSpec) else 1
+        check_vidur_model(model)
+    _check_matrix_units(config, model, device)
+    _check_experts(config, model.experts.num_experts if model.experts is not None else 1)
+    check_placement(config, model, device)
+    return model, device, memory_pool(config, model, device)
+
+
+def _check_matrix_units(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> None:
+    """Refuse weights that the device cannot multiply.
+
+    Raises:
+        ConfigError: the checkpoint's are of such a type.
+        estimators.EstimatorError: those that were asked for are.
+    """
+    from estimators import EstimatorError
+
+    dtype = model.resolve_dtype(config.dtype)
+    try:
+        device.matrix_rate(dtype)
+    except EstimatorError as error:
+        if model.weight_dtype is None:
+            raise
+        wrong = f"has no matrix units for {dtype}, the type of the weights of {model.name}"
+        raise ConfigError("device", device.name, wrong, "choose another GPU or another checkpoint") from error
+
+
+def _check_experts(config: SimulationConfig, num_experts: int) -> None:
+    """Refuse what only makes sense with experts, or with more of them.
+
+    Raises:
+        ConfigError: naming the field.
+    """
     if config.expert_parallel > num_experts:
         wrong = f"is more than the {num_experts} experts of {config.model}" if num_experts > 1 else "needs experts"
         raise ConfigError("expert_parallel", config.expert_parallel, wrong, "give 1")
-    check_placement(config, model, device)
-    return model, device, memory_pool(config, model, device)
+    for name, default in (("expert_load", EXPERT_LOADS[0]), ("expert_exchange", EXPERT_EXCHANGES[0])):
+        if num_experts == 1 and getattr(config, name) != default:
+            raise ConfigError(name, getattr(config, name), "needs experts", "leave it out")
 
 
 def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> Pool:
@@ -105,13 +133,14 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
+def tables_for(config: SimulationConfig, names_blocks: bool = False, member: int = 0) -> Any:
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
 
     Args:
         config: what serves.
         names_blocks: whether they will serve workloads that name the blocks of their requests: with a prefix cache
             decodes then read more tokens than there is room for, those that they share more than once.
+        member: 0 for those of the estimates, 1 to 5 for others that are as likely (`fastsim.intervals`).
 
     Returns:
         IterationTables, or with several pipeline stages a tuple of those of each; under parity OperatorTables.
@@ -145,6 +174,11 @@ def tables_for(config: SimulationConfig, names_blocks: bool = False) -> Any:
                 max_model_len=config.max_model_len,
                 pp=pp,
                 stage=stage,
+                data_parallel=config.data_parallel,
+                expert_parallel=config.expert_parallel,
+                expert_load=config.expert_load,
+                expert_exchange=config.expert_exchange,
+                member=member,
             )
         stages.append(alike[part])
     return stages[0] if pp == 1 else tuple(stages)

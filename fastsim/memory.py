@@ -3,9 +3,13 @@
     blocks = floor((utilization * total - weights - activations - runtime) / bytes per block)
 
 as vLLM computes it after a dummy forward pass, the smallest number over the pipeline stages. Weights and block sizes
-are exact. Activations and runtime are MODELLED: on the one server whose figures we have (Llama-3.1-8B bf16, 24 GB card,
-2048 tokens, 256 requests: 1.24 GB together) they come out right by construction, and elsewhere the number of blocks is
-good to about 5 %. Where an engine's log states the number, give it as ``num_kv_blocks``.
+are exact, but for what is padded. Activations and runtime are MODELLED: on the one server whose figures we have
+(Llama-3.1-8B bf16, 24 GB card, 2048 tokens, 256 requests: 1.24 GB together) they come out right by construction, and
+elsewhere the number of blocks of a dense model is good to about 5 %; of mixtures see docs/models.md. Where an engine's
+log states the number, give it as ``num_kv_blocks``.
+
+Where layers have a window, a block is as large as those of a request of ``max_model_len`` are on average, which is how
+vLLM states the capacity of such a cache; shorter requests take more than that. MODELLED.
 """
 
 from dataclasses import dataclass
@@ -23,6 +27,10 @@ GIB = 1 << 30
 RUNTIME_BYTES = 700_000_000
 #: Sampling holds the logits as bf16, as float32, and a float32 copy: ASSUMPTION.
 SAMPLER_BYTES_PER_LOGIT = 10
+#: Tokens that vLLM passes through routed experts at a time (VLLM_FUSED_MOE_CHUNK_SIZE; 32,768 before vLLM 0.12).
+EXPERT_CHUNK_TOKENS = 16384
+#: Numbers that a row of an expert in MXFP4 is padded to a multiple of.
+PADDED_WIDTH = 256
 #: Most pipeline stages that the message of a model that does not fit may propose.
 _MOST_STAGES = 16
 
@@ -96,24 +104,71 @@ def block_bytes(config: SimulationConfig, model: "ModelSpec") -> tuple[int, ...]
     """Bytes of one KV block on one GPU of each pipeline stage."""
     tp, pp = config.tensor_parallel, config.pipeline_parallel
     kv_dtype = model.kv_cache_dtype(config.kv_dtype, config.dtype)
-    return tuple(config.block_size * model.kv_bytes_per_token(tp, kv_dtype, pp, stage) for stage in range(pp))
+    length = config.max_model_len  # at which engines state what their caches hold, where layers have windows
+    sizes = (model.kv_bytes_per_token(tp, kv_dtype, pp, stage, length) for stage in range(pp))
+    return tuple(config.block_size * size for size in sizes)
 
 
 def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> MemoryPlan:
-    tp, pp, limits = config.tensor_parallel, config.pipeline_parallel, config.batch_policy
-    # The widest moment of a layer: residual and hidden state, both halves of the gated MLP and their product, in bf16.
-    widths = 2 * model.hidden_size + (3 if model.gated_mlp else 2) * model.mlp_width // tp
+    tp, pp, dtype, limits = config.tensor_parallel, config.pipeline_parallel, config.dtype, config.batch_policy
     # A stage works on one micro-batch at a time, however many are in flight.
-    activations = limits.activation_tokens(config.max_model_len) * widths * 2
+    activations = _activation_bytes(config, model)
     stages = []
     for stage, block in enumerate(block_bytes(config, model)):
-        weights = model.weight_bytes(tp, config.dtype, pp, stage, config.data_parallel)
-        reserve = activations + RUNTIME_BYTES
-        if model.pipeline_stage(pp, stage).last:
+        part = model.pipeline_stage(pp, stage)
+        weights = model.weight_bytes(tp, dtype, pp, stage, config.data_parallel)
+        weights += _padding_bytes(config, model, stage)
+        reserve = activations + RUNTIME_BYTES + part.layers * _absorbed_bytes(model, tp, dtype)
+        if part.last:
             reserve += limits.max_num_seqs * model.vocab_size * SAMPLER_BYTES_PER_LOGIT
         free = config.gpu_memory_utilization * device.memory_bytes - weights - reserve
         stages.append(StageMemory(weights, reserve, block, int(free // block)))
     return MemoryPlan(tuple(stages))
+
+
+def _activation_bytes(config: SimulationConfig, model: "ModelSpec") -> int:
+    """The widest moment of a layer, in bf16: residual and hidden state, and what the MLP or the experts hold."""
+    tp, dp, experts = config.tensor_parallel, config.data_parallel, model.experts
+    tokens, halves = config.batch_policy.activation_tokens(config.max_model_len), 2 if model.gated_mlp else 1
+    dense = 0 if experts and not experts.dense_layers else model.intermediate_size
+    shared = experts.shared_intermediate_size if experts else 0
+    # Both halves of a gated MLP, and their product.
+    widest = tokens * (halves + 1) * max(dense, shared) // tp
+    if experts:
+        # As vLLM's fused kernel: a row for each expert of each token of all engines; input and output share a buffer.
+        rows = min(dp * tokens, EXPERT_CHUNK_TOKENS) * experts.experts_per_token
+        inner = experts.intermediate_size // (1 if config.expert_parallel > 1 else tp * dp)
+        widest = max(widest, rows * (max(model.hidden_size, halves * inner) + inner))
+    return int(2 * (tokens * 2 * model.hidden_size + widest))
+
+
+def _padding_bytes(config: SimulationConfig, model: "ModelSpec", stage: int) -> int:
+    """What vLLM adds to experts in MXFP4: their outer width is padded for the kernel that unpacks them.
+
+    MODELLED as a multiple of 256. Of gpt-oss-120b, 60.8 GiB, vLLM says that it loaded 64.4 GiB for its Triton kernels
+    (0.14 on an H100, https://github.com/vllm-project/vllm/issues/33155), and 66.0 GiB for its Marlin ones (0.10, issue
+    23278); this gives 64.6 GiB.
+    """
+    from estimators.dtypes import DTYPE_BYTES
+    from estimators.weights import stage_weights
+
+    if model.part_dtype("experts", config.dtype) != "mxfp4":
+        return 0
+    tp, part = config.tensor_parallel, model.pipeline_stage(config.pipeline_parallel, stage)
+    experts = stage_weights(model, part, tp, 0, tp * config.data_parallel)["experts"]
+    more = -model.hidden_size % PADDED_WIDTH / model.hidden_size
+    return int(experts * DTYPE_BYTES["mxfp4"] * more)
+
+
+def _absorbed_bytes(model: "ModelSpec", tp: int, dtype: str) -> int:
+    """Of a layer with quantised latent attention: the bf16 copy of its key/value projection that decodes multiply with.
+
+    vLLM keeps it beside the quantised one, which prefills use (``process_weights_after_loading`` of its MLA layers).
+    """
+    if model.latent is None or model.part_dtype("attention", dtype) in ("bf16", "fp16"):
+        return 0
+    width = model.latent.qk_nope_head_dim + model.latent.v_head_dim
+    return int(2 * model.latent.kv_lora_rank * model.q_heads_per_gpu(tp) * width)
 
 
 def _mend(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> str:
@@ -122,7 +177,7 @@ def _mend(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") ->
     sizes = [size for size in model.tensor_parallel_sizes() if tp < size <= device.gpus_per_node]
     stages = range(pp + 1, min(_MOST_STAGES, model.num_layers) + 1)
     alone = [
-        next((f"tensor_parallel = {size}" for size in sizes if _fits(config, model, device, size, pp)), None),
+        next((_tensor_parallel(config, size) for size in sizes if _fits(config, model, device, size, pp)), None),
         next((f"pipeline_parallel = {count}" for count in stages if _fits(config, model, device, tp, count)), None),
     ]
     if any(alone):
@@ -130,13 +185,25 @@ def _mend(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") ->
     # Of as few GPUs as will do, in as few stages.
     for size, count in sorted(product(sizes, stages), key=lambda split: (split[0] * split[1], split[1])):
         if _fits(config, model, device, size, count):
-            return f"give tensor_parallel = {size} and pipeline_parallel = {count}"
+            return f"give {_tensor_parallel(config, size)} and pipeline_parallel = {count}"
     return "take a larger GPU or a smaller model"
+
+
+def _tensor_parallel(config: SimulationConfig, size: int) -> str:
+    """A tensor parallelism in words, with the expert parallelism that goes with it."""
+    shared = f" with expert_parallel = {_expert_parallel(config, size)}" if config.expert_parallel > 1 else ""
+    return f"tensor_parallel = {size}{shared}"
+
+
+def _expert_parallel(config: SimulationConfig, tp: int) -> int:
+    """Of another tensor parallelism: all GPUs that share experts, where they have whole ones."""
+    return tp * config.data_parallel if config.expert_parallel > 1 else 1
 
 
 def _fits(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec", tp: int, pp: int) -> bool:
     try:
-        split = config.with_fields(tensor_parallel=tp, pipeline_parallel=pp, expert_parallel=1)
+        shared = _expert_parallel(config, tp)
+        split = config.with_fields(tensor_parallel=tp, pipeline_parallel=pp, expert_parallel=shared)
     except ConfigError:  # the batch policy does not go with so many stages
         return False
     return _plan(split, model, device).num_blocks >= 2

@@ -184,8 +184,9 @@ def summarize(
     output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
     gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
     # Recomputed tokens are work done, so they count; logits are computed once per token generated.
+    per_token = model.linear_flops_per_token + model.window_flops_per_token
     flops = (
-        int((replicas["prefill_tokens"] + replicas["decode_tokens"]).sum()) * model.linear_flops_per_token
+        int((replicas["prefill_tokens"] + replicas["decode_tokens"]).sum()) * per_token
         + output_tokens * model.lm_head_flops_per_sequence
         + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
     )
@@ -222,7 +223,7 @@ def summarize(
         }
         | describe_pipeline(per_engine)
         | {
-            "mfu": _per(flops, gpus * makespan_s * device.peak_flops[config.dtype]),
+            "mfu": _per(flops, gpus * makespan_s * device.matrix_rate(model.resolve_dtype(config.dtype))),
             "gpu_hours": gpu_hours,
             "cost_usd": gpu_hours * device.price_per_hour,
             "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,

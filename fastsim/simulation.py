@@ -14,10 +14,12 @@ from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.engine_presets import engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
+from fastsim.intervals import MEMBERS, check_intervals, describe_intervals
 from fastsim.links import stage_links, swap_s_per_block
 from fastsim.machine import check_requests, load_machine, tables_for
 from fastsim.named_blocks import name_blocks
 from fastsim.options import ROUTERS
+from fastsim.profiled_range import find_warnings, largest_measured
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
@@ -33,18 +35,9 @@ from fastsim.stage_tables import (
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
     from fastsim.kernel.prepare_clients import Clients
-    from fastsim.kernel.state import State
     from traces import Workload
 
 _FIRST_BATCH_LOG_ROWS = 1 << 16
-
-
-class ProfiledRangeWarning(UserWarning):
-    """A table was read outside the range in which its operators were measured."""
-
-
-class ContextLengthWarning(UserWarning):
-    """Requests are longer than the model was made for."""
 
 
 def simulate(
@@ -54,6 +47,7 @@ def simulate(
     *,
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
+    intervals: bool = False,
 ) -> SimulationResult:
     """Simulate one configuration under one workload.
 
@@ -64,16 +58,23 @@ def simulate(
             not given. Under ``parity="vidur"`` they are OperatorTables, by operator.
         batch_policy: a function of your own in place of the scheduler's, whose limits and memory rule it keeps.
         router: a function of your own in place of the router.
+        intervals: say in ``summary["intervals"]`` how far the metrics may be off because times are predicted; takes
+            five more runs, on threads.
 
     Returns:
         The result; the same arguments give the same result, whatever else runs.
 
     Raises:
         ConfigError: the model does not fit, a request can never run, the tables are too small or do not belong to the
-            stages, or a function of your own does not work.
+            stages, a function of your own does not work, or there are no intervals for such a run.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    if intervals:
+        check_intervals(config, tables)
     result, found = _simulate(config, workload, tables, batch_policy, router)
+    if intervals:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            _add_intervals(pool, [result], [workload], batch_policy, router)
     for warning in found:
         warnings.warn(warning, stacklevel=2)
     return result
@@ -85,6 +86,7 @@ def _simulate(
     tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
+    member: int = 0,
 ) -> tuple[SimulationResult, list[Warning]]:
     """What `simulate` does, and what it warns about: a warning is issued where the caller's frame is at hand."""
     if config.parity is not None:
@@ -101,7 +103,7 @@ def _simulate(
     if isinstance(tables, OperatorTables):
         raise ConfigError("tables", None, "are by operator, which only Vidur's rules read", 'give parity = "vidur"')
     names_blocks = workload.block_tokens > 0
-    given = tables_for(config, names_blocks) if tables is None else tables
+    given = tables_for(config, names_blocks, member) if tables is None else tables
     joined = join_tables(config, given, pool, names_blocks, model)
     check_experts(config, model, joined)
     own = {
@@ -112,11 +114,39 @@ def _simulate(
     return _run(config, workload, joined, model, device, pool, own)
 
 
+def _add_intervals(
+    pool: ThreadPoolExecutor,
+    results: Sequence[SimulationResult],
+    workloads: "Sequence[Workload]",
+    batch_policy: Callable[..., Any] | None = None,
+    router: Callable[..., Any] | None = None,
+) -> None:
+    """Run the members of each result, and add what their metrics say to its summary."""
+
+    def metrics(run: "tuple[SimulationConfig, Workload, int]") -> dict[str, Any]:
+        config, workload, member = run
+        alone = config.with_fields(record_batches=False)
+        metrics: dict[str, Any] = _simulate(alone, workload, None, batch_policy, router, member)[0].summary["metrics"]
+        return metrics
+
+    runs = [
+        (result.config, workload, member)
+        for result, workload in zip(results, workloads, strict=True)
+        for member in range(1, MEMBERS + 1)
+    ]
+    found = list(pool.map(metrics, runs))
+    for i, result in enumerate(results):
+        members = found[i * MEMBERS : (i + 1) * MEMBERS]
+        result.summary["intervals"] = describe_intervals(result.summary["metrics"], members)
+
+
 def simulate_many(
     configs: Sequence[SimulationConfig],
     workloads: "Workload | Sequence[Workload]",
     threads: int | None = None,
     tables: "Sequence[IterationTables | Sequence[IterationTables]] | None" = None,
+    *,
+    intervals: bool = False,
 ) -> list[SimulationResult]:
     """Simulate several configurations side by side, on threads; results do not depend on their number.
 
@@ -125,6 +155,7 @@ def simulate_many(
         workloads: what arrives, n of them, or one for all.
         threads: how many at a time; None for one per core.
         tables: how long iterations take, n times what `simulate` takes; looked up, or built and cached, when not given.
+        intervals: as in `simulate`.
 
     Returns:
         n results, in order.
@@ -140,8 +171,13 @@ def simulate_many(
             raise ConfigError(name, len(given), f"do not match {len(configs)} configs", "give one for each")
     if threads is not None and threads < 1:
         raise ConfigError("threads", threads, "run nothing", "give 1 or more, or None for one per core")
+    if intervals:
+        for config in configs:
+            check_intervals(config, tables)
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         outcomes = list(pool.map(_simulate, configs, arriving, tables or [None] * len(configs)))
+        if intervals:
+            _add_intervals(pool, [result for result, _ in outcomes], arriving)
     for _, found in outcomes:
         for warning in found:
             warnings.warn(warning, stacklevel=2)
@@ -155,7 +191,6 @@ def compile_kernel(config: SimulationConfig, workload: "Workload") -> tuple[Any,
 
         return compile_parity_kernel(), (None, None)
     from estimators import load_model
-    from estimators.experts import ExpertsSpec
     from fastsim.kernel.advance import AHEAD, LOCKSTEP, ONE_STAGE, STAGES
     from fastsim.kernel.slots import compiled, policies, run_of_kind, table_functions
 
@@ -163,7 +198,7 @@ def compile_kernel(config: SimulationConfig, workload: "Workload") -> tuple[Any,
     scheduler: Any = SCHEDULERS[config.scheduler]
     router: Any = ROUTERS[config.router]
     kind = STAGES
-    if config.data_parallel > 1 and isinstance(load_model(config.model), ExpertsSpec):
+    if config.data_parallel > 1 and load_model(config.model).experts is not None:
         kind = LOCKSTEP
     elif config.pipeline_parallel == 1:
         kind = AHEAD if schedules_ahead(config) else ONE_STAGE
@@ -214,6 +249,7 @@ def _run(
         engines=config.data_parallel,
         expert=expert,
         padded_tokens=(0,) if expert is None else padded_tokens(capture_sizes(config), layout.max_tokens),
+        profiled=largest_measured(tables),
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
@@ -233,7 +269,7 @@ def _run(
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
-    return SimulationResult(config, summary, state), _warnings(config, workload, model, tables, state)
+    return SimulationResult(config, summary, state), find_warnings(config, workload, model, tables, state)
 
 
 def _clients(config: SimulationConfig) -> "Clients":
@@ -260,51 +296,3 @@ def _stage_fields(
         "send_latency_s": (*(link.latency_s for link in links), 0.0),
         "send_s_per_token": (*(link.s_per_token for link in links), 0.0),
     }
-
-
-def _warnings(
-    config: SimulationConfig, workload: "Workload", model: "ModelSpec", tables: StageTables, state: "State"
-) -> list[Warning]:
-    """What a run rests on: times outside the profiles, a context that the model was not made for."""
-    found: list[Warning] = []
-    longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    stages = [table.provenance for table in tables.stages]
-    beyond = [name for provenance in stages for name in provenance.get("outside_profiles", ())]
-    beyond += [axis for provenance in stages for axis in _reads_outside(provenance, state, longest)]
-    if beyond:
-        found.append(outside_profiles(beyond))
-    if longest > model.max_position_embeddings:
-        found.append(
-            ContextLengthWarning(
-                f"requests of up to {longest} tokens exceed the {model.max_position_embeddings} positions that "
-                f"{config.model} was made for; an engine would refuse them"
-            )
-        )
-    return found
-
-
-def outside_profiles(what: Sequence[str]) -> ProfiledRangeWarning:
-    """The warning about times outside the profiles, each named once."""
-    return ProfiledRangeWarning(
-        f"some times are extrapolated, from outside the measured range: {'; '.join(dict.fromkeys(what))}"
-    )
-
-
-def _reads_outside(provenance: Mapping[str, Any], state: "State", longest: int) -> list[str]:
-    """What the run read of each axis beyond what was measured."""
-    replicas = state.replicas
-    reached = {
-        "tokens": ("tokens in a batch", int(replicas["peak_batch_tokens"].max())),
-        "sequences": ("requests in a batch", int(replicas["peak_sequences"].max())),
-        "decodes": ("decodes in a batch", int(replicas["peak_decodes"].max())),
-        # The last token is written by nobody and read by nobody.
-        "decode_context": ("tokens of context", longest - 1),
-        "history": ("tokens before a chunk", int(replicas["peak_history"].max())),
-        "chunk": ("tokens in a chunk", int(replicas["peak_chunk"].max())),
-    }
-    profiled: dict[str, Any] = provenance.get("profiled", {})
-    return [
-        f"{peak} {what}, measured up to {profiled[axis][1]:.0f}"
-        for axis, (what, peak) in reached.items()
-        if profiled.get(axis) and peak > profiled[axis][1]
-    ]

@@ -182,9 +182,7 @@ def check_experts(config: SimulationConfig, model: "ModelSpec", tables: StageTab
     Raises:
         ConfigError: as said.
     """
-    from estimators.experts import ExpertsSpec
-
-    engines = config.data_parallel if isinstance(model, ExpertsSpec) else 1
+    engines = config.data_parallel if model.experts is not None else 1
     expert = tables.stages[0].expert
     of_tables = 1 if expert is None else expert.engines
     if of_tables != engines:

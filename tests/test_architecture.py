@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {"traces": {"estimators", "fastsim"}, "estimators": {"traces", "fastsim"}}
 #: Modules that a bare `fastsim --help` imports: they load nothing heavy.
 LIGHT = ["fastsim/__init__.py", "fastsim/cli.py", "fastsim/config.py", "fastsim/errors.py", "fastsim/options.py"]
-LIGHT.append("fastsim/vidur/options.py")
+LIGHT += ["fastsim/config_checks.py", "fastsim/vidur/options.py"]
 HEAVY = {"numba", "numpy", "polars", "sklearn", "skl2onnx", "onnx", "onnxruntime"}
 
 

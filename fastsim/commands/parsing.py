@@ -52,7 +52,7 @@ def flag(default: Any, help: str, *names: str) -> Any:
     Args:
         default: value when the flag is not given; True or False makes it a switch.
         help: one line.
-        *names: spellings other than the field's own.
+        *names: spellings other than the field's own; one without hyphens makes it a word by its place.
     """
     metadata: dict[str, Any] = {"help": help}
     if not isinstance(default, bool):
@@ -61,6 +61,8 @@ def flag(default: Any, help: str, *names: str) -> Any:
         metadata["help"] += f" (default: {default})"
     if names:
         metadata["args"] = names
+        if not names[0].startswith("-"):
+            metadata["nargs"] = "?"
     return field(default=default, metadata=metadata)
 
 
@@ -107,9 +109,10 @@ def progress(what: str) -> Iterator[None]:
         started = time.monotonic()
         if done.wait(PATIENCE_S):
             return
-        print(f"fastsim: {what} ...", end="", file=sys.stderr, flush=True)
+        # A line each: notes may come between them.
+        print(f"fastsim: {what} ...", file=sys.stderr, flush=True)
         done.wait()
-        print(f" {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
+        print(f"fastsim: {what}: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
 
     speaker = threading.Thread(target=speak, daemon=True)
     speaker.start()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from fastsim.commands.parsing import Parser, flag, progress, split_options
 from fastsim.commands.vidur import read_vidur
 from fastsim.config import SimulationConfig, read_toml
+from fastsim.config_checks import DTYPES, EXPERT_EXCHANGES, EXPERT_LOADS
 from fastsim.engine_presets import ENGINES
 from fastsim.errors import ConfigError
 from fastsim.options import CLIENTS, QUEUES, ROUTERS, integer, number
@@ -45,12 +46,18 @@ class RunCommand:
     pipeline_parallel: int = flag(1, "pipeline stages", "--pp", "--pipeline-parallel")
     data_parallel: int = flag(1, "engines of a replica (vllm_v1, one pipeline stage)", "--dp", "--data-parallel")
     expert_parallel: int = flag(1, "GPUs that have some whole experts each: 1, or tp x dp", "--ep", "--expert-parallel")
+    expert_load: str = flag(_DEFAULT.expert_load, f"how unequally tokens fall on experts: {', '.join(EXPERT_LOADS)}")
+    expert_exchange: str = flag(
+        _DEFAULT.expert_exchange, f"how tokens reach the experts of other engines: {', '.join(EXPERT_EXCHANGES)}"
+    )
     replicas: int = flag(1, "copies of the model")
     max_model_len: Optional[int] = flag(
         None,
         f"longest request in tokens (default: {_DEFAULT.max_model_len}, within what the model and a trace ask for)",
     )
-    dtype: str = flag(_DEFAULT.dtype, "of the weights: bf16 or fp8")
+    dtype: str = flag(
+        _DEFAULT.dtype, f"of the weights: {', '.join(DTYPES[1:])}, or auto for that of the checkpoint, else bf16"
+    )
     kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache: bf16, fp8, or auto for what the checkpoint asks for")
     gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
     num_kv_blocks: Optional[int] = flag(None, "KV blocks of an engine (default: from the GPU memory)")
@@ -79,6 +86,7 @@ class RunCommand:
     )
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
+    intervals: bool = flag(False, "also say how far the metrics may be off because times are predicted; five more runs")
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
     keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
@@ -148,7 +156,7 @@ def main(words: Sequence[str]) -> int:
 
         writable_directory(command.out)
     config, workload = _prepare(command, options)
-    tables = _prepare_machine(config, workload)
+    tables = _prepare_machine(config, workload, command.intervals)
     # What traces calls max_total_tokens is this command's max_model_len.
     for note in (*notes, *(note.replace("max_total_tokens", "max_model_len") for note in workload.notes)):
         print(f"fastsim: note: {note}", file=sys.stderr)
@@ -156,7 +164,7 @@ def main(words: Sequence[str]) -> int:
     from fastsim.simulation import simulate
 
     with progress(f"simulating {len(workload):,} requests"):
-        result = simulate(config, workload, tables)
+        result = simulate(config, workload, tables, intervals=command.intervals)
     if command.out is not None:
         try:
             result.write(command.out, _workload_table(command, options, len(workload)))
@@ -224,7 +232,7 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
     defaults: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    known = {spec.name for spec in fields(RunCommand)} - {"config", "vidur_config", "out", "json"}
+    known = {spec.name for spec in fields(RunCommand)} - {"config", "vidur_config", "out", "json", "intervals"}
     for name, value in (values | workload).items():
         if name not in known:
             raise ConfigError(name, value, f"is not known in {path}", f"the fields are {', '.join(sorted(known))}")
@@ -321,17 +329,26 @@ def _shares(given: Any) -> Any:
     return [number("class_shares", share) for share in given.split(",")] if isinstance(given, str) else given
 
 
-def _prepare_machine(config: SimulationConfig, workload: "Workload") -> Any:
-    """Tables and compiled kernel: what takes long the first time, each with its progress line."""
+def _prepare_machine(config: SimulationConfig, workload: "Workload", intervals: bool) -> Any:
+    """Tables and compiled kernel: what takes long the first time, each with its progress line.
+
+    Returns:
+        The tables; None with intervals, for which several are read from the cache.
+    """
+    from fastsim.intervals import MEMBERS, check_intervals
     from fastsim.machine import check_requests, load_machine, tables_for
     from fastsim.simulation import compile_kernel
 
+    if intervals:
+        check_intervals(config, None)
     check_requests(config, workload, load_machine(config)[2])
     with progress(f"building the tables of {config.model} on {config.device}"):
         tables = tables_for(config, workload.block_tokens > 0)
-    with progress("compiling the event loop, once per machine"):
+        for member in range(1, MEMBERS + 1 if intervals else 1):
+            tables_for(config, workload.block_tokens > 0, member)
+    with progress("preparing the event loop, which is compiled once per machine"):
         compile_kernel(config, workload)
-    return tables
+    return None if intervals else tables
 
 
 def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num_requests: int) -> dict[str, Any]:

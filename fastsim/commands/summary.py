@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fastsim.intervals import half_width
+
 _LATENCIES = (
     ("TTFT", "ttft_s", "time to first token"),
     ("TPOT", "tpot_s", "time per output token after the first"),
@@ -25,14 +27,14 @@ def render(summary: Mapping[str, Any]) -> str:
     ]
     for name, key, meaning in _LATENCIES:
         cells = "".join(f"{_time(metrics[key][column]):>12}" for column in _COLUMNS)
-        lines.append(f"{name:18}{cells}   {meaning}")
+        lines += [f"{name:18}{cells}   {meaning}", *_intervals(summary, key)]
     lines += [
         *_classes(summary),
         "",
         *_client(config),
         f"throughput        {metrics['throughput_requests_per_s']:.2f} requests/s, "
         f"{metrics['throughput_output_tokens_per_s']:,.0f} output tokens/s, "
-        f"{metrics['throughput_tokens_per_s']:,.0f} tokens/s in all",
+        f"{metrics['throughput_tokens_per_s']:,.0f} tokens/s in all{_interval_of_rates(summary)}",
         f"batch             {metrics['batch_size_mean']:.1f} requests {_where(config)}on average, "
         f"{simulation['iterations']:,} iterations, busy {metrics['utilization']:.0%} of the time",
         *_pipeline(metrics),
@@ -41,6 +43,7 @@ def render(summary: Mapping[str, Any]) -> str:
         *_prefix_cache(summary),
         f"hardware          MFU {metrics['mfu']:.1%} idle time included, {metrics['gpu_hours']:.2f} GPU hours, "
         f"${metrics['cost_usd_per_million_output_tokens']:.2f} per million output tokens at assumed list price",
+        *_meaning_of_intervals(summary),
         "",
         f"simulated in {_time(simulation['wall_s'])}: {simulation['requests_per_s']:,.0f} requests/s",
     ]
@@ -58,6 +61,33 @@ def _classes(summary: Mapping[str, Any]) -> list[str]:
         preemptions = f"{described['preemptions']:,} preemptions"
         lines.append(f"{f'class {number}':18}{described['requests']:,} requests; {ttft}; {e2e}; {preemptions}")
     return lines
+
+
+def _intervals(summary: Mapping[str, Any], key: str) -> list[str]:
+    """A line with the intervals of a latency, where there are any."""
+    found = summary.get("intervals", {}).get("metrics", {}).get(key)
+    return [] if found is None else [f"{'':18}" + "".join(f"{_within(found[column]):>12}" for column in _COLUMNS)]
+
+
+def _interval_of_rates(summary: Mapping[str, Any]) -> str:
+    """That of the requests per second, which is also that of the tokens."""
+    found = summary.get("intervals", {}).get("metrics", {}).get("throughput_requests_per_s")
+    return "" if found is None else f" ({_within(found)})"
+
+
+def _within(interval: list[float] | None) -> str:
+    return "-" if interval is None else f"± {half_width(interval):.1%}"
+
+
+def _meaning_of_intervals(summary: Mapping[str, Any]) -> list[str]:
+    """What the intervals are, where there are any."""
+    found = summary.get("intervals")
+    if found is None:
+        return []
+    return [
+        f"intervals         {found['coverage']:.0%}, for errors of predicted operator times alone, from "
+        f"{found['members']} other tables that are as likely"
+    ]
 
 
 def _prefix_cache(summary: Mapping[str, Any]) -> list[str]:

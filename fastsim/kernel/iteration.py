@@ -12,7 +12,7 @@ from fastsim.kernel.running import join_decodes
 from fastsim.kernel.skew import decodes_time
 from fastsim.kernel.stages import describe_batch
 from fastsim.kernel.state import NONE
-from fastsim.kernel.tables import along_row, base_time, decode_row, locate
+from fastsim.kernel.tables import along_row, base_time, count_outside, decode_row, locate
 
 
 @jit(forceinline=True)
@@ -135,6 +135,7 @@ def count(replica, seconds):
     """Add an iteration to the replica's sums, before anything of it is finished."""
     used = replica.num_blocks - replica.free_blocks
     replica.iteration += 1
+    count_outside(replica, replica.num_decodes * replica.decodes_run)
     replica.peak_blocks = max(replica.peak_blocks, used)
     replica.busy_s += seconds
     replica.block_seconds += used * seconds

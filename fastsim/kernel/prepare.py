@@ -1,6 +1,7 @@
 """Making the state of a run: the Python side of the kernel, which checks nothing because its caller has."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from fastsim.kernel.state import (
 )
 
 _ONE_CLIENT = Clients()
+#: Axes of the tables of which it is counted how often batches read beyond what was measured.
+PROFILED_AXES = ("tokens", "sequences", "decodes", "history", "chunk")
 
 
 def new_state(
@@ -61,6 +64,7 @@ def new_state(
     engines: int = 1,
     expert: Any = None,
     padded_tokens: Sequence[int] | np.ndarray = (0,),
+    profiled: Mapping[str, int] = MappingProxyType({}),
 ) -> State:
     """The state before the first arrival.
 
@@ -89,6 +93,7 @@ def new_state(
         engines: data-parallel engines of a replica.
         expert: estimators.ExpertLayout of the tables, where they have that part: the engines are in lockstep.
         padded_tokens: of engines in lockstep: by number of tokens what all of them are padded to, from 0 on [tokens].
+        profiled: largest measured value of an axis of PROFILED_AXES, where there is one.
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -126,6 +131,8 @@ def new_state(
     integers[first_padded : first_padded + len(padded_tokens)] = padded_tokens
     if named_blocks is not None:
         name_requests(pending if dynamic else requests, named_blocks)
+    for axis in PROFILED_AXES:
+        replicas[f"profiled_{axis}"] = profiled.get(axis, np.iinfo(np.int64).max)
     replicas["last_step_end_s"] = -1.0
     replicas["decodes_run"] = 1
     cluster = records(CLUSTER, 1)

@@ -21,6 +21,7 @@ from fastsim.kernel.cohorts import (
 from fastsim.kernel.jit import float_bits, jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
+from fastsim.kernel.tables import count_outside
 
 
 @jit()
@@ -180,6 +181,7 @@ def run_through(state, tables, r, decodes):
 def count_batch(replica, decodes):
     """Add the batch just formed to the replica's sums."""
     replica.iteration += 1
+    count_outside(replica, decodes)
     replica.prefill_tokens += replica.chunk_tokens
     replica.decode_tokens += decodes
     replica.attention_pairs += replica.chunk_pairs

@@ -265,7 +265,15 @@ REPLICA = np.dtype(
         ("attention_pairs", np.float64),  # (query, key) pairs, causal [pairs]
         ("completed", np.int64),
         ("preemptions", np.int64),
-        # Largest values seen, to warn when a table was read outside its profiled range
+        # Largest values that were measured, and batches that read tables beyond; outside is 1 while such is formed
+        ("profiled_tokens", np.int64),
+        ("profiled_sequences", np.int64),
+        ("profiled_decodes", np.int64),
+        ("profiled_history", np.int64),
+        ("profiled_chunk", np.int64),
+        ("outside", np.int64),
+        ("outside_batches", np.int64),
+        # Largest values seen
         ("peak_blocks", np.int64),
         ("peak_batch_tokens", np.int64),
         ("peak_sequences", np.int64),

@@ -84,3 +84,15 @@ def note_chunk(replica, history, chunk):
     """Note the largest values read."""
     replica.peak_history = max(replica.peak_history, history)
     replica.peak_chunk = max(replica.peak_chunk, chunk)
+    if history > replica.profiled_history or chunk > replica.profiled_chunk:
+        replica.outside = 1
+
+
+@jit()
+def count_outside(replica, decodes):
+    """Count the batch just formed, of so many decodes and its chunks, if it reads tables beyond what was measured."""
+    tokens, sequences = decodes + replica.chunk_tokens, decodes + replica.num_chunks
+    beyond = tokens > replica.profiled_tokens or sequences > replica.profiled_sequences
+    if beyond or decodes > replica.profiled_decodes or replica.outside:
+        replica.outside_batches += 1
+        replica.outside = 0

@@ -68,7 +68,7 @@ def simulate_parity(
     summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(workload) / wall_s}
     found: list[Warning] = []
     if beyond := tables.provenance.get("outside_profiles"):
-        from fastsim.simulation import outside_profiles
+        from fastsim.profiled_range import outside_profiles
 
         found.append(outside_profiles(beyond))
     return ParityResult(config, summary, state, vidur), found

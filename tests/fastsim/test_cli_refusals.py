@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings("default::UserWarning")
 
 #: Words of the command line, and words of the one sentence: what is wrong, and what there is instead.
 BAD_FLAGS = [
-    (["--model", "Llama-9"], ["'Llama-9'", "meta-llama/Llama-3.1-8B", "microsoft/phi-2"]),
-    (["--device", "abacus"], ["'abacus'", "a100_sxm, h100_sxm, h200_sxm"]),
+    (["--model", "Llama-9"], ["'Llama-9'", "meta-llama/Llama-3.1-8B"]),
+    (["--device", "abacus"], ["'abacus'", "a100_sxm, b200_sxm, h100_sxm"]),
     (["--scheduler", "fifo"], ["scheduler 'fifo'", "vllm_v1"]),
     (["--router", "dice"], ["router 'dice'", "random, round_robin"]),
     (["--engine", "magic"], ["engine 'magic'", "ideal"]),
@@ -70,6 +70,11 @@ BAD_FLAGS = [
     (["--pp", "2", "--scheduler", "lightllm", "--block-size", "1"], ["pipeline_parallel 2", "lightllm", "give 1"]),
     (["--gpu-memory-utilization", "1.5"], ["gpu_memory_utilization 1.5"]),
     (["--dtype", "fp4"], ["dtype 'fp4'", "bf16"]),
+    (["--dtype", "nvfp4"], ["dtype 'nvfp4'", "no matrix units on h100_sxm"]),
+    (["--model", "gpt-oss-20b"], ["dtype 'bf16'", "gpt-oss-20b", "give auto or mxfp4"]),
+    (["--expert-load", "zipf"], ["expert_load 'zipf'", "power_law_1.2, power_law_1.01 or balanced"]),
+    (["--expert-load", "balanced"], ["expert_load 'balanced' needs experts"]),
+    (["--expert-exchange", "all_to_all"], ["expert_exchange 'all_to_all'", "data_parallel"]),
     (["--model", "meta-llama/Llama-3.1-70B"], ["does not fit on h100_sxm", "GiB are missing", "tensor_parallel ="]),
     (["--num-kv-blocks", "1"], ["num_kv_blocks 1", "null block"]),
     (["--max-model-len", "1"], ["1", "give"]),

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsim import ConfigError, SimulationConfig
+from fastsim.config_checks import DTYPES, EXPERT_LOADS
 from fastsim.schedulers import SCHEDULERS
 
 
@@ -33,7 +34,8 @@ def configs(draw: st.DrawFn) -> SimulationConfig:
         pipeline_parallel=draw(st.integers(1, 64)),
         replicas=draw(st.integers(1, 10**4)),
         max_model_len=max_model_len,
-        dtype=draw(st.sampled_from(["bf16", "fp8"])),
+        dtype=draw(st.sampled_from(DTYPES)),
+        expert_load=draw(st.sampled_from(EXPERT_LOADS)),
         kv_dtype=draw(st.sampled_from(["auto", "bf16", "fp8"])),
         gpu_memory_utilization=draw(st.floats(0, 1, exclude_min=True)),
         num_kv_blocks=draw(st.none() | st.integers(1, 10**9)),
@@ -147,8 +149,15 @@ BAD = [
     ({"gpu_memory_utilization": 1.1}, "gpu_memory_utilization", ["1.1"]),
     ({"gpu_memory_utilization": float("nan")}, "gpu_memory_utilization", ["nan"]),
     ({"gpu_memory_utilization": "most"}, "gpu_memory_utilization", ["'most'"]),
-    ({"dtype": "fp4"}, "dtype", ["'fp4'", "give bf16 or fp8"]),
-    ({"dtype": "auto"}, "dtype", ["'auto'", "give bf16 or fp8"]),
+    ({"dtype": "fp4"}, "dtype", ["'fp4'", "give auto, bf16, fp8, fp8_block, nvfp4, mxfp4 or int4"]),
+    ({"expert_load": "zipf"}, "expert_load", ["'zipf'", "give power_law_1.2, power_law_1.01 or balanced"]),
+    ({"expert_exchange": "post"}, "expert_exchange", ["'post'", "give all_gather or all_to_all"]),
+    ({"expert_exchange": "all_to_all"}, "expert_exchange", ["'all_to_all'", "of which there is one", "data_parallel"]),
+    (
+        {"expert_exchange": "all_to_all", "data_parallel": 2},
+        "expert_exchange",
+        ["a part only", "give expert_parallel = 2 with it"],
+    ),
     ({"kv_dtype": "int8"}, "kv_dtype", ["'int8'", "give auto, bf16 or fp8"]),
     ({"parity": "vidur", "scheduler": "sarathi", "dtype": "fp8"}, "dtype", ["'fp8'", "bf16"]),
     ({"parity": "vidur", "scheduler": "sarathi", "kv_dtype": "fp8"}, "kv_dtype", ["'fp8'", "auto, bf16"]),

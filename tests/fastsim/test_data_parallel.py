@@ -10,7 +10,7 @@ from plain_tables import plain_config, plain_tables
 from simulate_calls import some_workload
 
 import fastsim
-from estimators import EstimatorError, IterationTables, load_device, load_model
+from estimators import IterationTables, load_device, load_model
 from estimators.expert_layout import ExpertLayout
 from estimators.layerwise import layerwise_tables
 from estimators.sources.all_reduce import Exchange
@@ -145,9 +145,11 @@ def test_engines_share_the_memory_of_experts(tmp_path: Path):
     assert dense.weight_bytes(dp=2) == dense.weight_bytes()
 
 
-def test_without_tables_experts_are_refused(tmp_path: Path):
+def test_engines_share_experts_with_the_shipped_estimators(tmp_path: Path):
     config = SimulationConfig(model=str(write_config(tmp_path)), data_parallel=2, expert_parallel=2)
-    with pytest.raises(EstimatorError, match="is a mixture of experts"):
-        fastsim.simulate(config, some_workload(5))
+    result = fastsim.simulate(config, some_workload(5))
+    assert result.requests["completed_s"].is_finite().all()
+    tables = fastsim.simulation.tables_for(config)
+    assert (tables.expert.engines, tables.provenance["experts"]["expert_parallel"]) == (2, 2)
     with pytest.raises(ConfigError, match="is more than the 128 experts"):
         fastsim.simulate(config.with_fields(data_parallel=256, expert_parallel=256), some_workload(5))

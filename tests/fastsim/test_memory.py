@@ -167,3 +167,75 @@ def test_no_split_is_proposed_that_the_scheduler_refuses():
         plan_memory(config, load_model("Llama-3.1-8B"), card(9 * (1 << 30)))
     assert "pipeline_parallel" not in caught.value.mend
     assert caught.value.mend.startswith("give tensor_parallel = ")
+
+
+def stage_of(model: str, device: str = "h200_sxm", **fields: object) -> StageMemory:
+    spec = load_model(model)
+    dtype = spec.resolve_dtype()
+    (only,) = plan_memory(SimulationConfig(model=model, dtype=dtype, **fields), spec, load_device(device)).stages
+    return only
+
+
+def test_experts_are_shared_by_the_gpus_of_all_engines():
+    eight = stage_of("DeepSeek-V3", tensor_parallel=8)
+    spread = stage_of("DeepSeek-V3", data_parallel=8, expert_parallel=8)
+    assert 84e9 < eight.weight_bytes < 87e9
+    # Attention, dense layers and shared experts are whole on each GPU, 14 GB in fp8, and embedding and LM head.
+    experts = 58 * 256 * 3 * 7168 * 2048
+    assert spread.weight_bytes - experts // 8 == load_model("DeepSeek-V3").weight_bytes() - experts
+
+
+def test_the_latent_cache_is_whole_on_every_gpu():
+    one = 16 * 61 * (512 + 64)
+    for tp in (4, 8):
+        assert stage_of("nvidia/DeepSeek-R1-0528-NVFP4", tensor_parallel=tp).block_bytes == one
+        assert stage_of("nvidia/DeepSeek-R1-0528-NVFP4", tensor_parallel=tp, kv_dtype="bf16").block_bytes == 2 * one
+
+
+def test_quantised_latent_attention_keeps_a_copy_that_is_not():
+    fp8, nvfp4 = (stage_of(name, tensor_parallel=8) for name in ("DeepSeek-V3", "nvidia/DeepSeek-R1-0528-NVFP4"))
+    assert fp8.reserve_bytes - nvfp4.reserve_bytes == 2 * 61 * 512 * (128 // 8) * (128 + 128)
+
+
+def test_layers_with_a_window_keep_what_it_sees():
+    def block(length: int) -> int:
+        return stage_of("gpt-oss-120b", "h100_sxm", max_model_len=length).block_bytes
+
+    every = 16 * 36 * 2 * 8 * 64 * 2
+    assert block(128) == every
+    assert every // 2 < block(131072) < 1.01 * every / 2
+    assert every // 2 < block(131072) < block(4096) < every
+
+
+def test_experts_in_mxfp4_are_padded():
+    # What vLLM 0.14 says that it loaded on an H100 (vllm-project/vllm issue 33155).
+    assert stage_of("gpt-oss-120b", "h100_sxm").weight_bytes / (1 << 30) == pytest.approx(64.38, rel=0.005)
+    two = stage_of("gpt-oss-120b", "h100_sxm", tensor_parallel=2)
+    assert two.weight_bytes == pytest.approx(stage_of("gpt-oss-120b", "h100_sxm").weight_bytes / 2, rel=0.001)
+
+
+def test_weights_of_a_mixture_are_what_vllm_loads():
+    # On each of four GPUs (vllm-project/vllm issue 17327).
+    assert stage_of("Qwen3-30B-A3B", tensor_parallel=4).weight_bytes / (1 << 30) == pytest.approx(14.2474, rel=0.001)
+
+
+def test_a_large_mixture_fits_where_it_is_served():
+    # gpt-oss-120b is made for one GPU of 80 GB, DeepSeek-R1 in fp8 for eight of 141 GB, in NVFP4 for eight of 80.
+    assert stage_of("gpt-oss-120b", "h100_sxm").num_blocks > 2000
+    assert stage_of("DeepSeek-R1", tensor_parallel=8).num_blocks > 10_000
+    assert stage_of("nvidia/DeepSeek-R1-0528-NVFP4", "h100_sxm", tensor_parallel=8).num_blocks > 2000
+    with pytest.raises(ConfigError, match="does not fit"):
+        stage_of("DeepSeek-R1", "h100_sxm", tensor_parallel=8)
+
+
+def test_the_split_that_would_fit_goes_with_the_experts():
+    fields = {"model": "DeepSeek-R1", "device": "h200_sxm", "dtype": "auto"}
+    config = SimulationConfig(tensor_parallel=4, expert_parallel=4, **fields)
+    with pytest.raises(ConfigError, match="give tensor_parallel = 8 with expert_parallel = 8"):
+        plan_memory(config, load_model("DeepSeek-R1"), load_device("h200_sxm"))
+
+
+def test_routed_tokens_need_room():
+    few, many = (stage_of("Qwen3-30B-A3B", scheduler_options={"max_num_batched_tokens": n}) for n in (2048, 4096))
+    # A row of hidden states, and one of an expert's inner width, for each of 8 experts, beside residual and input.
+    assert many.reserve_bytes - few.reserve_bytes == 2048 * 2 * (2 * 2048 + 8 * (2048 + 768))

@@ -18,7 +18,7 @@ from fastsim.kernel.vidur.evicting import schedule_sarathi
 from fastsim.kernel.vidur.lists import append
 from fastsim.kernel.vidur.members import take
 from fastsim.kernel.vidur.state import RUNNING, WAITING, State
-from fastsim.simulation import ProfiledRangeWarning
+from fastsim.profiled_range import ProfiledRangeWarning
 from fastsim.vidur import prepare
 from fastsim.vidur.memory import VidurMemory
 from fastsim.vidur.simulate import run_parity, simulate_parity

@@ -4,6 +4,7 @@ import re
 import warnings
 
 import numpy as np
+import polars as pl
 import pytest
 from plain_tables import plain_config, plain_tables
 from simulate_calls import run, some_workload
@@ -11,8 +12,8 @@ from simulate_calls import run, some_workload
 import fastsim
 from estimators import EstimatorError
 from fastsim import ConfigError, SimulationConfig, Workload
+from fastsim.profiled_range import ContextLengthWarning, ProfiledRangeWarning
 from fastsim.schedulers import SCHEDULERS
-from fastsim.simulation import ContextLengthWarning, ProfiledRangeWarning
 
 # Memory
 
@@ -135,9 +136,67 @@ def test_reads_outside_the_profiled_range_warn():
     tables = plain_tables(config, 0.01, provenance={"profiled": profiled})
     with pytest.warns(
         ProfiledRangeWarning,
-        match="100 tokens in a batch.* up to 99; 109 tokens of context.* up to 108",
+        match=r"up to 100 tokens in a batch, measured up to 99; "
+        r"up to 109 tokens of context \(in 1 of 1 requests\), measured up to 108",
     ):
         fastsim.simulate(config, workload, tables)
+
+
+def test_the_warning_says_how_often():
+    # Two prompts at once, and one alone: eleven batches, of which nine have two decodes and none a prompt.
+    config, workload = plain_config(16, 128), Workload.from_arrays([0.0, 0.0, 9.0], [100, 20, 30], [10, 10, 1])
+    profiled = {"decodes": [1, 1], "chunk": [1, 99], "decode_context": [1, 28]}
+    with pytest.warns(ProfiledRangeWarning) as caught:
+        fastsim.simulate(config, workload, plain_tables(config, 0.01, provenance={"profiled": profiled}))
+    (said,) = (str(warning.message) for warning in caught if warning.category is ProfiledRangeWarning)
+    assert "up to 109 tokens of context (in 3 of 3 requests), measured up to 28" in said
+    assert said.endswith("; in all in 10 of 11 batches")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"engine": "vllm-0.19"}, {"pipeline_parallel": 2}, {"scheduler": "sarathi"}, {"data_parallel": 2}],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::fastsim.profiled_range.ProfiledRangeWarning")
+def test_batches_beyond_what_was_measured_are_those_of_the_log(more: dict):
+    most = {"num_tokens": 90, "num_sequences": 9, "num_decodes": 7}
+    profiled = {name.removeprefix("num_"): [1, value] for name, value in most.items()}
+    outside = {}
+    for recorded in (True, False):
+        config = SimulationConfig(max_model_len=1024, num_kv_blocks=600, record_batches=recorded, **more)
+        config = config.with_fields(
+            scheduler_options={"max_num_seqs": 16, "chunk_size": 128}
+            if "scheduler" in more
+            else {"max_num_seqs": 16, "max_num_batched_tokens": 128}
+        )
+        tables = plain_tables(config, 0.01, 1e-5, provenance={"profiled": profiled})
+        result = fastsim.simulate(config, some_workload(200), tables)
+        outside[recorded] = int(result.state.replicas["outside_batches"].sum())
+        if recorded:
+            log = result.batches.filter(pl.col("stage") == 0)
+            expected = len(log.filter(pl.any_horizontal(pl.col(name) > value for name, value in most.items())))
+    assert 0 < expected < len(log)
+    assert outside == {True: expected, False: expected}
+
+
+def test_chunks_of_one_length_over_long_histories_count_once_for_each_batch():
+    config = plain_config(16, 32)
+    tables = plain_tables(config, 0.01, provenance={"profiled": {"history": [0, 50]}})
+    with pytest.warns(ProfiledRangeWarning, match="up to 96 tokens before a chunk, .*; in all in 2 of 4 batches"):
+        fastsim.simulate(config, Workload.from_arrays([0.0], [128], [1]), tables)
+
+
+def test_engines_that_share_experts_read_the_tokens_of_all():
+    from fastsim.profiled_range import _reads_outside
+    from fastsim.simulation import simulate
+
+    config = plain_config(16, 128)
+    result = simulate(config, some_workload(3), plain_tables(config, 0.01))
+    peak = int(result.state.replicas["peak_batch_tokens"].max())
+    both, profiled = config.with_fields(data_parallel=2), {"profiled": {"engines": [1, 2 * peak - 1]}}
+    (said,) = _reads_outside(both, profiled, result.state, np.array([5]))
+    assert said == f"up to {2 * peak} tokens of engines that share experts, measured up to {2 * peak - 1}"
 
 
 def test_reads_inside_the_profiled_range_do_not_warn():
@@ -170,7 +229,7 @@ def test_shapes_that_were_not_measured_are_named():
         fastsim.simulate(config, Workload.from_arrays([0.0], [100], [10]))
 
 
-@pytest.mark.filterwarnings("ignore::fastsim.simulation.ProfiledRangeWarning")
+@pytest.mark.filterwarnings("ignore::fastsim.profiled_range.ProfiledRangeWarning")
 def test_contexts_that_the_model_was_not_made_for_are_named():
     config = SimulationConfig(model="phi-2", device="a100_sxm", max_model_len=4096)
     with pytest.warns(ContextLengthWarning, match="2048 positions"):
