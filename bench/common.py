@@ -5,16 +5,21 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 import fastsim
+from fastsim.errors import ConfigError
 from fastsim.machine import tables_for
 
 Row = dict[str, Any]
+FloatArray = NDArray[np.float64]
 
 
 def machine() -> dict[str, Any]:
@@ -57,6 +62,46 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def read_columns(path: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pl.DataFrame:
+    """Some columns of a CSV file; those of ``numbers`` as float64, in which empty cells are null.
+
+    Raises:
+        ConfigError: the file is not there or no CSV file, or lacks a column, or a cell is no number.
+    """
+    mend = "give the file as it was published"
+    if not path.is_file():
+        raise ConfigError("file", str(path), "is not there", mend)
+    try:
+        # All as text, so that a cell that is no number can be named.
+        frame = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ConfigError("file", str(path), f"cannot be read ({str(error).splitlines()[0]})", mend) from error
+    if missing := [name for name in (*numbers, *texts) if name not in frame.columns]:
+        raise ConfigError("file", str(path), f"lacks the column {', '.join(missing)}", mend)
+    cast = frame.select(*texts, *(pl.col(name).cast(pl.Float64, strict=False) for name in numbers))
+    for name in numbers:
+        bad = (frame[name].is_not_null() & cast[name].is_null()).arg_true()
+        if bad.len():
+            raise ConfigError(name, frame[name][bad[0]], f"is no number (row {bad[0] + 2} of {path})", mend)
+    return cast
+
+
+def errors_by(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Errors of the groups of rows that agree in ``names``; ``bias`` is the mean of ``error``."""
+    error = pl.col("error")
+    figures = {"median_ape": error.abs().median(), "mape": error.abs().mean(), "bias": error.mean()}
+    if not rows:
+        return []
+    return pl.DataFrame(rows).group_by(names).agg(pl.len().alias("rows"), **figures).sort(names).to_dicts()
+
+
+def print_groups(groups: Iterable[Row]) -> None:
+    """Print errors of groups, each on a line."""
+    for group in groups:
+        shown = {name: f"{value:.1%}" if isinstance(value, float) else str(value) for name, value in group.items()}
+        print("  ".join(f"{name}={value}" for name, value in shown.items()))
 
 
 def note(text: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from measured import Measured, part_of
 
 from estimators import IterationTables, ModelSpec, load_device, load_model
-from estimators.experts import ExpertsSpec
 from estimators.layerwise import layerwise_tables
 from estimators.models import model_names
 from estimators.sources.all_reduce import read_all_reduce, read_exchange
@@ -121,7 +120,7 @@ def _configuration(run: Measured, settings: Settings, model_path: str, model: Mo
         pipeline_parallel=settings.recorded_count("pipeline_parallel_size") or 1,
         data_parallel=dp,
         # vLLM takes the flag for dense models, too, to no effect.
-        expert_parallel=tp * dp if settings("enable_expert_parallel", False) and isinstance(model, ExpertsSpec) else 1,
+        expert_parallel=tp * dp if settings("enable_expert_parallel", False) and model.experts is not None else 1,
         max_model_len=settings.count("max_model_len", model.max_position_embeddings, "the model's"),
         dtype=_dtype(settings("dtype", "auto")),
         kv_dtype=_kv_dtype(settings("kv_cache_dtype", "auto")),
@@ -222,7 +221,7 @@ def _tables(run: Measured, config: SimulationConfig, model: ModelSpec, profiles:
 
 def _shared_experts(run: Measured, config: SimulationConfig, model: ModelSpec, profiles: Path) -> dict[str, Any]:
     """What the tables of a model with experts need to know of the engines that share them."""
-    if not isinstance(model, ExpertsSpec):
+    if model.experts is None:
         return {}
     engines, gpus = config.data_parallel, config.tensor_parallel * config.data_parallel
     return {

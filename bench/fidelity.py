@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
-from fidelity_plot import check_plot, write_plot
+from fidelity_plot import write_plot
 from measured import FloatArray, Measured, add_run_flags, chosen_folders, metrics_of, read_run
 
 import fastsim
 from estimators import EstimatorError
 from fastsim.errors import ConfigError
+from fastsim.svg import check_html
 
 STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -115,7 +116,7 @@ def main() -> int:
         return 2
     try:
         if options.plot:
-            check_plot(options.plot)
+            check_html("--plot", options.plot)
     except ConfigError as error:
         note(str(error))
         return 2

@@ -1,45 +1,28 @@
-"""Draw every request of measured runs and of their simulations: one HTML file with SVG in it, and nothing to load."""
+"""Draw every request of measured runs and of their simulations."""
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from measured import FloatArray, Measured
 
-from fastsim.errors import ConfigError
+from fastsim.svg import element, figure, write_page
 
 WIDTH, HEIGHT, MARGIN = 900, 300, 60
 TICKS = 5
 METRICS = {"ttft": "time to first token", "latency": "latency"}
-STYLE = """
-body { font: 14px sans-serif; margin: 2em }
-.measured { fill: none; stroke: #1f4e9c } .simulated { fill: #d9541e; fill-opacity: 0.6 }
-line { stroke: #ccc } text { font-size: 11px; fill: #444 }
-"""
-
-
-def check_plot(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is simulated.
-
-    Raises:
-        ConfigError: as said.
-    """
-    if path.suffix.lower() != ".html" or path.is_dir():
-        raise ConfigError("--plot", str(path), "is no HTML file, which is all that is drawn", "give FILE.html")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError("--plot", str(path), "is in a directory that does not exist", "make it first")
+STYLE = ".measured { fill: none; stroke: #1f4e9c } .simulated { fill: #d9541e; fill-opacity: 0.6 }\n"
 
 
 def write_plot(path: Path, runs: Sequence[tuple[Measured, Mapping[str, FloatArray]]]) -> None:
     """Write the plots of some runs, each with its simulated metrics."""
     parts = [
-        f"<h2>{html.escape(run.name)}: {title} over arrival</h2>\n"
+        element("h2", f"{run.name}: {title} over arrival")
+        + "\n"
         + _figure(run.arrival_s, {"measured": run.metrics()[metric], "simulated": simulated[metric]})
         for run, simulated in runs
         for metric, title in METRICS.items()
     ]
-    page = f"<!DOCTYPE html>\n<meta charset='utf-8'>\n<title>Fidelity</title>\n<style>{STYLE}</style>\n"
-    path.write_text(page + "\n".join(parts) + "\n", encoding="utf-8")
+    write_page(path, "Fidelity", parts, STYLE)
 
 
 def _figure(arrival_s: FloatArray, series: Mapping[str, FloatArray]) -> str:
@@ -55,12 +38,12 @@ def _figure(arrival_s: FloatArray, series: Mapping[str, FloatArray]) -> str:
     marks = []
     for tick in range(TICKS + 1):
         along, up = most_x * tick / TICKS, most_y * tick / TICKS
-        marks.append(f"<line x1='{MARGIN}' x2='{WIDTH - MARGIN}' y1='{y(up):.1f}' y2='{y(up):.1f}'/>")
-        marks.append(f"<text x='{MARGIN - 6}' y='{y(up) + 4:.1f}' text-anchor='end'>{up:.3g} s</text>")
-        marks.append(f"<text x='{x(along):.1f}' y='{HEIGHT - 8}' text-anchor='middle'>{along:.3g} s</text>")
+        marks.append(element("line", x1=MARGIN, x2=WIDTH - MARGIN, y1=y(up), y2=y(up)))
+        marks.append(element("text", f"{up:.3g} s", x=MARGIN - 6, y=y(up) + 4, text_anchor="end"))
+        marks.append(element("text", f"{along:.3g} s", x=x(along), y=HEIGHT - 8, text_anchor="middle"))
     for place, (name, values) in enumerate(series.items()):
         for at, value in zip(arrival_s, values, strict=True):
-            marks.append(f"<circle class='{name}' cx='{x(at):.1f}' cy='{y(value):.1f}' r='2.5'/>")
+            marks.append(element("circle", class_=name, cx=x(float(at)), cy=y(float(value)), r=2.5))
         at = MARGIN + 10 + 110 * place
-        marks.append(f"<circle class='{name}' cx='{at}' cy='10' r='4'/><text x='{at + 8}' y='14'>{name}</text>")
-    return f"<svg width='{WIDTH}' height='{HEIGHT}'>\n" + "\n".join(marks) + "\n</svg>"
+        marks += [element("circle", class_=name, cx=at, cy=10, r=4), element("text", name, x=at + 8, y=14)]
+    return figure(WIDTH, HEIGHT, marks)

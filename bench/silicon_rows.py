@@ -1,6 +1,6 @@
 """The rows that bench/silicon.py reads, and what is no number in them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,16 @@ import polars as pl
 from fastsim.errors import ConfigError
 
 #: Columns that are read: numbers, and names.
-NUMBERS = ("isl", "osl", "batch_size", "tp_size", "pp_size", "attention_dp_size", "silicon_ttft_ms", "silicon_tpot_ms")
+NUMBERS = (
+    *("isl", "osl", "batch_size", "tp_size", "pp_size", "attention_dp_size", "moe_ep_size"),
+    *("silicon_ttft_ms", "silicon_tpot_ms"),
+)
 NAMES = (
     *("silicon_data_source", "backend", "backend_version", "model_path", "system", "precision", "mode"),
     "gemm_quant_mode",
 )
+#: Durations of a request that one waits at most where each client has a seat.
+MOST_WAIT = 3.0
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
@@ -72,3 +77,39 @@ def check_measured(measured: Mapping[str, Any]) -> None:
         value = measured[column]
         if value is not None and not (isinstance(value, int | float) and 0 < value < float("inf")):
             raise ConfigError(column, value, "is no time above 0 ms", "give one, or leave it empty")
+
+
+def check_seats(measured: Mapping[str, Any]) -> None:
+    """Refuse a row whose clients were more than its engine took.
+
+    An engine with a seat for each client makes nobody wait much longer than a request takes. Some public runs had ten
+    requests for each seat and sent them all at once: theirs wait for 4.5 others, on average.
+
+    Raises:
+        ValueError: as said.
+    """
+    ttft_ms, tpot_ms = measured["silicon_ttft_ms"], measured["silicon_tpot_ms"]
+    if ttft_ms and tpot_ms and ttft_ms > MOST_WAIT * measured["osl"] * tpot_ms:
+        wait = ttft_ms / (measured["osl"] * tpot_ms)
+        raise ValueError(f"requests waited for {wait:.1f} others: how many the engine took at a time is not recorded")
+
+
+def repeated(rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """For each row the number, from 1, of the earlier one of the same configuration and figures; None without one."""
+    seen: dict[tuple[object, ...], int] = {}
+    result: list[int | None] = []
+    for number, row in enumerate(rows, start=1):
+        key = tuple(_rounded(value) for name, value in row.items() if name not in ("id", "silicon_data_source"))
+        first = seen.setdefault((is_inferencemax(row), *key), number)
+        result.append(first if first < number else None)
+    return result
+
+
+def _rounded(value: object) -> object:
+    """Copies were converted back and forth, so their last digits differ."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
+
+
+def is_inferencemax(measured: Mapping[str, Any]) -> bool:
+    """Whether a row is of the public InferenceMAX runs."""
+    return "measured=" in (measured["silicon_data_source"] or "")

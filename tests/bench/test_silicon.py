@@ -26,6 +26,7 @@ MEASURED = {
     "tp_size": 1,
     "pp_size": 1,
     "attention_dp_size": None,
+    "moe_ep_size": 1,
     "silicon_ttft_ms": 20.0,
     "silicon_tpot_ms": 5.0,
 }
@@ -86,7 +87,35 @@ def test_rows_are_configured_by_origin(silicon: ModuleType):
     assert own.batch_policy.enable_prefix_caching
     assert not public.batch_policy.enable_prefix_caching
     assert (public.batch_policy.max_num_seqs, public.max_model_len) == (4, 220)
-    assert configured(precision=None, model_path="Llama-3.1-8B").dtype == "bf16"
+    # Public runs schedule ahead, whatever the version does by default.
+    assert (own.engine_choice.async_scheduling, public.engine_choice.async_scheduling) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype"),
+    [
+        ({}, "fp8"),
+        ({"gemm_quant_mode": "fp8_block"}, "fp8"),  # the checkpoint knows better
+        ({"model_path": "Llama-3.1-8B"}, "fp8"),
+        ({"model_path": "Llama-3.1-8B", "gemm_quant_mode": "fp8_block"}, "fp8_block"),
+        ({"model_path": "Llama-3.1-8B", "gemm_quant_mode": None}, "fp8"),
+        ({"model_path": "Llama-3.1-8B", "gemm_quant_mode": "bfloat16", "precision": None}, "bf16"),
+        ({"model_path": "Llama-3.1-8B", "gemm_quant_mode": None, "precision": None}, "bf16"),
+        ({"model_path": "openai/gpt-oss-120b", "gemm_quant_mode": "nvfp4", "precision": "fp4"}, "mxfp4"),
+    ],
+)
+def test_weights_have_the_type_of_the_checkpoint(silicon: ModuleType, change: dict[str, Any], dtype: str):
+    assert silicon.weight_dtype(MEASURED | change) == dtype
+
+
+def test_engines_and_experts_are_those_of_the_row(silicon: ModuleType):
+    measured = MEASURED | {"model_path": "openai/gpt-oss-120b", "precision": "fp4", "system": "h100_sxm"}
+    measured |= {"tp_size": 2, "attention_dp_size": 2, "moe_ep_size": 4}
+    config = silicon.configuration(measured, silicon.load_of(measured))
+    assert (config.tensor_parallel, config.data_parallel, config.expert_parallel) == (2, 2, 4)
+    # The 8 of the batch are those of each engine.
+    elsewhere = measured | {"silicon_data_source": "", "batch_size": 8}
+    assert silicon.load_of(elsewhere).concurrency == 16
 
 
 def test_public_runs_vary_their_lengths_and_others_repeat_their_prompts(silicon: ModuleType):
@@ -105,16 +134,17 @@ def test_public_runs_vary_their_lengths_and_others_repeat_their_prompts(silicon:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"backend": "sglang"}, "backend sglang"),
+        ({"backend": "sglang"}, "backend sglang has other kernels"),
         ({"mode": "disagg"}, "mode disagg"),
-        ({"precision": "fp4"}, "precision fp4"),
-        ({"gemm_quant_mode": "fp8_block"}, "scales per block"),
-        ({"attention_dp_size": 8}, "attention_dp_size above 1"),
+        ({"precision": "fp4"}, "precision fp4 is not that of weights of type fp8"),
+        ({"precision": "bf16"}, "precision bf16 is not that of weights of type fp8"),
+        ({"precision": "int2"}, "precision int2"),
+        ({"moe_ep_size": 3}, "expert_parallel 3"),
+        ({"silicon_ttft_ms": 301.0}, "waited for 3.0 others"),
         ({"silicon_data_source": "", "batch_size": None}, "concurrency is not recorded"),
-        ({"model_path": "openai/gpt-oss-120b"}, "neither a known name"),
+        ({"model_path": "nobody/knows"}, "neither a known name"),
         ({"system": "gb300"}, "device 'gb300' is not known"),
-        ({"system": "a100_sxm"}, "matrix rates of a100_sxm"),
-        ({"precision": "bf16"}, "not the type of the weights"),
+        ({"system": "a100_sxm"}, "no matrix units on a100_sxm"),
         ({"tp_size": 3}, "tp 3"),
         ({"tp_size": None}, "tp_size is no whole number"),
         ({"isl": None}, "isl is no whole number"),
@@ -135,6 +165,15 @@ def test_what_is_not_simulated_is_skipped_with_the_reason(silicon: ModuleType, c
 def csv_of(*rows: dict[str, Any]) -> str:
     lines = [rows[0].keys(), *(row.values() for row in rows)]
     return "".join(",".join("" if cell is None else str(cell) for cell in line) + "\n" for line in lines)
+
+
+def test_copies_of_a_row_are_skipped(tmp_path: Path):
+    path = tmp_path / "points.csv"
+    other = MEASURED | {"osl": 2, "silicon_ttft_ms": 5.123456789012345}
+    copy = other | {"silicon_data_source": "silicon_concurrency=6; again", "silicon_ttft_ms": 5.123456789012346}
+    path.write_text(csv_of(other, copy, other | {"silicon_tpot_ms": 6.0}))
+    printed = bench("silicon.py", path)[1]
+    assert [row["skipped"] for row in printed["rows"]] == [None, "repeats row 1", None]
 
 
 def test_a_bad_row_hides_no_other(tmp_path: Path):
