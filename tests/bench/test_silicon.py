@@ -144,7 +144,7 @@ def test_public_runs_vary_their_lengths_and_others_repeat_their_prompts(silicon:
         ({"silicon_data_source": "", "batch_size": None}, "concurrency is not recorded"),
         ({"model_path": "nobody/knows"}, "neither a known name"),
         ({"system": "gb300"}, "device 'gb300' is not known"),
-        ({"system": "a100_sxm"}, "no matrix units on a100_sxm"),
+        ({"system": "a100_sxm"}, "has no matrix units for fp8"),
         ({"tp_size": 3}, "tp 3"),
         ({"tp_size": None}, "tp_size is no whole number"),
         ({"isl": None}, "isl is no whole number"),
