@@ -116,9 +116,9 @@ def _why_bad(profiles: Profiles, table: Table) -> str | None:
     """What is wrong with a table that is not to be learnt from."""
     if profiles.operator == "gemm":
         frame = profiles.frame
-        small = frame.filter(2.0 * frame["m"] * frame["n"] * frame["k"] < _SMALL)["seconds"].min()
-        if small is not None and float(str(small)) > _LAUNCH_S:
-            least = f"{float(str(small)) * 1e6:.0f} us"
+        small = frame.filter(2.0 * frame["m"] * frame["n"] * frame["k"] < _SMALL)["seconds"].to_numpy()
+        if small.size and small.min() > _LAUNCH_S:
+            least = f"{small.min() * 1e6:.0f} us"
             return f"holds the time in which the host launches: no product takes less than {least}"
     return _BAD.get((profiles.system, profiles.operator, table.backend, table.version, profiles.dtype))
 

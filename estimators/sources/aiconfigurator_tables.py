@@ -36,8 +36,22 @@ class Kind:
     borrowed: tuple[str, ...] = ()
 
 
-_HEADS = {"q_heads": "num_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
-_ATTENTION = {"beam_width": (1,), "attn_dtype": ("bfloat16",)}
+_PROMPTS = {"batch": "batch_size", "chunk": "isl", "history": "step"}
+_DECODES = {"batch": "batch_size", "kv": "isl + step"}
+
+
+def _attention(file: str, sizes: Mapping[str, str]) -> Kind:
+    heads = {"q_heads": "num_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim"}
+    keep = {"beam_width": (1,), "attn_dtype": ("bfloat16",)}
+    return Kind("attention", file, {**sizes, **heads, "window": "window_size"}, "kv_cache_dtype", keep=keep)
+
+
+def _latent(file: str, sizes: Mapping[str, str]) -> Kind:
+    # The kernels alone. vLLM was measured as whole modules, projections and all, so others' kernels serve for it. It
+    # computes prompts over expanded heads, as TensorRT-LLM does; SGLang's rows of Hopper are over the compressed cache,
+    # 3.4 times the arithmetic, and its decodes over an fp8 cache there take five times as long as vLLM's modules.
+    columns, keep = {**sizes, "heads": "num_heads"}, {"mla_dtype": ("bfloat16",)}
+    return Kind("mla", file, columns, "kv_cache_dtype", keep=keep, borrowed=("trtllm", "sglang"))
 
 
 def nccl_kind(name: str) -> Kind:
@@ -48,39 +62,10 @@ def nccl_kind(name: str) -> Kind:
 
 KINDS: Mapping[str, Kind] = {
     "gemm": Kind("gemm", "gemm_perf.parquet", {"m": "m", "n": "n", "k": "k"}, "gemm_dtype"),
-    "prefill_attention": Kind(
-        "attention",
-        "context_attention_perf.parquet",
-        {"batch": "batch_size", "chunk": "isl", "history": "step", **_HEADS, "window": "window_size"},
-        "kv_cache_dtype",
-        keep=_ATTENTION,
-    ),
-    "decode_attention": Kind(
-        "attention",
-        "generation_attention_perf.parquet",
-        {"batch": "batch_size", "kv": "isl + step", **_HEADS, "window": "window_size"},
-        "kv_cache_dtype",
-        keep=_ATTENTION,
-    ),
-    # The kernels alone. vLLM was measured as whole modules, projections and all, so others' kernels serve for it. It
-    # computes prompts over expanded heads, as TensorRT-LLM does; SGLang's rows of Hopper are over the compressed cache,
-    # 3.4 times the arithmetic, and its decodes over an fp8 cache there take five times as long as vLLM's modules.
-    "latent_prefill": Kind(
-        "mla",
-        "context_mla_perf.parquet",
-        {"batch": "batch_size", "chunk": "isl", "history": "step", "heads": "num_heads"},
-        "kv_cache_dtype",
-        keep={"mla_dtype": ("bfloat16",)},
-        borrowed=("trtllm", "sglang"),
-    ),
-    "latent_decode": Kind(
-        "mla",
-        "generation_mla_perf.parquet",
-        {"batch": "batch_size", "kv": "isl + step", "heads": "num_heads"},
-        "kv_cache_dtype",
-        keep={"mla_dtype": ("bfloat16",)},
-        borrowed=("trtllm", "sglang"),
-    ),
+    "prefill_attention": _attention("context_attention_perf.parquet", _PROMPTS),
+    "decode_attention": _attention("generation_attention_perf.parquet", _DECODES),
+    "latent_prefill": _latent("context_mla_perf.parquet", _PROMPTS),
+    "latent_decode": _latent("generation_mla_perf.parquet", _DECODES),
     "latent_bmm": Kind(
         "mla_bmm",
         "mla_bmm_perf.parquet",

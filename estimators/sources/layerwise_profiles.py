@@ -44,11 +44,14 @@ def layerwise_profiles(directory: str | os.PathLike[str], tp: int, model: ModelS
     root = Path(directory)
     meta = read_meta(root)
     folder = tp_folder(root, tp)
-    products = _products(folder, model, tp), str(meta.get("variant", "bf16"))
+    products, products_read = _products(folder, model, tp)
     heads = {"q_heads": model.q_heads_per_gpu(tp), "kv_heads": model.kv_heads_per_gpu(tp), "head_dim": model.head_dim}
-    chunks, decodes = _attention(folder, {**heads, "window": 0})
-    tables = {"gemm": products, "prefill_attention": (chunks, "bf16"), "decode_attention": (decodes, "bf16")}
-    return [_profiles(operator, dtype, *table, meta, root) for operator, (table, dtype) in tables.items()]
+    chunks, decodes, attention_read = _attention(folder, {**heads, "window": 0})
+    return [
+        _profiles("gemm", str(meta.get("variant", "bf16")), products, products_read, meta, root),
+        _profiles("prefill_attention", "bf16", chunks, attention_read, meta, root),
+        _profiles("decode_attention", "bf16", decodes, attention_read, meta, root),
+    ]
 
 
 def _products(folder: Path, model: ModelSpec, tp: int) -> tuple[polars.DataFrame, int]:
@@ -77,23 +80,16 @@ def _products(folder: Path, model: ModelSpec, tp: int) -> tuple[polars.DataFrame
     return pl.concat(parts), read
 
 
-def _attention(
-    folder: Path, heads: Mapping[str, int]
-) -> tuple[tuple[polars.DataFrame, int], tuple[polars.DataFrame, int]]:
-    """Rows of a chunk alone and of decodes alone, with how many rows were read."""
+def _attention(folder: Path, heads: Mapping[str, int]) -> tuple[polars.DataFrame, polars.DataFrame, int]:
+    """Rows of a chunk alone and of decodes alone; and how many rows were read."""
     import polars as pl
 
     _, frame = read_rows(folder, "attention")
     same = {name: pl.lit(value) for name, value in heads.items()}
     chunks = frame.filter(pl.col("n_decode") == 0, pl.col("prefill_chunk") > 0)
     decodes = frame.filter(pl.col("prefill_chunk") == 0, pl.col("n_decode") > 0)
-    return (
-        (
-            chunks.select("seconds", **same, batch=pl.lit(1), chunk="prefill_chunk", history="kv_prefill"),
-            frame.height,
-        ),
-        (decodes.select("seconds", **same, batch="n_decode", kv="kv_decode"), frame.height),
-    )
+    chunks = chunks.select("seconds", **same, batch=pl.lit(1), chunk="prefill_chunk", history="kv_prefill")
+    return chunks, decodes.select("seconds", **same, batch="n_decode", kv="kv_decode"), frame.height
 
 
 def _profiles(
