@@ -33,8 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
-from common import Row, emit, note, parser, print_groups
+from common import Row, emit, errors_by, note, parser, print_groups
 from silicon_rows import check_measured, check_seats, count_of, is_inferencemax, read_rows, repeated
 
 import fastsim
@@ -180,17 +179,18 @@ def compared(measured: Mapping[str, Any], copy_of: int | None = None) -> Row:
 
 def errors(rows: Iterable[Row]) -> list[Row]:
     """Errors over all simulated rows, then over those of each model, system and tp."""
-    simulated = pl.DataFrame([row for row in rows if not row["skipped"]], infer_schema_length=None)
-    names = ["model", "system", "tp"]
+    names = ("model", "system", "tp", "metric")
+    simulated = [row for row in rows if not row["skipped"]]
     groups: list[Row] = []
-    for metric in ("tpot", "ttft") if simulated.height else ():
-        error = pl.col(f"simulated_{metric}_ms") / pl.col(f"measured_{metric}_ms") - 1
-        figures = {"median_ape": error.abs().median(), "mape": error.abs().mean(), "bias": error.mean()}
-        known = simulated.drop_nulls(f"measured_{metric}_ms")
-        whole = {**dict.fromkeys(names, "all"), "metric": metric}
-        groups.append({**whole, **known.select(pl.len().alias("rows"), **figures).to_dicts()[0]})
-        parts = known.group_by(names).agg(pl.lit(metric).alias("metric"), pl.len().alias("rows"), **figures).sort(names)
-        groups += parts.to_dicts()
+    for metric in ("tpot", "ttft"):
+        known = [
+            {name: row[name] for name in names[:3]}
+            | {"metric": metric, "error": row[f"simulated_{metric}_ms"] / row[f"measured_{metric}_ms"] - 1}
+            for row in simulated
+            if row[f"measured_{metric}_ms"] is not None
+        ]
+        whole = {"model": "all", "system": "all", "tp": "all"}
+        groups += [*errors_by([row | whole for row in known], names), *errors_by(known, names)]
     return groups
 
 

@@ -9,9 +9,10 @@ from common import FloatArray, read_columns
 
 from estimators import IterationTables
 from estimators.monotone import smooth_rows
+from estimators.sources.vidur import read_vidur
 from fastsim.errors import ConfigError
 
-MODEL, LAYERS, HIDDEN, ELEMENT_BYTES = "meta-llama/Llama-2-70b-hf", 80, 8192, 2
+MODEL, LAYERS, HIDDEN = "meta-llama/Llama-2-70b-hf", 80, 8192
 LONGEST_BATCH, MOST_REQUESTS, LONGEST_REQUEST = 32768, 64, 16384
 #: What Vidur sums per layer; its ``add`` once, as its norms do not add.
 LAYER = (
@@ -70,7 +71,7 @@ class Vidur:
         """Read the files; ``directory`` holds compute/, network/ and history/."""
         gpu = device.removesuffix("_sxm")
         self.layer = _layer(directory / "compute" / gpu / "meta-llama", tp)
-        self.all_reduce = _all_reduce(directory / "network" / f"{gpu}_dgx" / "all_reduce.csv.gz", tp)
+        self.all_reduce = _all_reduce(directory, f"{gpu}_dgx", tp)
         old = directory / "history" / "a100_attention_old.csv.gz"
         self.attention = VidurAttention(old) if (gpu, tp) == ("a100", 2) else zoo
 
@@ -83,8 +84,7 @@ class Vidur:
         return self._others_s(requests) + self.attention.token_attention_s(requests, context)
 
     def _others_s(self, tokens: int) -> float:
-        exchanged = along(*self.all_reduce, tokens * HIDDEN * ELEMENT_BYTES)
-        return 1e-3 * LAYERS * (along(*self.layer, tokens) + 2 * exchanged)
+        return LAYERS * (1e-3 * along(*self.layer, tokens) + 2 * along(*self.all_reduce, tokens * HIDDEN))
 
 
 class VidurAttention:
@@ -161,19 +161,17 @@ def _layer(models: Path, tp: int) -> tuple[FloatArray, FloatArray]:
     return _curve(frame.with_columns(ms=pl.sum_horizontal(parts)), "num_tokens", "ms")
 
 
-def _all_reduce(path: Path, tp: int) -> tuple[FloatArray, FloatArray]:
-    """Milliseconds of an all-reduce between GPUs of one node, by bytes.
+def _all_reduce(directory: Path, node: str, tp: int) -> tuple[FloatArray, FloatArray]:
+    """Seconds of an all-reduce between GPUs of one node, by 16-bit numbers.
 
     Neighbouring sizes were measured up to five times apart, as one GPU waits for the other or not. So they are smoothed
     as the package's tables are: more work takes no less time.
     """
-    time = "time_stats.all_reduce.median"
-    frame = read_columns(path, ["num_workers", "devices_per_node", "size", time])
-    frame = frame.filter(pl.col("num_workers") == tp, pl.col("devices_per_node") == tp)
+    frame = read_vidur(directory, "all_reduce", node).frame.filter(gpus=tp)
     if not frame.height:
-        raise ConfigError("profiles", str(path), f"has no rows of {tp} GPUs of one node", "give Vidur's profiles")
-    sizes, ms = _curve(frame, "size", time)
-    return sizes, smooth_rows(ms[None, :])[0]
+        wrong = f"has no all-reduce of {tp} GPUs of one node of {node}"
+        raise ConfigError("profiles", str(directory), wrong, "give Vidur's profiles")
+    return frame["elements"].to_numpy().astype(np.float64), smooth_rows(frame["seconds"].to_numpy()[None, :])[0]
 
 
 def _of_shape(frame: pl.DataFrame, shape: dict[str, int], tp: int, path: Path) -> pl.DataFrame:
