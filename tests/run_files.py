@@ -68,3 +68,17 @@ def bench(script: str, *words: object) -> tuple[int, dict[str, Any] | None, str]
         check=False,
     )
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+
+def refusal(script: str, *words: object) -> str:
+    """The one sentence in which a bench refuses what it is given."""
+    code, printed, said = bench(script, *words)
+    assert (code, printed, said.count("\n")) == (2, None, 1)
+    return said
+
+
+def refusal_of_table(script: str, path: Path, text: str | None) -> str:
+    """That of a file with such a text, or of none."""
+    if text is not None:
+        path.write_text(text)
+    return refusal(script, path)

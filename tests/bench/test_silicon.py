@@ -1,16 +1,14 @@
 """What bench/silicon.py makes of a row."""
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from run_files import bench
+from run_files import bench, refusal, refusal_of_table
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 MEASURED = {
     "silicon_data_source": "source_file=a.csv; silicon_concurrency=6",
     "backend": "vllm",
@@ -34,17 +32,8 @@ PUBLIC = "source_file=2026.csv; silicon_concurrency=4; measured=2025-10-29T00:00
 
 
 @pytest.fixture(scope="module")
-def silicon() -> ModuleType:
-    sys.path.insert(0, str(BENCH))
-    try:
-        spec = importlib.util.spec_from_file_location("silicon", BENCH / "silicon.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules["silicon"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(BENCH))
-    return module
+def silicon(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("silicon")
 
 
 @pytest.mark.parametrize(
@@ -198,13 +187,9 @@ def test_a_bad_row_hides_no_other(tmp_path: Path):
 )
 def test_what_is_no_such_table_is_told_in_a_sentence(tmp_path: Path, text: str | None, why: str):
     path = tmp_path / "points.csv"
-    if text is not None:
-        path.write_text(text)
-    code, printed, said = bench("silicon.py", path)
-    assert (code, printed, said.count("\n")) == (2, None, 1)
-    assert f"{path}' {why}" in said
+    assert f"{path}' {why}" in refusal_of_table("silicon.py", path, text)
     if text is None:
-        assert "is no file" in bench("silicon.py", tmp_path)[2]
+        assert "is no file" in refusal("silicon.py", tmp_path)
 
 
 def test_a_row_is_simulated(silicon: ModuleType):

@@ -1,15 +1,13 @@
 """What bench/splitwise.py makes of measurements, on profiles made here."""
 
 import gzip
-import importlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from run_files import REPOSITORY, bench
+from run_files import bench, refusal, refusal_of_table
 
 HEADER = "model,hardware,prompt_size,batch_size,token_size,prompt_time,token_time,tensor_parallel\n"
 #: Milliseconds of the layer's operators by tokens, and of an all-reduce of two GPUs by bytes, as made below.
@@ -17,12 +15,8 @@ LAYER_MS, EXCHANGE_MS = {1: 0.9, 1000: 9.0, 2000: 18.0}, {16384: 0.04, 8 << 20: 
 
 
 @pytest.fixture(scope="module")
-def times() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(REPOSITORY / "bench"))
-    try:
-        yield importlib.import_module("splitwise_times")
-    finally:
-        sys.path.remove(str(REPOSITORY / "bench"))
+def times(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("splitwise_times")
 
 
 def write(path: Path, columns: dict[str, list[Any]]) -> None:
@@ -133,17 +127,11 @@ def test_medians_of_repeats_are_compared_and_the_rest_is_counted(tmp_path: Path,
     ],
 )
 def test_a_bad_file_is_told_in_a_sentence(tmp_path: Path, text: str | None, why: str):
-    path = tmp_path / "measured.csv"
-    if text is not None:
-        path.write_text(text)
-    code, printed, said = bench("splitwise.py", path)
-    assert (code, printed, said.count("\n")) == (2, None, 1)
-    assert why in said
+    assert why in refusal_of_table("splitwise.py", tmp_path / "measured.csv", text)
 
 
 def test_profiles_without_the_model_are_told_in_a_sentence(tmp_path: Path, profiles: Path):
     path = tmp_path / "measured.csv"
     path.write_text(HEADER + "llama2-70b,a100-80gb,512,1,128,1,1,8\n")
-    code, _, said = bench("splitwise.py", path, "--profiles", profiles.parent)
-    assert code == 2
+    said = refusal("splitwise.py", path, "--profiles", profiles.parent)
     assert "has no rows of a model like meta-llama/Llama-2-70b-hf on 8 GPUs" in said
