@@ -34,13 +34,10 @@ _BAD = {
     },
 }
 #: Products that were timed without a CUDA graph hold the time in which the host launches them, which an engine does not
-#: pay: 55 us at least in vLLM 0.24's of fp8 with a scale per block on an H100, 150 on a B200, 280 on an L40S. The
-#: fastest of other tables takes 1.5 to 12.4 us.
+#: pay. The fastest of those tables takes 55 us, of others 1.5 to 12.4 us (docs/profiles.md).
 _LAUNCH_S = 30e-6
 _SMALL = 1e8  # operations of a product whose time is that of a launch, on any GPU
-#: Whose tables serve where those of a backend are bad. Where products outlast their launch by far (0.3 ms, n to 8,192)
-#: TensorRT-LLM's take 1.00 to 1.03 times as long as vLLM's on H100 and H200, since both quantise the activations;
-#: SGLang's, of the same DeepGEMM alone, 0.87. On B200 both take 0.85.
+#: Whose tables serve where those of a backend are bad, the most alike first (docs/profiles.md).
 _STAND_INS = {("gemm", "vllm", "fp8_block"): ("trtllm", "sglang"), ("moe", "vllm", "fp8"): ("trtllm",)}
 
 

@@ -68,6 +68,7 @@ def read_elementwise(operator: str, path: Path, skip_bad: bool) -> tuple[polars.
 
     frame = _shapes(path, _MLP_KEYS)
     if f"time_stats.{operator}.median" not in frame.columns and operator == "post_attention_layernorm":
+        # A model whose attention and MLP share a norm.
         return pl.DataFrame(schema={"tokens": pl.Int64, "width": pl.Int64, "seconds": pl.Float64}), 0
     head_dim, q_heads, kv_heads = _sizes("n_head")
     width = {"mlp_act": pl.col("inner"), "attn_rope": (q_heads + kv_heads) * head_dim}.get(operator, pl.col("n_embd"))

@@ -27,6 +27,14 @@ def profiles(**other: object) -> Profiles:
     return Profiles(**given)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of ``profiles()``."""
+    made = own_path(tmp_path, "gemm", "fp8")
+    write_profiles(made, profiles(), PROVENANCE)
+    return made
+
+
 def rewrite(path: Path, frame: pl.DataFrame, **other: object) -> None:
     """Write another frame under a file's metadata, or under such that differs."""
     about = read_provenance(path) | other
@@ -53,9 +61,7 @@ def test_the_spread_may_be_left_out(tmp_path: Path):
     assert read_own(path).frame.columns == ["m", "n", "k", "seconds"]
 
 
-def test_repeated_points_are_merged_and_counted(tmp_path: Path):
-    path = own_path(tmp_path, "gemm", "fp8")
-    write_profiles(path, profiles(), PROVENANCE)
+def test_repeated_points_are_merged_and_counted(path: Path):
     rewrite(path, pl.concat([profiles().frame, profiles().frame]))
     found = read_own(path)
     assert (found.rows_read, found.rows_duplicate, found.frame.height) == (6, 3, 3)
@@ -78,9 +84,7 @@ def test_a_provenance_has_what_makes_a_measurement_one(tmp_path: Path):
         ("spread", [0.0, 0.1, -0.1], "row 3, column 'spread' -0.1 is not a number from 0 on"),
     ],
 )
-def test_a_wrong_cell_names_file_row_and_column(tmp_path: Path, column: str, values: list[float], message: str):
-    path = own_path(tmp_path, "gemm", "fp8")
-    write_profiles(path, profiles(), PROVENANCE)
+def test_a_wrong_cell_names_file_row_and_column(path: Path, column: str, values: list[float], message: str):
     wrong = profiles().frame.with_columns(pl.Series(column, values))
     with pytest.raises(EstimatorError, match=message):
         write_profiles(path, profiles(frame=wrong), PROVENANCE)
@@ -90,24 +94,23 @@ def test_a_wrong_cell_names_file_row_and_column(tmp_path: Path, column: str, val
         read_own(path)
 
 
-def test_a_missing_column_and_another_unit_are_told(tmp_path: Path):
-    path = own_path(tmp_path, "gemm", "fp8")
-    write_profiles(path, profiles(), PROVENANCE)
+def test_a_missing_column_is_told(path: Path):
     rewrite(path, profiles().frame.drop("n"))
     with pytest.raises(EstimatorError, match="has no column 'n'"):
         read_own(path)
-    for name, value in (("unit", "ms"), ("schema", 2)):
-        rewrite(path, profiles().frame, **{name: value})
-        with pytest.raises(EstimatorError, match=rf"gemm-fp8.parquet: {name} {value!r} is not "):
-            read_own(path)
-        rewrite_right(path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("unit", "ms"), ("schema", 2)])
+def test_another_unit_or_schema_is_told(path: Path, name: str, value: object):
+    rewrite(path, profiles().frame, **{name: value})
+    with pytest.raises(EstimatorError, match=rf"gemm-fp8.parquet: {name} {value!r} is not "):
+        read_own(path)
+
+
+def test_times_in_another_unit_are_not_written(path: Path):
     large = profiles().frame.with_columns(m=pl.lit(8192), n=pl.lit(8192), k=pl.lit(8192), seconds=pl.lit(15.0))
     with pytest.raises(EstimatorError, match="as on no GPU; give times in seconds"):
         write_profiles(path, profiles(frame=large), PROVENANCE)
-
-
-def rewrite_right(path: Path) -> None:
-    write_profiles(path, profiles(), PROVENANCE)
 
 
 def test_other_files_are_refused(tmp_path: Path):
