@@ -172,7 +172,7 @@ def _build(
     parts = [rows["tokens"], rows["sequences"], decode_s, prefill_s, *([rows["engines"]] if expert else [])]
     values = np.concatenate([part.ravel() for part in parts])
     values.flags.writeable = False
-    measured = measured_by(clock.estimators)
+    measured = measured_by(clock.estimators, calls)
     provenance = {
         "source": "operator estimators",
         **told,
