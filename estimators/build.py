@@ -15,6 +15,7 @@ from estimators import (
     coverage,
     devices,
     dtypes,
+    expert_traffic,
     model_spec,
     monotone,
     operators,
@@ -116,7 +117,18 @@ def build_tables(
 
 def _sources() -> list[Path]:
     """The code that turns predictions into tables, part of the key: an edited constant must not meet old tables."""
-    files = (__file__, attention_tables, coverage, devices, dtypes, model_spec, monotone, row_tables, table_layout)
+    files = (
+        __file__,
+        attention_tables,
+        coverage,
+        devices,
+        dtypes,
+        expert_traffic,
+        model_spec,
+        monotone,
+        row_tables,
+        table_layout,
+    )
     single = [Path(file if isinstance(file, str) else str(file.__file__)) for file in files]
     return [*single, *sorted(Path(operators.__file__).parent.glob("*.py"))]
 
@@ -160,7 +172,7 @@ def _build(
     parts = [rows["tokens"], rows["sequences"], decode_s, prefill_s, *([rows["engines"]] if expert else [])]
     values = np.concatenate([part.ravel() for part in parts])
     values.flags.writeable = False
-    measured = measured_by(clock.estimators)
+    measured = measured_by(clock.estimators, calls)
     provenance = {
         "source": "operator estimators",
         **told,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,17 @@ _NAMES = {
 _CHOICES = ("head_dim", "hidden", "topk", "experts")
 
 
-def measured_by(estimators: Mapping[str, Estimators]) -> _MEASURED:
-    """For each dtype, operator and column the measured range; beside them ``"values"``, of columns that have few."""
-    measured = {}
+def measured_by(estimators: Mapping[str, Estimators], calls: Collection[OperatorCall]) -> _MEASURED:
+    """For each dtype, operator and column the measured range; beside them ``"values"``, of columns that have few.
+
+    Of the operators that are called alone: to look at another one is to decode its file.
+    """
+    measured: dict[str, dict[str, Mapping[str, Any]]] = {}
     for kind, known in estimators.items():
-        metadata = getattr(known, "metadata", {})
+        metadata, called = getattr(known, "metadata", {}), {call.operator for call in calls if call.dtype == kind}
         measured[kind] = {
-            operator: {**ranges, "values": metadata.get(operator, {}).get("measured_values", {})}
-            for operator, ranges in known.profiled.items()
+            operator: {**known.profiled[operator], "values": metadata.get(operator, {}).get("measured_values", {})}
+            for operator in sorted(called & set(known.profiled))
         }
     return measured
 

@@ -9,23 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from estimators.dtypes import MATRIX_TYPES
 from estimators.errors import EstimatorError
 
 MIB = 1 << 20
 # Part of a link's nominal bandwidth that long messages reach. Measured, Vidur's profiles of NCCL's send and receive:
 # NVLink 0.79 (H100) and 0.95 (A100), the network of H100 nodes 0.72.
 LINK_EFFICIENCY = 0.8
-
-# What the tensor cores multiply in, by the type of the weights. int4 and mxfp4 are of the weights only: kernels widen
-# them to the activations' bf16 on the way.
-MATRIX_TYPES: Mapping[str, str] = {
-    "bf16": "bf16",
-    "fp8": "fp8",
-    "fp8_block": "fp8",
-    "nvfp4": "fp4",
-    "mxfp4": "bf16",
-    "int4": "bf16",
-}
 
 
 @dataclass(frozen=True)
@@ -78,9 +68,14 @@ class DeviceSpec:
             raise EstimatorError("dtype", dtype, "is not known", f"choose one of {', '.join(MATRIX_TYPES)}")
         rate = self.peak_flops.get(MATRIX_TYPES[dtype])
         if rate is None:
-            fitting = ", ".join(kind for kind, of in MATRIX_TYPES.items() if of in self.peak_flops)
-            raise EstimatorError("dtype", dtype, f"has no matrix units on {self.name}", f"choose one of {fitting}")
+            mend = f"choose one of {', '.join(self.matrix_dtypes)}"
+            raise EstimatorError("dtype", dtype, f"has no matrix units on {self.name}", mend)
         return rate
+
+    @property
+    def matrix_dtypes(self) -> tuple[str, ...]:
+        """Types of weights whose products the device has matrix units for."""
+        return tuple(dtype for dtype, unit in MATRIX_TYPES.items() if unit in self.peak_flops)
 
     def link(self, inside_node: bool) -> tuple[float, float]:
         """Latency [s], and the bandwidth that long messages reach [bytes/s], between GPUs of one node or of two."""

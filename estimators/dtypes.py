@@ -19,6 +19,16 @@ DTYPE_BYTES: Mapping[str, float] = {
     "mxfp4": 0.53125,
     "int4": 0.5625,
 }
+#: What the tensor cores multiply in, by the type of the weights of a model's layers. int4 and mxfp4 are of the weights
+#: only: kernels widen them to the activations' bf16 on the way.
+MATRIX_TYPES: Mapping[str, str] = {
+    "bf16": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8",
+    "nvfp4": "fp4",
+    "mxfp4": "bf16",
+    "int4": "bf16",
+}
 _UNQUANTISED = ("bf16", "fp16")
 _KV_DTYPES = ("bf16", "fp16", "fp8")
 

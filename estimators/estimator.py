@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -118,14 +118,14 @@ class OperatorEstimators:
         raise EstimatorError("operator", operator, f"has no estimator in {entry}", mend)
 
     @property
-    def profiled(self) -> dict[str, dict[str, list[float]]]:
+    def profiled(self) -> Mapping[str, dict[str, list[float]]]:
         """Lowest and highest measured value of each operator's columns; predictions beyond them extrapolate."""
-        return {operator: metadata["profiled"] for operator, metadata in self.metadata.items()}
+        return _ByOperator(self._contents, lambda operator: self._model(operator).metadata["profiled"])
 
     @property
-    def metadata(self) -> dict[str, dict[str, Any]]:
+    def metadata(self) -> Mapping[str, dict[str, Any]]:
         """Provenance and held-out errors of each operator, as ``train`` wrote them."""
-        return {operator: self._model(operator).metadata for operator in self._contents}
+        return _ByOperator(self._contents, lambda operator: self._model(operator).metadata)
 
     def _model(self, operator: str) -> Model:
         if operator not in self._models:
@@ -137,6 +137,24 @@ class OperatorEstimators:
         return self._models[operator]
 
 
+class _ByOperator(Mapping[str, Any]):
+    """What is known of each operator; its file is decoded when it is first asked for."""
+
+    def __init__(self, operators: Collection[str], read: Callable[[str], Any]) -> None:
+        self._operators, self._read = operators, read
+
+    def __getitem__(self, operator: str) -> Any:
+        if operator not in self._operators:
+            raise KeyError(operator)
+        return self._read(operator)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._operators)
+
+    def __len__(self) -> int:
+        return len(self._operators)
+
+
 def list_zoo(directory: Path | str | None = None) -> list[tuple[str, str]]:
     """Pairs (device, dtype) that have estimators, sorted."""
     zoo = ZOO if directory is None else Path(directory)
@@ -146,7 +164,7 @@ def list_zoo(directory: Path | str | None = None) -> list[tuple[str, str]]:
 
 def describe(device: str, dtype: str = "bf16", directory: Path | str | None = None) -> dict[str, dict[str, Any]]:
     """Source, ranges and held-out errors of each operator of one entry of the zoo."""
-    return OperatorEstimators.load(device, dtype, directory).metadata
+    return dict(OperatorEstimators.load(device, dtype, directory).metadata)
 
 
 def _read(path: Path) -> bytes:

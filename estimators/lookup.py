@@ -189,7 +189,7 @@ def _inside(call: OperatorCall, clock: Clock, batch: _Batch) -> bool | None:
     """Whether shape and size of a call lie within what was measured."""
     if call.operator == "bandwidth" or between_nodes(call, clock.device):
         return None
-    measured = measured_by(clock.estimators)
+    measured = measured_by(clock.estimators, (call,))
     ranges = measured[call.dtype].get(call.operator, {})
     if outside_shape(call, measured):
         return False

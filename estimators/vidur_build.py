@@ -107,7 +107,9 @@ def build_operator_tables(
             "tp": tp,
             "dtype": dtype,
             "estimators": estimators.hash,
-            "outside_profiles": outside_profiles(tuple(calls.values()), measured_by({dtype: estimators}), gpu),
+            "outside_profiles": outside_profiles(
+                tuple(calls.values()), measured_by({dtype: estimators}, calls.values()), gpu
+            ),
         },
     )
 

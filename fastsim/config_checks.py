@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from estimators import expert_traffic
+from estimators.dtypes import MATRIX_TYPES
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastsim.config import SimulationConfig
 
 #: Types of weights in which engines load the matrices of a model's layers; "auto" is that of the checkpoint, else bf16.
-DTYPES = ("auto", "bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int4")
+DTYPES = ("auto", *MATRIX_TYPES)
 KV_DTYPES = ("auto", "bf16", "fp8")
 #: How unequally tokens fall on experts: the distributions that were measured, the default first.
-EXPERT_LOADS = ("power_law_1.2", "power_law_1.01", "balanced")
+EXPERT_LOADS = tuple(expert_traffic.EXPERT_LOADS)
 #: How tokens reach the experts of other engines, the default first.
-EXPERT_EXCHANGES = ("all_gather", "all_to_all")
+EXPERT_EXCHANGES = expert_traffic.EXPERT_EXCHANGES
 #: Values by field, and what is wrong with any other.
 _NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "dtype": (DTYPES, "has no estimators"),

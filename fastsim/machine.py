@@ -6,13 +6,13 @@ import numpy as np
 
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
-from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement
 from fastsim.stage_tables import most_decode_kv
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, ModelSpec
+    from estimators.experts import Experts
     from traces import Workload
 
 
@@ -30,7 +30,7 @@ def load_machine(config: SimulationConfig) -> "tuple[ModelSpec, DeviceSpec, Pool
     if config.parity is not None:
         check_vidur_model(model)
     _check_matrix_units(config, model, device)
-    _check_experts(config, model.experts.num_experts if model.experts is not None else 1)
+    _check_experts(config, model.experts)
     check_placement(config, model, device)
     return model, device, memory_pool(config, model, device)
 
@@ -42,30 +42,26 @@ def _check_matrix_units(config: SimulationConfig, model: "ModelSpec", device: "D
         ConfigError: the checkpoint's are of such a type.
         estimators.EstimatorError: those that were asked for are.
     """
-    from estimators import EstimatorError
-
     dtype = model.resolve_dtype(config.dtype)
-    try:
-        device.matrix_rate(dtype)
-    except EstimatorError as error:
-        if model.weight_dtype is None:
-            raise
+    if model.weight_dtype is not None and dtype not in device.matrix_dtypes:
         wrong = f"has no matrix units for {dtype}, the type of the weights of {model.name}"
-        raise ConfigError("device", device.name, wrong, "choose another GPU or another checkpoint") from error
+        raise ConfigError("device", device.name, wrong, "choose another GPU or another checkpoint")
+    device.matrix_rate(dtype)
 
 
-def _check_experts(config: SimulationConfig, num_experts: int) -> None:
+def _check_experts(config: SimulationConfig, experts: "Experts | None") -> None:
     """Refuse what only makes sense with experts, or with more of them.
 
     Raises:
         ConfigError: naming the field.
     """
-    if config.expert_parallel > num_experts:
-        wrong = f"is more than the {num_experts} experts of {config.model}" if num_experts > 1 else "needs experts"
+    if experts is None:
+        for name in ("expert_parallel", "expert_load", "expert_exchange"):
+            if (value := getattr(config, name)) != (default := getattr(SimulationConfig, name)):
+                raise ConfigError(name, value, "needs experts", f"give {default}, or leave it out")
+    elif config.expert_parallel > experts.num_experts:
+        wrong = f"is more than the {experts.num_experts} experts of {config.model}"
         raise ConfigError("expert_parallel", config.expert_parallel, wrong, "give 1")
-    for name, default in (("expert_load", EXPERT_LOADS[0]), ("expert_exchange", EXPERT_EXCHANGES[0])):
-        if num_experts == 1 and getattr(config, name) != default:
-            raise ConfigError(name, getattr(config, name), "needs experts", "leave it out")
 
 
 def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> Pool:

@@ -13,7 +13,7 @@ def check_html(flag: str, path: Path) -> None:
     """Refuse a file that cannot be written, before anything is computed.
 
     Args:
-        flag: what named the file, such as ``"--plot"``.
+        flag: what named the file, such as ``"plot"``.
         path: the file.
 
     Raises:

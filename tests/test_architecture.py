@@ -10,6 +10,7 @@ FORBIDDEN = {"traces": {"estimators", "fastsim"}, "estimators": {"traces", "fast
 #: Modules that a bare `fastsim --help` imports: they load nothing heavy.
 LIGHT = ["fastsim/__init__.py", "fastsim/cli.py", "fastsim/config.py", "fastsim/errors.py", "fastsim/options.py"]
 LIGHT += ["fastsim/config_checks.py", "fastsim/vidur/options.py"]
+LIGHT += ["estimators/__init__.py", "estimators/dtypes.py", "estimators/errors.py", "estimators/expert_traffic.py"]
 HEAVY = {"numba", "numpy", "polars", "sklearn", "skl2onnx", "onnx", "onnxruntime"}
 
 

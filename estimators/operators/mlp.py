@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from estimators.expert_traffic import EXPERT_LOADS
 from estimators.experts import Experts
 from estimators.model_spec import ModelSpec, Stage
 from estimators.operators.calls import Axis, OperatorCall, Types, collective, gemm, moves
-from estimators.operators.parallel import EXPERT_LOADS, Parallel
+from estimators.operators.parallel import Parallel
 
 # Softmax over the router's logits and the choice of the largest are one kernel in vLLM. ASSUMPTION: it is not in the
 # measured time of the experts, which begins with the tokens' experts chosen, sorts tokens by them and ends with the

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from estimators.errors import EstimatorError
+from estimators.expert_traffic import EXPERT_EXCHANGES, EXPERT_LOADS
 from estimators.model_spec import ModelSpec
-
-#: How unevenly routers load experts, by the distributions that were measured: 100 x the exponent of a power law.
-EXPERT_LOADS = {"balanced": 0, "power_law_1.01": 101, "power_law_1.2": 120}
-#: How engines that share experts bring tokens to them and back.
-EXPERT_EXCHANGES = ("all_gather", "all_to_all")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from fastsim.commands.parsing import Parser, flag
+from fastsim.commands.parsing import Parser, flag, refuse_flags
 from fastsim.commands.train_profiles import SOURCES, read_source
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS
 from fastsim.errors import ConfigError
 from fastsim.options import integer
 
 _ACTIONS = "list, show or train"
+#: Flags that mean something to some actions only; all else goes with each.
+_OF_ACTION: Mapping[str, Sequence[str]] = {
+    "model": ("show of a model", "train"),
+    "gpu": ("show of a model",),
+    "plot": ("show", "train"),
+    "zoo": ("list", "show"),
+    "tensor_parallel": ("show of a model", "train"),
+    "data_parallel": ("show of a model",),
+    "expert_parallel": ("show of a model",),
+    "expert_load": ("show of a model",),
+    "expert_exchange": ("show of a model",),
+    "kv_dtype": ("show of a model",),
+    "decodes": ("show of a model",),
+    "kv": ("show of a model",),
+    "chunks": ("show of a model",),
+    "tokens": ("show of a model",),
+    "out": ("train",),
+    "source": ("train",),
+    "directory": ("train",),
+    "backend": ("train",),
+    "version": ("train",),
+    "kind": ("train",),
+    "seed": ("train",),
+}
 _LARGEST_SEED = 2**32 - 1  # that scikit-learn takes
 _EXAMPLES = """examples:
   fastsim estimators show --device h100_sxm                           errors of every operator
@@ -37,7 +61,7 @@ class EstimatorsCommand:
     dtype: Optional[str] = flag(
         None, "of weights or KV cache: bf16, fp8, ...; list and show take all, of a model auto, train bf16"
     )
-    plot: Optional[str] = flag(None, "show: also draw predicted over measured into this HTML file")
+    plot: Optional[str] = flag(None, "show, train: also draw predicted over measured into this HTML file")
     zoo: Optional[str] = flag(None, "list and show: look in this directory, as train writes it")
     tensor_parallel: int = flag(
         1, "show MODEL: GPUs that share each layer; train: tpN of layerwise profiles", "--tp", "--tensor-parallel"
@@ -67,15 +91,12 @@ def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     parser = Parser(EstimatorsCommand, "estimators", "List, show or train the operator estimators.", _EXAMPLES)
     command: EstimatorsCommand = parser.parse_args(list(words))
-    actions = {"list": _list, "show": _show, "train": _train}
-    if command.action not in actions:
-        raise ConfigError("action", command.action, "is not known", f"choose {_ACTIONS}")
-    if command.model is not None and command.action == "list":
-        raise ConfigError("model", command.model, "means nothing to list", "leave it out")
-    if command.model is not None and command.action == "show":
-        _show_model(command)
-    else:
-        actions[command.action](command)
+    actions = {"list": _list, "show": _show, "show of a model": _show_model, "train": _train}
+    action = "show of a model" if command.action == "show" and command.model is not None else command.action
+    if action not in actions:
+        raise ConfigError("action", action, "is not known", f"choose {_ACTIONS}")
+    refuse_flags(command, action, _OF_ACTION)
+    actions[action](command)
     return 0
 
 
@@ -104,9 +125,6 @@ def _show_model(command: EstimatorsCommand) -> None:
     from estimators.lookup import operation_times
     from fastsim.commands import operation_report
 
-    for name in ("zoo", "plot"):
-        if (value := getattr(command, name)) is not None:
-            raise ConfigError(name, value, "means nothing to show of a model", "leave it out, or leave out the model")
     device = command.gpu or command.device
     if command.gpu is not None and command.device not in (None, command.gpu):
         wrong = f"is not {command.gpu}, which is asked for, too"

@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, NoReturn
 
@@ -64,6 +64,24 @@ def flag(default: Any, help: str, *names: str) -> Any:
         if not names[0].startswith("-"):
             metadata["nargs"] = "?"
     return field(default=default, metadata=metadata)
+
+
+def refuse_flags(command: Any, choice: str, belonging: Mapping[str, Sequence[str]]) -> None:
+    """Refuse flags that mean nothing to what was chosen, rather than ignore them.
+
+    Args:
+        command: the dataclass behind the command, with its values.
+        choice: what was chosen.
+        belonging: by flag, the choices to which it means something.
+
+    Raises:
+        ConfigError: naming the first flag that differs from its default and belongs to others only.
+    """
+    for name, choices in belonging.items():
+        value = getattr(command, name)
+        if choice not in choices and value != getattr(type(command), name):
+            mend = f"leave it out, or choose {' or '.join(choices)}"
+            raise ConfigError(name, value, f"means nothing to {choice}", mend)
 
 
 def split_options(words: Sequence[str], groups: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:

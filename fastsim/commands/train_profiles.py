@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastsim.commands.parsing import refuse_flags
 from fastsim.errors import ConfigError
 from fastsim.options import integer
 
@@ -12,10 +13,11 @@ if TYPE_CHECKING:
 SOURCES = ("aiconfigurator", "vidur", "layerwise", "own")
 #: Flags that mean something to some sources only.
 _OF_SOURCE = {
-    "backend": ("aiconfigurator",),
-    "version": ("aiconfigurator",),
-    "directory": ("vidur", "layerwise", "own"),
-    "model": ("vidur", "layerwise"),
+    "backend": ("source aiconfigurator",),
+    "version": ("source aiconfigurator",),
+    "directory": ("source vidur", "source layerwise", "source own"),
+    "model": ("source vidur", "source layerwise"),
+    "tensor_parallel": ("source layerwise",),
 }
 #: Operators that Vidur's files and the zoo's tables have in common.
 _OF_VIDUR = ("gemm", "prefill_attention", "decode_attention", "all_reduce")
@@ -38,9 +40,7 @@ def read_source(command: Any, dtype: str) -> "list[Profiles] | None":
     source = command.source
     if source not in SOURCES:
         raise ConfigError("source", source, "is not known", f"choose one of {', '.join(SOURCES)}")
-    for name, sources in _OF_SOURCE.items():
-        if (value := getattr(command, name)) is not None and source not in sources:
-            raise ConfigError(name, value, f"means nothing to source {source}", f"leave it out, or give {sources[0]}")
+    refuse_flags(command, f"source {source}", _OF_SOURCE)
     if source == "aiconfigurator":
         return None
     if command.directory is None:

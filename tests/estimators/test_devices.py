@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from estimators.devices import MATRIX_TYPES, MIB, DeviceSpec, device_names, load_device
+from estimators.devices import MIB, DeviceSpec, device_names, load_device
+from estimators.dtypes import MATRIX_TYPES
 from estimators.errors import EstimatorError
 
 CATALOGUE = Path(__file__).resolve().parents[3] / "shared" / "data" / "profiles" / "aiconfigurator"

@@ -15,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimators import estimator
+from estimators.coverage import measured_by
 from estimators.devices import load_device
 from estimators.errors import EstimatorError
 from estimators.estimator import ZOO, OperatorEstimators, describe, list_zoo
 from estimators.features import OPERATORS, Roofline, features_and_roofline, operators_of
+from estimators.models import load_model
 from estimators.onnx import SUFFIX, Model, compressed
+from estimators.operators import iteration_calls
 from estimators.regressors import MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.train import train_operator, training_set
@@ -258,11 +261,18 @@ def test_a_missing_or_damaged_file_is_told(tmp_path: Path) -> None:
         OperatorEstimators.load("h100_sxm", directory=tmp_path)
 
 
+def test_a_build_decodes_the_operators_of_its_model_alone() -> None:
+    known = OperatorEstimators.load("h100_sxm")
+    measured = measured_by({"bf16": known}, iteration_calls(load_model("meta-llama/Llama-3.1-8B")))
+    assert set(measured["bf16"]) == set(known._models) == {"gemm", "prefill_attention", "decode_attention"}
+    assert set(known.profiled) == set(known.metadata) > set(known._models)
+
+
 def test_a_file_trained_on_other_features_is_refused(tmp_path: Path) -> None:
     shutil.copytree(ZOO / "h100_sxm-bf16", tmp_path / "h100_sxm-bf16")
     shutil.copy(ZOO / "h100_sxm-bf16/gemm.onnx.xz", tmp_path / "h100_sxm-bf16/moe.onnx.xz")
     with pytest.raises(EstimatorError, match="was trained on other features"):
-        OperatorEstimators.load("h100_sxm", directory=tmp_path).metadata  # noqa: B018
+        dict(OperatorEstimators.load("h100_sxm", directory=tmp_path).metadata)
 
 
 def test_hash_follows_the_files(tmp_path: Path, h100: OperatorEstimators) -> None:

@@ -90,7 +90,7 @@ def test_engines_of_a_dense_model_share_nothing():
         ({"expert_parallel": 0}, "expert_parallel", "give 1 or more"),
         ({"data_parallel": True}, "data_parallel", "give 1 or more"),
         ({"data_parallel": 4, "expert_parallel": 16}, "expert_parallel", "fewer GPUs"),
-        ({"expert_load": "even"}, "expert_load", "choose one of balanced"),
+        ({"expert_load": "even"}, "expert_load", "choose one of power_law_1.2, power_law_1.01, balanced"),
         ({"expert_exchange": "mail"}, "expert_exchange", "choose one of all_gather"),
         ({"data_parallel": 2, "expert_exchange": "all_to_all"}, "expert_exchange", "expert_parallel = 8"),
     ],

@@ -15,6 +15,7 @@ from cli_calls import REPOSITORY, Cli, Outcome, process, without_speed
 
 from fastsim import __version__
 from fastsim.cli import COMMANDS
+from fastsim.commands.estimators import _OF_ACTION, EstimatorsCommand
 from fastsim.config import SimulationConfig
 from fastsim.kernel.jit import DISABLED
 from fastsim.options import ROUTERS
@@ -324,10 +325,25 @@ def test_estimators_are_listed_and_shown(cli: Cli):
         (["show", "--device", "h100_sxm", "--dtype", "fp4"], ["fp4", "h100_sxm bf16"]),
         (["train"], ["device", "is not given"]),
         (["train", "--device", "h100_sxm"], ["out", "is not given"]),
+        (["list", "--plot", "a.html"], ["plot 'a.html' means nothing to list", "show or train"]),
+        (["show", "--out", "zoo"], ["out 'zoo' means nothing to show;", "train"]),
+        (["show", "--decodes", "8"], ["decodes '8' means nothing to show;", "choose show of a model"]),
+        (["train", "--decodes", "8"], ["decodes '8' means nothing to train", "choose show of a model"]),
     ],
 )
 def test_bad_words_of_estimators_are_refused(cli: Cli, words: list[str], expected: list[str]):
     cli("estimators", *words).assert_refused(*expected)
+
+
+def test_flags_belong_to_all_actions_or_to_some():
+    names = {spec.name for spec in fields(EstimatorsCommand)}
+    assert names - set(_OF_ACTION) == {"action", "device", "dtype", "json"}
+    assert {action for actions in _OF_ACTION.values() for action in actions} == {
+        "list",
+        "show",
+        "show of a model",
+        "train",
+    }
 
 
 def test_an_iteration_is_shown_operator_by_operator(cli: Cli):

@@ -1,12 +1,16 @@
 """What serves a workload: types of weights, and what only models with experts have."""
 
+from dataclasses import fields
+
 import pytest
 from plain_tables import plain_config, plain_tables
 
 import fastsim
 from estimators import EstimatorError, load_device, load_model
+from estimators.build import Deployment
+from estimators.dtypes import DTYPE_BYTES
 from fastsim import ConfigError, SimulationConfig, Workload
-from fastsim.config_checks import DTYPES, EXPERT_EXCHANGES, EXPERT_LOADS
+from fastsim.config_checks import DTYPES
 from fastsim.machine import load_machine, tables_for
 from fastsim.memory import block_bytes, plan_memory
 
@@ -14,12 +18,17 @@ FP8 = "nvidia/Llama-3.1-8B-Instruct-FP8"
 EXPERTS = "openai/gpt-oss-20b"
 
 
-def test_the_names_are_those_of_the_estimators():
-    from estimators.devices import MATRIX_TYPES
+def test_what_is_not_asked_for_is_what_the_estimators_take_for_it():
+    config, deployment = SimulationConfig(), Deployment()
+    names = {spec.name for spec in fields(SimulationConfig)} & {spec.name for spec in fields(Deployment)}
+    assert names >= {"dtype", "kv_dtype", "expert_load", "expert_exchange"}
+    for name in names:
+        assert getattr(config, name) == getattr(deployment, name)
+    assert (config.expert_load, config.expert_exchange) == ("power_law_1.2", "all_gather")
 
-    assert set(DTYPES) == {"auto", *MATRIX_TYPES}
-    assert EXPERT_LOADS[0] == "power_law_1.2"
-    assert EXPERT_EXCHANGES[0] == "all_gather"
+
+def test_every_type_of_weights_has_bytes():
+    assert set(DTYPES) <= {"auto", *DTYPE_BYTES}
 
 
 def test_auto_is_the_type_of_the_checkpoint():

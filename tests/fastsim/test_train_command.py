@@ -94,6 +94,7 @@ def test_vidurs_profiles_are_read_as_far_as_there_are_any(cli: Cli, trained: lis
         (["--source", "own", "--directory", "."], ["has no own profiles in bf16"]),
         (["--source", "own", "--directory", ".", "--version", "1.0"], ["version '1.0'", "source own"]),
         (["--directory", "."], ["directory '.'", "source aiconfigurator", "vidur"]),
+        (["--tp", "2"], ["tensor_parallel '2'", "source aiconfigurator", "layerwise"]),
         (["--source", "layerwise", "--directory", "."], ["model", "train MODEL"]),
         (["--source", "vidur", "--directory", "."], ["hold no mlp.csv of h100"]),
         (["--kind", "guess"], ["kind 'guess'", "forest"]),
