@@ -11,12 +11,11 @@ for each with few tokens, up to 60 us with 8,192. docs/operators.md says what ho
 """
 
 from estimators.operators.bandwidth import GRAPH_GAP_SECONDS, KERNEL_SECONDS, bandwidth_seconds
-from estimators.operators.calls import COLLECTIVES, ROW_AXES, OperatorCall
+from estimators.operators.calls import ROW_AXES, OperatorCall
 from estimators.operators.iteration import iteration_calls
 from estimators.operators.parallel import EXPERT_EXCHANGES, EXPERT_LOADS, Parallel, check_sharing
 
 __all__ = [
-    "COLLECTIVES",
     "EXPERT_EXCHANGES",
     "EXPERT_LOADS",
     "GRAPH_GAP_SECONDS",
