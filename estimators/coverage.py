@@ -31,6 +31,9 @@ _NAMES = {
 }
 #: Columns that choose the kernel rather than grow: between measured values nobody knows.
 _CHOICES = ("head_dim", "hidden", "topk", "experts")
+#: Sides of a product: below the least measured it takes no longer than there, which is next to nothing. Routers of few
+#: experts are such.
+_SIDES = ("n", "k")
 
 
 def measured_by(estimators: Mapping[str, Estimators], calls: Collection[OperatorCall]) -> _MEASURED:
@@ -102,8 +105,6 @@ def outside_profiles(calls: tuple[OperatorCall, ...], measured: _MEASURED, devic
     """
     sentences = []
     for call in calls:
-        if call.name == "router":  # narrower than most products measured, and some microseconds of a layer
-            continue
         if between_nodes(call, device):
             sentences.append(f"{call.name} joins {call.shape['gpus']} GPUs of several nodes, which is modelled")
         elif beyond := outside_shape(call, measured):
@@ -120,6 +121,8 @@ def outside_shape(call: OperatorCall, measured: _MEASURED) -> list[str]:
         if column not in _NAMES or column not in ranges or (column == "window" and value == 0):
             continue
         low, high = ranges[column]
+        if column in _SIDES and value < low:
+            continue
         if not low <= value <= high:
             beyond.append(f"{_NAMES[column]} {value} ({_range(low, high)})")
         elif column in _CHOICES and values.get(column) and value not in values[column]:

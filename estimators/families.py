@@ -7,7 +7,7 @@ Each is as its classes in Hugging Face's ``transformers`` have it (``configurati
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from estimators import hf_experts
@@ -56,6 +56,7 @@ _GEMMA_3 = _GEMMA | {
     "sliding_window": 4096,
 }
 _PHI = ("qkv_bias", "output_bias", "mlp_bias", "lm_head_bias", "norm_bias", "parallel_attention_mlp")
+_QWEN_2 = Family(kv_heads=True, defaults=_QWEN_WINDOW, always={"qkv_bias": True, "output_bias": False})
 _QWEN_3 = Family(kv_heads=True, defaults=_QWEN_WINDOW, always={"qk_norm": True})
 _DEEPSEEK = Family(latent=True, experts=hf_experts.deepseek)
 
@@ -78,7 +79,7 @@ FAMILIES: Mapping[str, Family] = {
     "InternLM2ForCausalLM": Family(defaults={"bias": True}, bias="bias"),
     "InternLM3ForCausalLM": Family(bias="bias", qkv_bias="qkv_bias", mlp_bias="bias"),
     "LlamaForCausalLM": Family(),
-    "MiMoForCausalLM": Family(kv_heads=True, defaults=_QWEN_WINDOW, always={"qkv_bias": True, "output_bias": False}),
+    "MiMoForCausalLM": _QWEN_2,
     "MiniMaxM2ForCausalLM": Family(kv_heads=True, experts=hf_experts.minimax),
     "MistralForCausalLM": Family(kv_heads=True, defaults={"sliding_window": 4096}),
     "MixtralForCausalLM": Family(kv_heads=True, experts=hf_experts.mixtral),
@@ -86,11 +87,9 @@ FAMILIES: Mapping[str, Family] = {
         defaults={"partial_rotary_factor": 0.5}, always={"gated_mlp": False} | dict.fromkeys(_PHI, True)
     ),
     "Phi3ForCausalLM": Family(),
-    "Qwen2ForCausalLM": Family(kv_heads=True, defaults=_QWEN_WINDOW, always={"qkv_bias": True, "output_bias": False}),
+    "Qwen2ForCausalLM": _QWEN_2,
     "Qwen3ForCausalLM": _QWEN_3,
-    "Qwen3MoeForCausalLM": Family(
-        kv_heads=True, defaults=_QWEN_WINDOW, always={"qk_norm": True}, experts=hf_experts.qwen_3
-    ),
+    "Qwen3MoeForCausalLM": replace(_QWEN_3, experts=hf_experts.qwen_3),
 }
 
 #: Models that see images, too: what their ``text_config`` is. Only this is simulated, and only this is weighed.

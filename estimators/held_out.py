@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from estimators.features import Floats
 from estimators.members import COVERAGE, DEVIATIONS, Calibration
+from estimators.profiles import COLLECTIVES
 from estimators.regressors import fit
 from estimators.training import TrainingSet
 
@@ -21,7 +22,6 @@ FOLDS: Mapping[str, int] = {"shapes": 5, "models": 5, "between": 3, "rows": 3}
 # shapes never measured, "models" for experts of models never measured on any number of GPUs; "between" for lengths that
 # the grid steps over, a quarter of an octave at a time; "rows" for nothing but the repeatability of the measurement.
 _HEADS = ("q_heads", "kv_heads", "head_dim", "window")
-_MESSAGES: Mapping[str, tuple[str, ...]] = {"shapes": ("elements",), "rows": ()}
 _SPLITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "gemm": {"shapes": ("n", "k"), "between": ("m",), "rows": ()},
     "prefill_attention": {"shapes": _HEADS, "between": ("chunk",), "rows": ()},
@@ -35,10 +35,7 @@ _SPLITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "between": ("tokens",),
         "rows": (),
     },
-    "all_reduce": _MESSAGES,
-    "all_gather": _MESSAGES,
-    "reduce_scatter": _MESSAGES,
-    "all_to_all": _MESSAGES,
+    **{name: {"shapes": ("elements",), "rows": ()} for name in COLLECTIVES},
 }
 _SMALLEST_REGION = 0.02  # of the rows; a smaller region says little about its error
 _PICTURE_OCTAVES = 4  # columns of a picture for each octave of measured time

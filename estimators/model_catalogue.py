@@ -5,11 +5,9 @@ Only its JSON files are read. The package itself is never imported, which would 
 
 from __future__ import annotations
 
-import importlib.resources
-import importlib.util
 from typing import TYPE_CHECKING, NamedTuple
 
-from estimators.sources.aiconfigurator_tree import PACKAGES
+from estimators.sources.aiconfigurator_tree import PACKAGES, package_folder
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -33,7 +31,7 @@ class CataloguedConfig(NamedTuple):
 
 def catalogued_configs() -> tuple[CataloguedConfig, ...]:
     """All of the first installed package that has some, by name; none without one."""
-    folder = next(filter(None, map(_folder, PACKAGES)), None)
+    folder = next(filter(None, (package_folder(module, "model_configs") for module in PACKAGES)), None)
     if folder is None:
         return ()
     names = [file.name for file in folder.iterdir() if file.name.endswith(_CONFIG)]
@@ -42,15 +40,6 @@ def catalogued_configs() -> tuple[CataloguedConfig, ...]:
         CataloguedConfig(stem.replace("--", "/"), folder / (stem + _CONFIG), folder / (stem + _QUANTISATION))
         for stem in stems
     )
-
-
-def _folder(module: str) -> Traversable | None:
-    """Where a package keeps its configurations; None where it is not installed, or has none."""
-    if (spec := importlib.util.find_spec(module)) is None:
-        return None
-    # A module made from its spec but never executed: enough to find its files.
-    folder = importlib.resources.files(importlib.util.module_from_spec(spec)) / "model_configs"
-    return folder if folder.is_dir() else None
 
 
 def catalogued_config(name: str) -> CataloguedConfig | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars
 
 _HEADS = {"q_heads": 1, "kv_heads": 1, "head_dim": 1}
-_COLLECTIVE = {"gpus": 2, "elements": 1}
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 
 #: The columns of each operator, all integers, with the least value of each. A row is ONE call on ONE GPU.
 #:
@@ -33,10 +33,7 @@ COLUMNS: Mapping[str, Mapping[str, int]] = {
     "latent_decode": {"batch": 1, "kv": 1, "heads": 1},
     "latent_bmm": {"tokens": 1, "heads": 1, "n": 1, "k": 1},
     "moe": {"tokens": 1, "hidden": 1, "inter": 1, "topk": 1, "experts": 1, "local_experts": 1, "load": 0},
-    "all_reduce": _COLLECTIVE,
-    "all_gather": _COLLECTIVE,
-    "reduce_scatter": _COLLECTIVE,
-    "all_to_all": _COLLECTIVE,
+    **{name: {"gpus": 2, "elements": 1} for name in COLLECTIVES},
 }
 _ELEMENTWISE = (
     *("emb", "input_layernorm", "post_attention_layernorm", "attn_rope", "attn_kv_cache_save", "mlp_act", "add"),
@@ -56,7 +53,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "latent_decode": ("bf16", "fp8"),
     "latent_bmm": ("bf16",),
     "moe": ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int4"),
-    **{name: ("bf16",) for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")},
+    **dict.fromkeys(COLLECTIVES, ("bf16",)),
 }
 _GROWING = ("m", "chunk", "kv", "tokens", "elements")  # the column along which the time of an operator grows
 OUTLIER = 1.3

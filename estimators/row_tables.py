@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from estimators.devices import LINK_EFFICIENCY, DeviceSpec
 from estimators.layout import FloatArray, IntArray, log_index, log_points
-from estimators.operators import COLLECTIVES, OperatorCall, bandwidth_seconds
+from estimators.operators import OperatorCall, bandwidth_seconds
+from estimators.profiles import COLLECTIVES
 
 # Tokens are evaluated one by one up to here and for 2 ** _TOKEN_BITS of them per octave beyond, with linear
 # interpolation between: below 1 % from a prediction for each, on average, and below 8 % at the worst.

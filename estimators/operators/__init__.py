@@ -11,12 +11,11 @@ for each with few tokens, up to 60 us with 8,192. docs/operators.md says what ho
 """
 
 from estimators.operators.bandwidth import GRAPH_GAP_SECONDS, KERNEL_SECONDS, bandwidth_seconds
-from estimators.operators.calls import COLLECTIVES, ROW_AXES, OperatorCall
+from estimators.operators.calls import ROW_AXES, OperatorCall
 from estimators.operators.iteration import iteration_calls
 from estimators.operators.parallel import Parallel, check_sharing
 
 __all__ = [
-    "COLLECTIVES",
     "GRAPH_GAP_SECONDS",
     "KERNEL_SECONDS",
     "ROW_AXES",

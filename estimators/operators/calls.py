@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.model_spec import ModelSpec
+from estimators.profiles import COLLECTIVES
 from estimators.weights import PARTS
 
 Axis = Literal["tokens", "sequences", "engines", "decodes", "chunk", "history", "resumed", "decode", "prefill"]
@@ -30,7 +31,6 @@ Operator = Literal[
     "all_to_all",
     "bandwidth",
 ]
-COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 # The column that holds the rows.
 _ROWS = {"gemm": "m", "moe": "tokens", "latent_bmm": "tokens"}
 

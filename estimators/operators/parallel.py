@@ -22,10 +22,10 @@ class Parallel:
     """
 
     tp: int
-    dp: int = 1
-    ep: int = 1
-    load: str = "power_law_1.2"
-    exchange: str = "all_gather"
+    dp: int
+    ep: int
+    load: str
+    exchange: str
 
     @classmethod
     def of(cls, model: ModelSpec, tp: int, dp: int, ep: int, load: str, exchange: str) -> Parallel:

@@ -62,15 +62,19 @@ def find_package(package: str | None) -> tuple[str, Traversable]:
     if package is not None and package not in PACKAGES:
         raise EstimatorError("package", package, "is not read", f"choose one of {', '.join(PACKAGES)}")
     for module in PACKAGES if package is None else (package,):
-        spec = importlib.util.find_spec(module)
-        if spec is None:
-            continue
-        # A module made from its spec but never executed: enough to find its files.
-        data = importlib.resources.files(importlib.util.module_from_spec(spec)) / "systems" / "data"
-        if data.is_dir():
+        if (data := package_folder(module, "systems", "data")) is not None:
             return _distribution(module), data
     name = PACKAGES[package or "aiconfigurator_core"][0]
     raise EstimatorError("package", name, "is not installed, and it holds the profiles", f"run {INSTALL}")
+
+
+def package_folder(module: str, *names: str) -> Traversable | None:
+    """A folder inside a package, which is not run; None where it is not installed or has none."""
+    if (spec := importlib.util.find_spec(module)) is None:
+        return None
+    # A module made from its spec but never executed: enough to find its files.
+    folder = importlib.resources.files(importlib.util.module_from_spec(spec)).joinpath(*names)
+    return folder if folder.is_dir() else None
 
 
 def _distribution(module: str) -> str:

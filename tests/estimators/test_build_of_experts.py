@@ -187,9 +187,9 @@ def test_splits_that_experts_do_not_allow_are_refused():
         build_small(model=MIXTRAL, expert_load="even")
 
 
-def test_a_router_of_few_experts_is_no_reason_to_warn():
+def test_a_narrow_product_is_no_reason_to_warn():
     known = RooflineEstimators()
-    known.profiled["gemm"] = {"n": [32, 5000], "k": [32, 65536]}
+    known.profiled["gemm"] = {"n": [32, 5000], "k": [32, 65536]}  # eight experts
     told = build_small(known, model=MIXTRAL).provenance["outside_profiles"]
     assert told
     assert not any("router" in sentence for sentence in told)
