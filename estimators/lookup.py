@@ -70,7 +70,7 @@ def operation_times(
 
     Args:
         model: a name, the path of a ``config.json``, or a ModelSpec.
-        device: a name or a DeviceSpec.
+        device: a name, the directory of a profile, or a DeviceSpec.
         deployment: how the model is split and in which types; one GPU in bf16 when None.
         decodes: decodes of the batch.
         kv: tokens that they read in total.
