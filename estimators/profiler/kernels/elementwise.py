@@ -81,6 +81,12 @@ def _activation(request: Request, dtype: torch.dtype, tokens: int, width: int) -
     return lambda: functions.gate_activation(gate_up)
 
 
+@_warm("plain_activation")
+def _plain_activation(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
+    x = activations(request.hardware, dtype, tokens, width)
+    return lambda: functions.plain_activation(x)
+
+
 @_warm("add")
 def _add(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
     x, y = (activations(request.hardware, dtype, tokens, width) for _ in range(2))

@@ -75,6 +75,12 @@ def gate_activation(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 @fused_on_cuda
+def plain_activation(x: torch.Tensor) -> torch.Tensor:
+    """GELU, of an MLP without a gate."""
+    return functional.gelu(x)
+
+
+@fused_on_cuda
 def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Sum of two."""
     return x + y

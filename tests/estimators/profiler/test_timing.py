@@ -29,9 +29,9 @@ class Fake:
 def timed(cpu, monkeypatch):
     """Time runners whose rounds are given by name; returns timings by name, and the order of the rounds."""
 
-    def run(rounds: dict[str, list[Round]], **options):
+    def run(given: dict[str, list[Round]], **options):
         log: list[str] = []
-        fakes = [Fake(name, each, log) for name, each in rounds.items()]
+        fakes = [Fake(name, each, log) for name, each in given.items()]
         monkeypatch.setattr(timing, "_runners", lambda hardware, prepared, least_s: fakes)
         return {each.kernel: each for each in time_all(cpu, fakes, **options)}, log
 
@@ -120,7 +120,7 @@ def test_calls_that_waited_for_a_core_do_not_count(cpu):
     )
     assert not runner.result().disturbed
     runner._calls = [(5, True), (7, True), (6, True)]
-    assert runner.result() == Round(6e-9, 3, disturbed=True)
+    assert runner.result() == Round(6 * 1e-9, 3, disturbed=True)
 
 
 def test_waiting_is_counted_where_the_system_tells():
