@@ -27,7 +27,7 @@ def _warm(operator: str) -> Callable[[Build], Build]:
         def _make(request: Request) -> Prepared:
             dtype, tokens, width = _point(operator, request)
             call = build(request, dtype, tokens, width)
-            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens)
+            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens, behind_product=operator != "sampling")
 
         return build
 
