@@ -34,6 +34,7 @@ LEAVES = 2600  # of a tree at most
 # Rows in a leaf at least, where there are many: single spikes of a measurement are not learnt then (H100 decode
 # attention on unseen shapes: 4.0 % mean error against 5.1 %). Where there are few, each is needed.
 _LEAST_ROWS, _MANY = 3, 10_000
+_THREADED = 5_000  # rows that take longer to learn than threads to start
 _HALVED = 8  # rows of which halves are enough to boost with
 # Thresholds are kept to a 1024th, of a logarithm a tenth of a percent, and each tree's part of the mean likewise. What
 # the zoo saves by it is a quarter of its size; what it costs is a hundredth of the error.
@@ -70,13 +71,13 @@ def fit(kind: str, features: Features, target: Floats, seed: int) -> MultiOutput
 def _forest(features: Features, target: Floats, seed: int) -> RegressorMixin:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    many = len(target) >= _MANY
+    least = _LEAST_ROWS if len(target) >= _MANY else 1
     forest = ExtraTreesRegressor(
         n_estimators=TREES,
         max_leaf_nodes=LEAVES,
-        min_samples_leaf=_LEAST_ROWS if many else 1,
+        min_samples_leaf=least,
         random_state=seed,
-        n_jobs=-1 if many else 1,  # to start threads takes longer than to learn few rows
+        n_jobs=-1 if len(target) >= _THREADED else 1,
     )
     forest.fit(features, target)
     for tree in forest.estimators_:
