@@ -18,7 +18,7 @@ def test_the_devices_of_the_zoo_are_there():
 def test_figures_are_positive_and_the_spec_travels(name):
     device = load_device(name)
     assert device.name == name
-    assert all(getattr(device, f.name) > 0 for f in fields(DeviceSpec) if f.name not in ("name", "peak_flops"))
+    assert all(getattr(device, f.name) > 0 for f in fields(DeviceSpec) if type(getattr(device, f.name)) in (int, float))
     assert pickle.loads(pickle.dumps(device)) == device
     assert hash(device) == hash(load_device(name))
 
