@@ -133,16 +133,16 @@ def _points(call: OperatorCall, activations: str, limits: Limits, most_kv: float
     if call.operator in COLLECTIVES:
         return
     if call.operator == "bandwidth":
-        if call.measured_as:
+        if getattr(call, "measured_as", ""):
             for rows in _rows(call.axis, limits):
                 yield Point(call.measured_as, activations, (rows, call.width))
         return
     make = partial(Point.of, call.operator, call.dtype)
     window = call.shape.get("window") or limits.max_model_len
     if call.axis in ROW_AXES:
-        rows = np.asarray(_rows(call.axis, limits), dtype=np.int64)
-        columns = call.columns(rows)
-        for i in range(rows.size):
+        steps = np.asarray(_rows(call.axis, limits), dtype=np.int64)
+        columns = call.columns(steps)
+        for i in range(steps.size):
             yield make({name: values[i] for name, values in columns.items()})
     elif call.axis == "decode":
         lengths = _coarse(min(limits.max_model_len, window))
