@@ -2,83 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from estimators.errors import EstimatorError
+from estimators.profiler.hardware import torch_type
+from estimators.profiler.choices import choices, draw_counts, on_fullest, rotations
 from estimators.profiler.kernels.functions import gate_activation
+from estimators.profiler.kernels.operands import activations, copies_of, views
+from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
 
 Grouped = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-_MOST_EVEN_SHARE = 0.8  # of all tokens, of the most loaded expert before scaling
-
-
-def draw_counts(tokens: int, topk: int, experts: int, load: int, draws: np.random.Generator) -> NDArray[np.int64]:
-    """Tokens of each expert, made the way the batches were that estimators learn from (``features/moe.py``).
-
-    Args:
-        tokens: in the batch.
-        topk: experts that each token passes.
-        experts: that there are.
-        load: 100 x the exponent of the power law between one token and 0.8 of all, 0 where all experts get the same.
-        draws: where chance comes from.
-
-    Returns:
-        (experts,), which sum to ``tokens * topk``; none has more than ``tokens``.
-
-    Raises:
-        EstimatorError: when a token passes more experts than there are.
-    """
-    if topk > experts:
-        raise EstimatorError("topk", topk, f"is more than the {experts} experts", "give fewer")
-    total = tokens * topk
-    if load == 0:  # the rest that does not divide is spread as well
-        return np.diff(np.arange(experts + 1) * total // experts)
-    least, most = (1.0, max(_MOST_EVEN_SHARE * tokens, 1.01)) if total > experts else (0.01, 2.0)
-    power = 1 - max(load, 101) / 100  # at an exponent of 1 the law has another form; 1.01 is nearly the same
-    drawn = ((most**power - least**power) * draws.random(experts) + least**power) ** (1 / power)
-    share = drawn / drawn.sum() * total
-    while (share > tokens).any():
-        share = np.minimum(share, tokens)
-        rest = share < tokens
-        if rest.any():
-            share[rest] *= (total - tokens * np.count_nonzero(~rest)) / share[rest].sum()
-    return _whole(share, total, tokens)
-
-
-def _whole(share: NDArray[np.float64], total: int, most: int) -> NDArray[np.int64]:
-    """Whole numbers near the shares, each ``most`` at most, that sum to ``total``."""
-    counts = np.floor(share).astype(np.int64)
-    nearest_up = np.argsort(counts - share, kind="stable")
-    while (missing := total - int(counts.sum())) > 0:
-        counts[nearest_up[counts[nearest_up] < most][:missing]] += 1
-    return counts
-
-
-def choices(counts: NDArray[np.int64], tokens: int, draws: np.random.Generator) -> NDArray[np.int64]:
-    """Different experts for each token, as often as ``counts`` (experts,) says: (tokens, topk)."""
-    # An expert's places are consecutive and no more than the tokens, so no token meets it twice.
-    by_place = np.repeat(np.arange(counts.size), counts).reshape(-1, tokens)
-    return np.ascontiguousarray(by_place.T[draws.permutation(tokens)])
-
-
-def on_fullest(chosen: NDArray[np.int64], experts: int, local: int) -> NDArray[np.int64]:
-    """The same choices as the GPU with most of them sees them.
-
-    Args:
-        chosen: experts, of any shape.
-        experts: that there are.
-        local: on each GPU, one after another.
-
-    Returns:
-        0 to ``local - 1`` for experts on that GPU, ``local`` for all others.
-    """
-    gpu = chosen // local
-    fullest = np.bincount(gpu.ravel(), minlength=-(-experts // local)).argmax()
-    return np.where(gpu == fullest, chosen % local, local)
+_TOLERANCE = 0.05  # bf16 results near 1
 
 
 def run_experts(
@@ -135,3 +73,54 @@ def grouped_by_loop(x: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) 
 def grouped_at_once(x: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """The same as one kernel: bf16, CUDA of compute capability 8.0 on, n and k multiples of 8."""
     return torch._grouped_mm(x, weights.transpose(-2, -1), offs=ends)
+
+
+def choose_grouped(device: torch.device, dtype: torch.dtype) -> Grouped:
+    """The kernel for all experts at once on CUDA, where there is one and it multiplies right; else the loop."""
+    if device.type != "cuda" or dtype is not torch.bfloat16:
+        return grouped_by_loop
+    return grouped_at_once if _multiplies_at_once(device) else grouped_by_loop
+
+
+@functools.cache
+def _multiplies_at_once(device: torch.device) -> bool:
+    generator = torch.Generator(device).manual_seed(0)
+    x, weights = (
+        torch.rand(shape, device=device, generator=generator).bfloat16() / 8 for shape in ((96, 64), (4, 128, 64))
+    )
+    ends = torch.tensor([10, 10, 90, 96], dtype=torch.int32, device=device)
+    try:
+        made = grouped_at_once(x, weights, ends)
+    except (AttributeError, RuntimeError):
+        return False
+    return float((made - grouped_by_loop(x, weights, ends)).abs().max()) <= _TOLERANCE
+
+
+@register("moe")
+def _moe(request: Request) -> Prepared:
+    """Weights go round, and the experts that are chosen among them; activations stay."""
+    refuse_type("moe", request.dtype, ("fp32", "bf16"))
+    hardware, dtype, columns = request.hardware, torch_type(request.dtype), request.columns
+    names = ("tokens", "hidden", "inter", "topk", "experts", "local_experts", "load")
+    tokens, hidden, inter, topk, experts, local, load = (columns[name] for name in names)
+    draws = np.random.default_rng(request.seed)
+    chosen = on_fullest(choices(draw_counts(tokens, topk, experts, load, draws), tokens, draws), experts, local)
+    rows, used = int((chosen < local).sum()), np.unique(chosen[chosen < local]).size
+    numbers = 3 * hidden * inter  # of an expert
+    sets = copies_of(hardware, local * numbers * dtype.itemsize)
+    batches = rotations(chosen, local, copies_of(hardware, used * numbers * dtype.itemsize))
+    weights = views(hardware, dtype, (3, local, inter * hidden), sets, request.seed)
+    gate_up = [each[:2].view(local, 2 * inter, hidden) for each in weights]
+    down = [each[2].view(local, hidden, inter) for each in weights]
+    x, shares = activations(hardware, dtype, tokens, hidden), activations(hardware, dtype, tokens, topk)
+    indices = torch.from_numpy(batches).to(hardware.device).unbind()
+    fits = hidden % 8 == 0 and inter % 8 == 0
+    grouped = choose_grouped(hardware.device, dtype) if fits else grouped_by_loop
+
+    def run(i: int) -> torch.Tensor:
+        layer, batch = divmod(i, len(indices))
+        return run_experts(x, indices[batch], shares, gate_up[layer], down[layer], rows, grouped)
+
+    looped = grouped is grouped_by_loop
+    kernel = "torch_mm_per_expert" if looped else "torch_grouped_mm"
+    return Prepared(run, sets * len(indices), kernel, graphable=not looped)
