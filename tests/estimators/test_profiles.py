@@ -5,8 +5,8 @@ import pytest
 
 from estimators.errors import EstimatorError
 from estimators.profiles import (
-    COLUMNS,
     BATCHES,
+    COLUMNS,
     DTYPES,
     OTHER_COLUMNS,
     check_operator,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from estimators.profiler.hardware import torch_type
 from estimators.profiler.choices import choices, draw_counts, on_fullest, rotations
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.functions import gate_activation
 from estimators.profiler.kernels.operands import activations, copies_of, views
 from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register

@@ -4,6 +4,7 @@ import pytest
 from estimators.errors import EstimatorError
 from estimators.profiler.choices import choices, draw_counts, on_fullest, rotations
 
+
 @pytest.mark.parametrize("load", [0, 101, 120])
 @pytest.mark.parametrize(("tokens", "topk", "count"), [(1, 2, 8), (7, 8, 8), (100, 2, 8), (3, 6, 64), (1000, 8, 128)])
 def test_counts_and_choices_agree(tokens: int, topk: int, count: int, load: int):
@@ -28,8 +29,7 @@ def test_balanced_counts_differ_by_one_and_are_spread():
 def test_a_power_law_is_steeper_where_its_exponent_is_larger():
     draws = np.random.default_rng(1)
     shares = [
-        np.mean([draw_counts(2000, 2, 64, load, draws).max() for _ in range(50)]) / 2000
-        for load in (0, 101, 200)
+        np.mean([draw_counts(2000, 2, 64, load, draws).max() for _ in range(50)]) / 2000 for load in (0, 101, 200)
     ]
     assert shares[0] < 0.04
     assert 0.1 < shares[1] < shares[2]
@@ -46,8 +46,6 @@ def test_the_fullest_gpu_sees_its_own_experts():
     np.testing.assert_array_equal(on_fullest(chosen, 6, 6), chosen)
     # 7 experts over 4 at most: the second GPU has three.
     np.testing.assert_array_equal(on_fullest(np.array([[6, 5]]), 7, 4), [[2, 1]])
-
-
 
 
 @pytest.mark.parametrize(("most", "expected"), [(8, 2), (1, 1)])
