@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.devices import CPU
 from estimators.errors import EstimatorError
 from estimators.files import replace_file
 from estimators.profiles import Profiles, check_operator, columns_of, count_outliers, merge_points
-from estimators.sources.rows import ROW, check_unit, numbers, refuse_rows, require_columns
+from estimators.sources.rows import ROW, SLOWEST_CPU, SLOWEST_GPU, check_unit, numbers, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import polars
@@ -51,7 +52,7 @@ def write_profiles(path: str | os.PathLike[str], profiles: Profiles, provenance:
         wrong = f"does not say {', '.join(missing)}"
         raise EstimatorError("provenance", None, wrong, f"give {', '.join(_PROVENANCE)}")
     check_operator(profiles.operator, profiles.dtype)
-    _checked(str(path), profiles.frame, profiles.operator)
+    _checked(str(path), profiles.frame, profiles.operator, profiles.system)
     about = {
         "schema": SCHEMA,
         "unit": "s",
@@ -76,7 +77,7 @@ def read_own(path: str | os.PathLike[str]) -> Profiles:
     about, raw = read_provenance(path), pl.read_parquet(place)
     operator, dtype = about["operator"], about["dtype"]
     check_operator(operator, dtype)
-    rows = _checked(place, raw, operator)
+    rows = _checked(place, raw, operator, about["system"])
     frame = merge_points(operator, rows)
     provenance = about["provenance"]
     return Profiles(
@@ -122,7 +123,7 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     return about
 
 
-def _checked(place: str, raw: polars.DataFrame, operator: str) -> polars.DataFrame:
+def _checked(place: str, raw: polars.DataFrame, operator: str, system: str) -> polars.DataFrame:
     """The columns of an operator, ``seconds`` and, where given, ``spread``, all of them numbers."""
     import polars as pl
 
@@ -138,5 +139,5 @@ def _checked(place: str, raw: polars.DataFrame, operator: str) -> polars.DataFra
         rows.append(spread)
     frame = pl.DataFrame(rows)
     if operator == "gemm":
-        check_unit(place, frame, "seconds")
+        check_unit(place, frame, "seconds", SLOWEST_CPU if system == CPU else SLOWEST_GPU)
     return frame

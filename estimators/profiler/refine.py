@@ -1,0 +1,105 @@
+"""How good what was measured is, and what to measure next: where the members of the estimator disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estimators.devices import DeviceSpec
+from estimators.features import features_and_roofline
+from estimators.profiler.design import distances, places
+from estimators.profiler.points import Point
+from estimators.profiles import Profiles, columns_of
+from estimators.regressors import fit
+from estimators.train import training_set
+from estimators.training import TrainingSet
+
+FOLDS = 5
+#: Kinds of regressors that training chooses from. Boosted trees take fifty times as long, for no more.
+KINDS = ("forest", "polynomial")
+_NEAR = 1.0  # octaves from a measured point within which disagreement counts for less
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Fit and predict on the calling thread: of so few rows, handing them to others takes ten times as long."""
+    import joblib
+
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+def rows_of(times: Mapping[Point, float], kernels: Sequence[str], device: DeviceSpec) -> TrainingSet:
+    """What was measured of one operator and type, ready to learn from, in the order of ``times``."""
+    import polars as pl
+
+    first = next(iter(times))
+    columns = np.asarray([point.values for point in times], dtype=np.int64).T
+    frame = pl.DataFrame(dict(zip(columns_of(first.operator), columns, strict=True)))
+    frame = frame.with_columns(seconds=pl.Series(list(times.values()), dtype=pl.Float64))
+    told = Profiles(device.name, first.operator, first.dtype, frame, "", "", "", tuple(kernels), 0, 0, 0, 0)
+    return training_set(told, device)
+
+
+def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
+    """Mean |predicted / measured - 1| of points that had no part in the fit: a fifth at a time, of known shapes.
+
+    Every shape that a model has is measured, so that what a simulation asks for lies between points of its own shape.
+    Infinite with fewer points than folds.
+    """
+    number = len(rows.seconds)
+    if number < FOLDS:
+        return float("inf")
+    fold = np.random.default_rng(seed).permutation(number) % FOLDS
+    errors = np.empty(number)
+    with one_thread():
+        for part in range(FOLDS):
+            out = fold == part
+            predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
+            errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
+    return float(errors.mean())
+
+
+def best_kind(rows: TrainingSet, seed: int) -> str:
+    """The kind of regressor that errs least."""
+    return min(KINDS, key=lambda kind: held_out_error(rows, kind, seed))
+
+
+def refine(
+    rows: TrainingSet, measured: Sequence[Point], waiting: Sequence[Point], number: int, seed: int
+) -> list[Point]:
+    """Choose what to measure next.
+
+    Each time the point where the members of a forest lie farthest apart; near points that are measured, or chosen
+    already, they are believed more.
+
+    Args:
+        rows: what was measured of an operator and type.
+        measured: its points.
+        waiting: the points to choose from.
+        number: how many, at most.
+        seed: of the forest.
+    """
+    waiting = sorted(waiting)
+    if not waiting:
+        return []
+    columns = np.asarray([point.values for point in waiting], dtype=np.float64).T
+    named = dict(zip(columns_of(rows.operator), columns, strict=True))
+    features, _ = features_and_roofline(rows.operator, named, rows.roofline)
+    with one_thread():
+        apart = fit("forest", rows.features, rows.target, seed).predict(features).std(axis=1)
+    return [waiting[i] for i in _least_sure(apart, places(waiting), places(measured), number)]
+
+
+def _least_sure(
+    apart: NDArray[np.float64], waiting: NDArray[np.float64], measured: NDArray[np.float64], number: int
+) -> Iterator[int]:
+    distance = distances(waiting, measured)
+    for _ in range(min(number, len(waiting))):
+        best = int(((apart + 1e-9) * np.minimum(distance, _NEAR)).argmax())
+        yield best
+        distance = np.minimum(distance, np.linalg.norm(waiting - waiting[best], axis=1))
+        distance[best] = -1.0
