@@ -56,16 +56,12 @@ def write_operators(
         met = error is None or error <= target
         kernels = profiles.kernels
         reports.append(
-            OperatorReport(
-                *kind, len(times), len(points), refused, seconds, spread, error, met, regressor, kernels
-            )
+            OperatorReport(*kind, len(times), len(points), refused, seconds, spread, error, met, regressor, kernels)
         )
     return reports
 
 
-def _profiles(
-    kind: Kind, times: Mapping[Point, Timing], spec: DeviceSpec, provenance: Mapping[str, Any]
-) -> Profiles:
+def _profiles(kind: Kind, times: Mapping[Point, Timing], spec: DeviceSpec, provenance: Mapping[str, Any]) -> Profiles:
     """What was measured of an operator and type, in our schema."""
     operator, dtype = kind
     values = np.asarray([point.values for point in times], dtype=np.int64).T

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from estimators.device_file import device_path, write_device
 from estimators.devices import DeviceSpec
-from estimators.errors import EstimatorError
 from estimators.model_spec import ModelSpec
-from estimators.models import load_model
-from estimators.profiler.campaign import Campaign, Measure, Progress
-from estimators.profiler.finish import write_operators
-from estimators.profiler.notes import notes_on
-from estimators.profiler.points import Kind, Limits, Point, candidates
-from estimators.profiler.record import NAME, Record
+from estimators.profiler.campaign import Progress
+from estimators.profiler.points import Limits
 from estimators.profiler.report import ProfileReport
 
 if TYPE_CHECKING:
