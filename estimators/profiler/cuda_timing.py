@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from estimators.profiler.kernels.prepared import Prepared
-from estimators.profiler.timing import calls_for
-
-_WARM_UP_CALLS = 3
-_MOST_CALLS = 200
+from estimators.profiler.timing import MOST_CALLS, WARM_UP_CALLS
 
 
 def cuda_runners(prepared: Sequence[Prepared], least_s: float) -> list[CudaRunner]:
@@ -27,13 +25,15 @@ class CudaRunner:
     read when a whole round is done: the device does not idle between operators, and its clock stays up.
     """
 
+    disturbed = False
+
     def __init__(self, prepared: Prepared, least_s: float, pool: Any) -> None:
-        self.kernel, self.calls = prepared.kernel, _WARM_UP_CALLS
+        self.kernel, self.calls = prepared.kernel, WARM_UP_CALLS
         self._run, self._copies, self._graph = prepared.run, prepared.copies, None
         self._began, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self._warm_up()
         # Once round all sets of operands, or their first ones stay in the cache from replay to replay.
-        self.calls = max(calls_for(least_s, self.seconds()), min(self._copies, _MOST_CALLS))
+        self.calls = min(MOST_CALLS, max(math.ceil(least_s / self.seconds()), self._copies))
         if prepared.graphable:
             self._graph = self._captured(pool)
         if self._graph is None:

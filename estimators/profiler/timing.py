@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import random
 import statistics
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
 
 # Of normally distributed numbers the standard deviation is this many times the median distance from their median.
 _DEVIATIONS = 1.4826
-_MOST_CALLS = 200  # of one operator in one round
-_WARM_UP_CALLS = 3
+MOST_CALLS = 200  # of one operator in one round
+WARM_UP_CALLS = 3
+_MORE_ROUNDS = 2  # times as many as asked for at most, where other programs disturb
 _LEAST_ROUNDS, _LONG_S = 3, 0.5  # an operator that has run so long, in so many rounds, is left out of those that follow
 
 
@@ -41,14 +41,22 @@ class Timing:
     kernel: str
 
 
+@dataclass(frozen=True)
+class _Round:
+    seconds: float
+    calls: int
+    disturbed: bool
+
+
 class Runner(Protocol):
     """One operator on one kind of device, warmed up."""
 
     kernel: str
     calls: int
+    disturbed: bool  # whether another program took the host's core while the calls were made
 
     def start(self) -> None:
-        """Make ``calls`` calls, and note when they began and ended."""
+        """Make calls, ``calls`` of them, and note when they began and ended."""
 
     def seconds(self) -> float:
         """Of one of the calls that were started last; the device is done with them."""
@@ -60,7 +68,9 @@ def time_all(
     """Time operators in rounds: each round runs every operator once, in an order of its own.
 
     So a clock that drifts, or another program that comes and goes, meets all of them alike, and the rounds of one
-    operator lie as far apart as they can. An operator that takes long is timed in fewer rounds, three at least.
+    operator lie as far apart as they can. An operator that takes long is timed in fewer rounds, three at least. On a
+    CPU, rounds in which another program took a core from it count only where there are no three others; up to twice
+    as many rounds are run to find them.
 
     Args:
         hardware: what they were prepared for.
@@ -72,29 +82,24 @@ def time_all(
     import torch
 
     order, generator = list(range(len(prepared))), random.Random(seed)
-    measured: list[list[float]] = [[] for _ in prepared]
+    measured: list[list[_Round]] = [[] for _ in prepared]
     collects = gc.isenabled()
     gc.disable()
     try:
         with torch.inference_mode():
             runners = _runners(hardware, prepared, least_s)
-            for _ in range(rounds):
+            for _ in range(_MORE_ROUNDS * rounds):
                 generator.shuffle(order)
-                running = [i for i in order if not _is_enough(measured[i], runners[i].calls)]
+                running = [i for i in order if not _is_enough(measured[i], rounds)]
                 for i in running:
                     runners[i].start()
                 hardware.synchronize()
                 for i in running:
-                    measured[i].append(runners[i].seconds())
+                    measured[i].append(_Round(runners[i].seconds(), runners[i].calls, runners[i].disturbed))
     finally:
         if collects:
             gc.enable()
     return [_timing(runner, seconds) for runner, seconds in zip(runners, measured, strict=True)]
-
-
-def calls_for(least_s: float, seconds: float) -> int:
-    """Calls that take so long together, between 1 and 200."""
-    return min(_MOST_CALLS, max(1, math.ceil(least_s / seconds)))
 
 
 def _runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: float) -> Sequence[Runner]:
@@ -105,33 +110,54 @@ def _runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: float) -
     return [_HostRunner(each, least_s) for each in prepared]
 
 
-def _is_enough(seconds: Sequence[float], calls: int) -> bool:
-    return len(seconds) >= _LEAST_ROUNDS and sum(seconds) * calls >= _LONG_S
+def _is_enough(measured: Sequence[_Round], rounds: int) -> bool:
+    """Whether there are as many good rounds as were asked for, or enough of an operator that takes long."""
+    if sum(not each.disturbed for each in measured) >= rounds:
+        return True
+    return len(measured) >= _LEAST_ROUNDS and sum(each.seconds * each.calls for each in measured) >= _LONG_S
 
 
-def _timing(runner: Runner, seconds: Sequence[float]) -> Timing:
-    middle = statistics.median(seconds)
-    away = statistics.median(abs(value - middle) for value in seconds)
-    return Timing(middle, _DEVIATIONS * away / middle, len(seconds) * runner.calls, runner.kernel)
+def _timing(runner: Runner, measured: Sequence[_Round]) -> Timing:
+    good = [each for each in measured if not each.disturbed]
+    used = good if len(good) >= min(_LEAST_ROUNDS, len(measured)) else measured
+    middle = statistics.median(each.seconds for each in used)
+    away = statistics.median(abs(each.seconds - middle) for each in used)
+    return Timing(middle, _DEVIATIONS * away / middle, sum(each.calls for each in used), runner.kernel)
 
 
 class _HostRunner:
     """Calls timed by the host's clock: on a CPU an operator is done when its call returns."""
 
     def __init__(self, prepared: Prepared, least_s: float) -> None:
-        self.kernel, self.calls = prepared.kernel, 1
-        self._run, self._copies, self._next, self._taken = prepared.run, prepared.copies, 0, 0
-        for _ in range(_WARM_UP_CALLS):  # the first calls of a shape choose kernels and touch memory
-            self.start()
-        self.calls = calls_for(least_s, self.seconds())
+        self.kernel, self.calls, self.disturbed = prepared.kernel, 0, False
+        self._run, self._copies, self._next = prepared.run, prepared.copies, 0
+        self._least_ns, self._taken_ns = int(least_s * 1e9), 0
+        for _ in range(WARM_UP_CALLS):  # the first calls of a shape choose kernels and touch memory
+            self._call()
 
     def start(self) -> None:
-        run, copies, first = self._run, self._copies, self._next
-        began = perf_counter_ns()
-        for i in range(first, first + self.calls):
-            run(i % copies)
-        self._taken = perf_counter_ns() - began
-        self._next = (first + self.calls) % copies
+        self._call()  # not timed: wakes the other threads, which in an engine have just done another operator
+        calls, switches, began = 0, _switches(), perf_counter_ns()
+        taken = 0
+        while taken < self._least_ns and calls < MOST_CALLS:
+            self._call()
+            calls += 1
+            taken = perf_counter_ns() - began
+        self.disturbed = _switches() > switches
+        self.calls, self._taken_ns = calls, taken
 
     def seconds(self) -> float:
-        return max(self._taken, 1) * 1e-9 / self.calls
+        return max(self._taken_ns, 1) * 1e-9 / self.calls
+
+    def _call(self) -> None:
+        self._run(self._next)
+        self._next = (self._next + 1) % self._copies
+
+
+def _switches() -> int:
+    """How often a thread of this process was made to give up its core; 0 where the system does not count."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
