@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.profiler.collective_worker import Job, run_worker
+from estimators.profiler.timing import median_and_spread
 from estimators.profiles import COLLECTIVES
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def time_collectives(
         rounds: how often each is measured, interleaved.
 
     Returns:
-        (operator, gpus, elements, seconds, spread): the median over rounds of the slowest process, and the standard
-        deviation over the mean.
+        (operator, gpus, elements, seconds, spread): the median and spread over rounds, of the slowest process.
 
     Raises:
         RuntimeError: as torch raises it when a process fails.
@@ -110,10 +109,8 @@ def time_collectives(
         args = (gpus, backend, numbers, jobs, rounds, place)
         torch.multiprocessing.spawn(run_worker, args=args, nprocs=gpus)
         by_round = json.loads((Path(place) / "times.json").read_text(encoding="utf-8"))
-    rows = []
-    for (operator, size), times in zip(jobs, zip(*by_round, strict=True), strict=True):
-        rows.append((operator, gpus, size, statistics.median(times), statistics.pstdev(times) / statistics.mean(times)))
-    return rows
+    by_job = zip(jobs, zip(*by_round, strict=True), strict=True)
+    return [(operator, gpus, size, *median_and_spread(times)) for (operator, size), times in by_job]
 
 
 def _frames(rows: Sequence[tuple[str, int, int, float, float]]) -> dict[str, polars.DataFrame]:
