@@ -120,9 +120,15 @@ def _is_enough(measured: Sequence[_Round], rounds: int) -> bool:
 def _timing(runner: Runner, measured: Sequence[_Round]) -> Timing:
     good = [each for each in measured if not each.disturbed]
     used = good if len(good) >= min(_LEAST_ROUNDS, len(measured)) else measured
-    middle = statistics.median(each.seconds for each in used)
-    away = statistics.median(abs(each.seconds - middle) for each in used)
-    return Timing(middle, _DEVIATIONS * away / middle, sum(each.calls for each in used), runner.kernel)
+    seconds, spread = median_and_spread([each.seconds for each in used])
+    return Timing(seconds, spread, sum(each.calls for each in used), runner.kernel)
+
+
+def median_and_spread(seconds: Sequence[float]) -> tuple[float, float]:
+    """Of rounds, as ``Timing`` has them."""
+    middle = statistics.median(seconds)
+    away = statistics.median(abs(each - middle) for each in seconds)
+    return middle, _DEVIATIONS * away / middle
 
 
 class _HostRunner:

@@ -5,6 +5,7 @@ import pytest
 
 from estimators.errors import EstimatorError
 from estimators.profiles import (
+    BATCHES,
     COLUMNS,
     DTYPES,
     OTHER_COLUMNS,
@@ -16,7 +17,7 @@ from estimators.profiles import (
 
 
 def test_every_operator_has_columns_and_dtypes():
-    assert set(COLUMNS) == set(DTYPES)
+    assert {*COLUMNS, *BATCHES} == set(DTYPES)
     assert not set(COLUMNS) & set(OTHER_COLUMNS)
     for operator in (*COLUMNS, *OTHER_COLUMNS):
         assert all(least in (0, 1, 2) for least in columns_of(operator).values())
