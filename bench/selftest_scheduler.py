@@ -79,7 +79,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Batch:
-    """The members of an iteration, in the order of the running list."""
+    """The members of an iteration: decodes, then chunks, each in the order of the running list."""
 
     members: tuple[Member, ...]
 
@@ -151,7 +151,7 @@ class Scheduler:
         members, preempted = self._running_members()
         if not preempted:
             self._admit(members)
-        return Batch(tuple(members))
+        return Batch(tuple(sorted(members, key=lambda member: not member.is_decode)))
 
     def finish(self, batch: Batch, tokens: list[int]) -> list[Request]:
         """Count a batch as computed and deliver the tokens of the members that yield one; returns who is complete."""
