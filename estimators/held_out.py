@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from estimators.features import Floats
 from estimators.members import COVERAGE, DEVIATIONS, Calibration
-from estimators.profiles import COLLECTIVES
+from estimators.profiles import COLLECTIVES, ELEMENTWISE
 from estimators.regressors import fit
 from estimators.training import TrainingSet
 
@@ -36,6 +36,7 @@ _SPLITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "rows": (),
     },
     **{name: {"shapes": ("elements",), "rows": ()} for name in COLLECTIVES},
+    **{name: {"shapes": ("width",), "between": ("tokens",), "rows": ()} for name in ELEMENTWISE},
 }
 _SMALLEST_REGION = 0.02  # of the rows; a smaller region says little about its error
 _PICTURE_OCTAVES = 4  # columns of a picture for each octave of measured time

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.devices import LINK_EFFICIENCY, DeviceSpec
+from estimators.dtypes import DTYPE_BYTES
 from estimators.layout import FloatArray, IntArray, log_index, log_points
 from estimators.operators import OperatorCall, bandwidth_seconds
 from estimators.profiles import COLLECTIVES
@@ -17,7 +18,6 @@ from estimators.profiles import COLLECTIVES
 # interpolation between: below 1 % from a prediction for each, on average, and below 8 % at the worst.
 _EXACT_TOKENS = 16384
 _TOKEN_BITS = 6
-_ELEMENT_BYTES = 2  # of what collectives exchange
 
 
 class Estimators(Protocol):
@@ -87,7 +87,7 @@ def network_seconds(call: OperatorCall, rows: IntArray, device: DeviceSpec) -> F
     as the links inside, whichever is less; in an all-to-all a GPU sends all but its own node's part over its own card.
     A message to another node and back is added.
     """
-    gpus, sent = call.shape["gpus"], rows * (call.shape["elements"] * _ELEMENT_BYTES)
+    gpus, sent = call.shape["gpus"], rows * (call.shape["elements"] * int(DTYPE_BYTES[call.dtype]))
     card = device.inter_node_bandwidth
     if call.operator == "all_to_all":
         traffic, bandwidth = sent * (1 - device.gpus_per_node / gpus), card

@@ -12,9 +12,9 @@ import numpy as np
 
 from estimators import onnx
 from estimators.devices import DeviceSpec, load_device
-from estimators.dtypes import DTYPE_BYTES
+from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.errors import EstimatorError
-from estimators.features import ACTIVATION_BYTES, OPERATORS, Roofline, operators_of
+from estimators.features import OPERATORS, Roofline, operators_of
 from estimators.held_out import hold_out, shape_error
 from estimators.profiles import Profiles
 from estimators.regressors import KINDS, MEMBERS, fit
@@ -116,7 +116,7 @@ def training_set(profiles: Profiles, device: DeviceSpec) -> TrainingSet:
     seconds = profiles.frame["seconds"].to_numpy()
     of_cache = operator in _KV_CACHE
     roofline = Roofline(
-        peak_flops=device.matrix_rate("bf16" if of_cache else dtype),
+        peak_flops=device.matrix_rate(activation_dtype(dtype) if of_cache else dtype),
         memory_bandwidth=device.memory_bandwidth,
         num_sms=device.num_sms,
         link_bandwidth=device.nvlink_bandwidth,
@@ -124,7 +124,7 @@ def training_set(profiles: Profiles, device: DeviceSpec) -> TrainingSet:
         # FlashAttention 2, called "vllm_flash_attn" on older GPUs, neither packs nor splits.
         split_kv=not any(kernel.endswith(("flash_attn", "fa2")) for kernel in profiles.kernels),
         element_bytes=DTYPE_BYTES[dtype],
-        operand_bytes=ACTIVATION_BYTES if of_cache or dtype in _WEIGHTS_ONLY else DTYPE_BYTES[dtype],
+        operand_bytes=DTYPE_BYTES[activation_dtype(dtype) if of_cache or dtype in _WEIGHTS_ONLY else dtype],
     )
     return TrainingSet.of(operator, columns, seconds, roofline)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
+from estimators.features.roofline import Floats, Operator, Roofline
 from estimators.profiles import COLUMNS
 
 QUERY_TILE = 128  # rows of queries one thread block of FlashAttention works on
@@ -43,7 +43,8 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
     seen = seen_keys(chunk, history, columns["window"])
     flops = 4 * batch * q_heads * head_dim * seen
     context = np.minimum(history + chunk, window + chunk)  # keys that anyone sees
-    traffic = head_dim * batch * 2 * (ACTIVATION_BYTES * q_heads * chunk + roofline.element_bytes * kv_heads * context)
+    moved = roofline.activation_bytes * q_heads * chunk + roofline.element_bytes * kv_heads * context
+    traffic = head_dim * batch * 2 * moved
     longest = np.minimum(history + chunk, window + QUERY_TILE)  # keys that the last tile loops over
     if roofline.split_kv:
         tiles = np.ceil(chunk * group / QUERY_TILE) * batch * kv_heads
@@ -79,7 +80,7 @@ def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tupl
     window = np.where(columns["window"] > 0, columns["window"], np.inf)
     kv = np.minimum(columns["kv"], window)
     group = q_heads / kv_heads
-    traffic = head_dim * batch * 2 * (ACTIVATION_BYTES * q_heads + roofline.element_bytes * kv_heads * kv)
+    traffic = head_dim * batch * 2 * (roofline.activation_bytes * q_heads + roofline.element_bytes * kv_heads * kv)
     packed = roofline.split_kv | _packed(np.ones_like(kv), group, columns["window"])
     tiles = np.ceil(group / QUERY_TILE) * batch * np.where(packed, kv_heads, q_heads)
     loop = np.maximum(kv, KEY_TILE)  # no other rounding: kv is a mean over requests

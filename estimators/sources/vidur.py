@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
-from estimators.profiles import OTHER_COLUMNS, Profiles, check_operator, count_outliers, merge_points
+from estimators.profiles import VIDUR_ELEMENTWISE, Profiles, check_operator, count_outliers, merge_points
 from estimators.sources.rows import ROW, find_csv, numbers, read_text, require_columns
 from estimators.sources.vidur_rows import read_attention, read_elementwise, read_messages, read_products
 
@@ -48,7 +48,7 @@ def read_vidur(
     Args:
         directory: as Vidur's ``data/profiling``.
         operator: ``"gemm"`` (all four products of all models), ``"prefill_attention"``, ``"decode_attention"``,
-            ``"all_reduce"``, or one of ``estimators.profiles.OTHER_COLUMNS``.
+            ``"all_reduce"``, ``"send_recv"``, ``"add"``, or one of ``estimators.profiles.VIDUR_ELEMENTWISE``.
         device: the GPU's folder, such as ``"a100"``; of messages the node's, such as ``"a100_dgx"``.
         model: ``"ORG/MODEL"``, of several only this one.
         skip_bad: drop rows without a time, and products timed as ten times faster than most, and count them; by default
@@ -134,7 +134,7 @@ def _reader(operator: str) -> tuple[_Reader, str]:
         return read_attention, "attention"
     if operator in _MESSAGES:
         return read_messages, operator
-    if operator in OTHER_COLUMNS:
+    if operator in (*VIDUR_ELEMENTWISE, "add"):
         return read_elementwise, "mlp"
     known = ", ".join(("gemm", *_ATTENTION, *_MESSAGES))
     raise EstimatorError("operator", operator, "is not in Vidur's files", f"choose one of {known}")

@@ -58,7 +58,9 @@ class RunCommand:
     dtype: str = flag(
         _DEFAULT.dtype, f"of the weights: {', '.join(DTYPES[1:])}, or auto for that of the checkpoint, else bf16"
     )
-    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache: bf16, fp8, or auto for what the checkpoint asks for")
+    kv_dtype: str = flag(
+        _DEFAULT.kv_dtype, "of the KV cache: bf16, fp32, fp8, or auto for what the checkpoint asks for"
+    )
     gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
     num_kv_blocks: Optional[int] = flag(None, "KV blocks of an engine (default: from the GPU memory)")
     block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")

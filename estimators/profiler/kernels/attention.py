@@ -7,11 +7,12 @@ Queries and results are (tokens, q_heads, head_dim), caches (num_blocks, block_s
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
+
+from estimators.profiler.kernels.varlen import VARLEN
 
 PER_REQUEST = "torch_sdpa_per_request"
 
@@ -34,11 +35,12 @@ def attend_decodes(
         block_tables: int32 (requests, blocks of the longest).
         kv_lens: int32 (requests,), tokens of each request, 1 or more.
         scale: of the scores.
-        backend: a name of ``backends``.
+        backend: what ``choose_backend`` says.
     """
     if backend != PER_REQUEST:
-        starts, longest = _starts(len(q), q.device), block_tables.shape[1] * k_cache.shape[1]
-        return backends()[backend](q, k_cache, v_cache, block_tables, starts, kv_lens, 1, longest, scale)
+        longest = block_tables.shape[1] * k_cache.shape[1]
+        starts = _starts((1,) * len(q), q.device)
+        return VARLEN[backend](q, k_cache, v_cache, block_tables, starts, kv_lens, 1, longest, scale)
     tokens = torch.empty_like(q)
     for i, length in enumerate(kv_lens.tolist()):
         k, v = _gathered(k_cache, block_tables[i], length), _gathered(v_cache, block_tables[i], length)
@@ -66,14 +68,12 @@ def attend_chunk(
         blocks: int32, the request's.
         history: tokens before the chunk.
         scale: of the scores.
-        backend: a name of ``backends``.
+        backend: what ``choose_backend`` says.
     """
     chunk = len(q)
     length = history + chunk
     if backend != PER_REQUEST:
-        table, lens = blocks.unsqueeze(0), torch.full((1,), length, dtype=torch.int32, device=q.device)
-        starts = _starts(1, q.device) * chunk
-        return backends()[backend](q, k_cache, v_cache, table, starts, lens, chunk, length, scale)
+        return attend(q, k_cache, v_cache, blocks.unsqueeze(0), [chunk], [length], scale, backend)
     k, v = _gathered(k_cache, blocks, length), _gathered(v_cache, blocks, length)
     mask = None
     if history and chunk > 1:
@@ -85,78 +85,54 @@ def attend_chunk(
     return attended[0].transpose(0, 1)
 
 
+def attend(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    block_tables: torch.Tensor,
+    query_lens: Sequence[int],
+    kv_lens: Sequence[int],
+    scale: float,
+    backend: str = PER_REQUEST,
+) -> torch.Tensor:
+    """A batch of chunks, which may be decodes: chunks of one query.
+
+    One launch where the backend takes batches, else one request after the other.
+
+    Args:
+        q: (tokens, q_heads, head_dim), the requests' queries one after the other.
+        k_cache: keys, those of the chunks included.
+        v_cache: values, likewise.
+        block_tables: int32 (requests, blocks of the longest).
+        query_lens: of each request's chunk.
+        kv_lens: tokens of each request, its chunk included.
+        scale: of the scores.
+        backend: what ``choose_backend`` says.
+    """
+    if backend != PER_REQUEST:
+        starts, lens = _starts(tuple(query_lens), q.device), _lengths(tuple(kv_lens), q.device)
+        largest = max(query_lens), max(kv_lens)
+        return VARLEN[backend](q, k_cache, v_cache, block_tables, starts, lens, *largest, scale)
+    parts = [
+        attend_chunk(part, k_cache, v_cache, table, length - len(part), scale)
+        for part, table, length in zip(q.split(list(query_lens)), block_tables, kv_lens, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def _gathered(cache: torch.Tensor, blocks: torch.Tensor, length: int) -> torch.Tensor:
     """A request's keys or values in one piece, (1, kv_heads, length, head_dim)."""
     used = blocks[: -(-length // cache.shape[1])]
     return cache.index_select(0, used).view(-1, *cache.shape[2:])[:length].transpose(0, 1).unsqueeze(0)
 
 
-@functools.lru_cache(maxsize=256)
-def _starts(requests: int, device: torch.device) -> torch.Tensor:
-    """0, 1, 2, ... ``requests``: where the query of each request starts, and where the last one ends."""
-    return torch.arange(requests + 1, dtype=torch.int32, device=device)
+# Kept from layer to layer of an iteration, as engines do: no layer copies numbers to the device.
+@functools.lru_cache(maxsize=64)
+def _starts(query_lens: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Where the queries of each request start, and where the last ones end."""
+    return torch.tensor([0, *query_lens], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(device)
 
 
-def _torch_varlen(
-    q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    block_tables: torch.Tensor,
-    starts: torch.Tensor,
-    kv_lens: torch.Tensor,
-    max_q: int,
-    max_kv: int,
-    scale: float,
-) -> torch.Tensor:
-    """FlashAttention as torch 2.11 and later hold it."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    attended = varlen_attn(
-        q,
-        k_cache,
-        v_cache,
-        starts,
-        None,
-        max_q,
-        max_kv,
-        scale=scale,
-        window_size=(-1, 0),  # causal: the last query sees all keys
-        enable_gqa=True,
-        seqused_k=kv_lens,
-        block_table=block_tables,
-    )
-    assert isinstance(attended, torch.Tensor)
-    return attended
-
-
-def _vllm_flash_attn(
-    q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    block_tables: torch.Tensor,
-    starts: torch.Tensor,
-    kv_lens: torch.Tensor,
-    max_q: int,
-    max_kv: int,
-    scale: float,
-) -> torch.Tensor:
-    """FlashAttention as vLLM calls it for a batch."""
-    from vllm.vllm_flash_attn import flash_attn_varlen_func
-
-    return flash_attn_varlen_func(
-        q=q,
-        k=k_cache,
-        v=v_cache,
-        cu_seqlens_q=starts,
-        max_seqlen_q=max_q,
-        seqused_k=kv_lens,
-        max_seqlen_k=max_kv,
-        softmax_scale=scale,
-        causal=True,
-        block_table=block_tables,
-    )
-
-
-def backends() -> dict[str, Callable[..., Any]]:
-    """Kernels that take a whole batch, the likeliest in a serving engine first; ``choose_backend`` tries them."""
-    return {"vllm_flash_attn": _vllm_flash_attn, "torch_varlen": _torch_varlen}
+@functools.lru_cache(maxsize=64)
+def _lengths(kv_lens: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(kv_lens, dtype=torch.int32, device=device)

@@ -71,7 +71,7 @@ def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
 def gate_activation(gate_up: torch.Tensor) -> torch.Tensor:
     """SiLU of the first half of the columns times the second half."""
     gate, up = gate_up.chunk(2, dim=-1)
-    return functional.silu(gate) * up
+    return functional.silu(gate).mul_(up)
 
 
 @fused_on_cuda
