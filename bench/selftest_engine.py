@@ -7,14 +7,18 @@ fastsim's to the last bit, which is what shows that the two follow the same rule
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 from selftest_scheduler import Batch, Limits, Request, Scheduler
 
 from estimators import IterationTables
+from estimators.profiler.host import HOST_COLUMNS
 
 #: Columns of an iteration's times, seconds; "device" is that of the model, all others are the CPU's.
 COLUMNS = ("schedule", "prepare_inputs", "launch", "device", "sampling", "process_outputs", "detokenize")
+#: Prompt tokens of the requests that `Engine.host_times` decodes.
+_HOST_PROMPT = 16
 #: How long before an arrival the idle engine stops sleeping and polls [s].
 _POLL_S = 2e-3
 
@@ -121,6 +125,7 @@ class Iteration:
 
     Attributes:
         chunks: (history, tokens) of its chunks, in batch order.
+        waiting: requests that were left waiting.
         seconds: by column of ``COLUMNS``.
     """
 
@@ -131,6 +136,7 @@ class Iteration:
     num_decodes: int
     kv: int
     chunks: tuple[tuple[int, int], ...]
+    waiting: int
     seconds: dict[str, float]
 
     @property
@@ -173,6 +179,15 @@ class Engine:
                 arriving += 1
             self.step(start_s)
 
+    def host_times(self, batch: int, repeats: int) -> dict[str, list[float]]:
+        """CPU seconds of some decode steps by column, see `estimators.profiler.host`; the engine must be idle."""
+        behind = len(self.iterations)
+        now_s = self.clock.now()
+        self.serve([Request([0] * _HOST_PROMPT, repeats + 1, now_s) for _ in range(batch)])
+        steps = [one for one in self.iterations[behind:] if one.num_decodes == batch == one.num_sequences]
+        del self.iterations[behind:]
+        return {name: [step.seconds[name] for step in steps] for name in HOST_COLUMNS}
+
     def step(self, start_s: float) -> None:
         """Form a batch, run it and deliver its tokens.
 
@@ -213,7 +228,7 @@ class Engine:
                 member.request.first_token_s = end_s
         for request in complete:
             request.completed_s = end_s
-        spans = (after - before for before, after in zip(stamps, stamps[1:], strict=False))
+        spans = (after - before for before, after in pairwise(stamps))
         self.iterations.append(
             Iteration(
                 stamps[0],
@@ -223,6 +238,7 @@ class Engine:
                 len(batch.decodes),
                 batch.kv,
                 tuple((member.history, member.tokens) for member in batch.chunks),
+                len(self.scheduler.waiting),
                 dict(zip(COLUMNS, spans, strict=True)),
             )
         )
