@@ -11,11 +11,11 @@ import numpy as np
 
 from estimators.devices import DeviceSpec
 from estimators.errors import EstimatorError
-from estimators.features import OPERATORS
+from estimators.features import OPERATORS, Floats
 from estimators.profiler.design import initial
 from estimators.profiler.points import Kind, Point
 from estimators.profiler.record import Record
-from estimators.profiler.refine import FOLDS, held_out_error, refine, rows_of
+from estimators.profiler.refine import FOLDS, held_out_errors, refine, rows_of
 from estimators.profiler.timing import Timing
 from estimators.training import TrainingSet
 
@@ -23,7 +23,9 @@ Measure = Callable[[Sequence[Point]], Sequence[Timing | EstimatorError]]
 """Times points, all in turns; an error where one cannot be measured here."""
 
 FIRST = 24  # points of each operator and type to begin with, or its corners if they are more
-BATCH = 24  # points measured in turns, a second or two
+BATCH = 24  # points timed in turns, a second or two
+AGAIN = 8  # of these that were timed before, where timings repeat badly
+TIMINGS = 3  # of one point, at most
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Campaign:
 
     Attributes:
         record: what was measured.
-        errors: held-out error of a forest for each operator and type that is learned from.
+        errors: mean held-out error of a forest for each operator and type that is learned from.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Campaign:
         """
         self.record = record
         self.errors: dict[Kind, float] = {}
+        self._errors_of: dict[Kind, Floats] = {}  # of each point, in the order of ``times``
         self._grid, self._device, self._measure, self._seed, self._clock = grid, device, measure, seed, clock
         self._since = clock()
 
@@ -94,8 +97,9 @@ class Campaign:
         """Measure until no operator's held-out error is above the target; otherwise as ``begin``, which goes before."""
         self._since = self._clock()
         while self.spent_s < budget_s and (kind := self._next_kind(target)) is not None:
-            times = self.times(kind)
-            self._take(refine(self.rows(kind), list(times), self._waiting(kind), BATCH, self._seed))
+            again, waiting = self._doubtful(kind, target), self._waiting(kind)
+            new = refine(self.rows(kind), list(self.times(kind)), waiting, BATCH - len(again), self._seed)
+            self._take([*again, *new])
             self._assess(kind)
             self._say(budget_s, progress)
 
@@ -138,11 +142,21 @@ class Campaign:
         """Cross-validate what is learned from."""
         for kind in kinds or self._grid:
             if kind[0] in OPERATORS and len(self.times(kind)) >= FOLDS:
-                self.errors[kind] = held_out_error(self.rows(kind), "forest", self._seed)
+                self._errors_of[kind] = held_out_errors(self.rows(kind), "forest", self._seed)
+                self.errors[kind] = float(self._errors_of[kind].mean())
+
+    def _doubtful(self, kind: Kind, target: float) -> list[Point]:
+        """Points to time again where timings repeat badly: those that the others predict worst, before all."""
+        times, errors = self.times(kind), self._errors_of[kind]
+        if np.median([timing.spread for timing in times.values()]) <= target / 2:
+            return []
+        worst = sorted(zip(errors, times, strict=True), reverse=True)
+        return [point for error, point in worst if error > target and self.record.counts[point] < TIMINGS][:AGAIN]
 
     def _next_kind(self, target: float) -> Kind | None:
         """Of those above the target the operator and type whose error counts for most of an iteration."""
-        above = [kind for kind, error in self.errors.items() if error > target and self._waiting(kind)]
+        above = [kind for kind, error in self.errors.items() if error > target]
+        above = [kind for kind in above if self._waiting(kind) or self._doubtful(kind, target)]
         return max(above, key=lambda kind: self.errors[kind] * self._weight(kind), default=None)
 
     def _weight(self, kind: Kind) -> float:

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 
 from estimators.devices import DeviceSpec
-from estimators.features import features_and_roofline
+from estimators.features import Floats, features_and_roofline
 from estimators.profiler.design import distances, places
 from estimators.profiler.points import Point
 from estimators.profiles import Profiles, columns_of
@@ -18,8 +17,8 @@ from estimators.train import training_set
 from estimators.training import TrainingSet
 
 FOLDS = 5
-#: Kinds of regressors that training chooses from. Boosted trees take fifty times as long, for no more.
-KINDS = ("forest", "polynomial")
+#: Kinds of regressors that training chooses from. Boosted trees take fifty times as long as a forest.
+KINDS = ("forest", "polynomial", "linear")
 _NEAR = 1.0  # octaves from a measured point within which disagreement counts for less
 
 
@@ -44,15 +43,15 @@ def rows_of(times: Mapping[Point, float], kernels: Sequence[str], device: Device
     return training_set(told, device)
 
 
-def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
-    """Mean |predicted / measured - 1| of points that had no part in the fit: a fifth at a time, of known shapes.
+def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
+    """|predicted / measured - 1| of each point by a fit that it had no part in: a fifth at a time, of known shapes.
 
     Every shape that a model has is measured, so that what a simulation asks for lies between points of its own shape.
     Infinite with fewer points than folds.
     """
     number = len(rows.seconds)
     if number < FOLDS:
-        return float("inf")
+        return np.full(number, np.inf)
     fold = np.random.default_rng(seed).permutation(number) % FOLDS
     errors = np.empty(number)
     with one_thread():
@@ -60,7 +59,12 @@ def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
             out = fold == part
             predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
             errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
-    return float(errors.mean())
+    return errors
+
+
+def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
+    """The mean of ``held_out_errors``."""
+    return float(held_out_errors(rows, kind, seed).mean())
 
 
 def best_kind(rows: TrainingSet, seed: int) -> str:
@@ -94,9 +98,7 @@ def refine(
     return [waiting[i] for i in _least_sure(apart, places(waiting), places(measured), number)]
 
 
-def _least_sure(
-    apart: NDArray[np.float64], waiting: NDArray[np.float64], measured: NDArray[np.float64], number: int
-) -> Iterator[int]:
+def _least_sure(apart: Floats, waiting: Floats, measured: Floats, number: int) -> Iterator[int]:
     distance = distances(waiting, measured)
     for _ in range(min(number, len(waiting))):
         best = int(((apart + 1e-9) * np.minimum(distance, _NEAR)).argmax())
