@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from estimators.expert_layout import ExpertLayout
 from estimators.layout import PrefillRule, TableLayout
 from estimators.model_spec import ModelSpec
 from estimators.operators import ROW_AXES, OperatorCall, iteration_calls
-from estimators.row_tables import Clock, Estimators, token_steps
+from estimators.row_tables import Clock, Estimators, measured_calls, token_steps
 from estimators.tables import IterationTables
 
 # Rows through the estimators in one build: at 1 to 2 s for each million (measured, products and decodes, two cores).
@@ -96,6 +95,7 @@ def build_tables(
     if any(call.axis == "engines" for call in calls):
         expert = ExpertLayout(deployment.data_parallel * layout.max_tokens, deployment.data_parallel)
     known = load_estimators(calls, gpu, estimators)
+    calls = measured_calls(calls, known)
     told = {"model": spec.name, "device": gpu.name, **deployment.provenance(spec), "member": member}
 
     def build() -> IterationTables:
@@ -136,17 +136,18 @@ def _sources() -> list[Path]:
 def load_estimators(
     calls: tuple[OperatorCall, ...], device: DeviceSpec, estimators: Estimators | None = None
 ) -> dict[str, Estimators]:
-    """Who knows the times of some calls, by dtype: ``estimators``, or the shipped ones of a device."""
-    dtypes = sorted({call.dtype for call in calls if call.operator != "bandwidth"})
-    return {kind: estimators or _shipped(device.name, kind) for kind in dtypes}
+    """Who knows the times of some calls, by dtype: ``estimators``, or those of a device.
 
+    A dtype in which all calls move bytes is there only if one of them was measured.
+    """
+    from estimators.device_estimators import device_files, estimators_of
 
-@functools.lru_cache(maxsize=8)
-def _shipped(device: str, dtype: str) -> Estimators:
-    """Those of the zoo; kept, as the tables of stages and of members follow one another."""
-    from estimators.estimator import OperatorEstimators
-
-    return OperatorEstimators.load(device, dtype)
+    needed = {call.dtype for call in calls if call.operator != "bandwidth"}
+    for kind in {call.dtype for call in calls} - needed:
+        measured = device_files(device, kind) if estimators is None else estimators.profiled
+        if any(call.measured_as in measured for call in calls if call.dtype == kind and call.measured_as):
+            needed.add(kind)
+    return {kind: estimators or estimators_of(device, kind) for kind in sorted(needed)}
 
 
 def _build(

@@ -19,6 +19,7 @@ _NAMES = {
     "heads": "heads per GPU",
     "head_dim": "head size",
     "window": "window",
+    "width": "numbers per token",
     "n": "n",
     "k": "k",
     "gpus": "GPUs",
@@ -88,7 +89,7 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
     chunk = spans("prefill", ("chunk",))
     return {
         "tokens": spans("tokens", ("m", "tokens", "elements")),
-        "sequences": spans("sequences", ("m",)),
+        "sequences": spans("sequences", ("m", "tokens")),
         "engines": spans("engines", ("tokens", "elements")),
         "decodes": batch,
         "decode_context": context,

@@ -18,7 +18,7 @@ from estimators.layout import IntArray
 from estimators.model_spec import ModelSpec
 from estimators.models import load_model
 from estimators.operators import OperatorCall
-from estimators.row_tables import Clock, Estimators, between_nodes
+from estimators.row_tables import Clock, Estimators, between_nodes, measured_calls
 
 #: Name of what decodes and chunks of one iteration save together: their attention is launched once.
 SHARED_LAUNCHES = "shared_launches"
@@ -88,7 +88,8 @@ def operation_times(
     deployment = deployment or Deployment()
     _check_batch(decodes, kv, chunks)
     calls = deployment.calls(spec)
-    clock = Clock(gpu, load_estimators(calls, gpu, estimators), member)
+    known = load_estimators(calls, gpu, estimators)
+    calls, clock = measured_calls(calls, known), Clock(gpu, known, member)
     if tokens is None:
         tokens = decodes + sum(chunk for _, chunk in chunks)
     if engine_tokens is None:

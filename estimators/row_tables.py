@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +33,15 @@ class Estimators(Protocol):
 
     def predict(self, operator: str, columns: dict[str, NDArray[Any]], member: int = 0) -> FloatArray:
         """Return seconds, one per row of ``columns``; those of a member of the ensemble where it is not 0."""
+
+
+def measured_calls(calls: Iterable[OperatorCall], estimators: Mapping[str, Estimators]) -> tuple[OperatorCall, ...]:
+    """The calls, but those that move bytes as the operators that they were measured as, where estimators have these."""
+
+    def known(call: OperatorCall) -> bool:
+        return call.dtype in estimators and call.measured_as in estimators[call.dtype].profiled
+
+    return tuple(call.measured() if call.measured_as and known(call) else call for call in calls)
 
 
 class Clock:

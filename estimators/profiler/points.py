@@ -9,7 +9,6 @@ from itertools import product
 
 import numpy as np
 
-from estimators.dtypes import activation_dtype
 from estimators.errors import EstimatorError
 from estimators.model_spec import ModelSpec
 from estimators.operators import ROW_AXES, OperatorCall, iteration_calls
@@ -109,7 +108,7 @@ def candidates(
     for tp in tps:
         most_kv = _most_kv(model, tp, dtype, memory_bytes)
         for call in iteration_calls(model, tp, dtype):
-            for point in _points(call, activation_dtype(dtype), _capped(model, limits), most_kv):
+            for point in _points(call, _capped(model, limits), most_kv):
                 counts = found.setdefault((point.operator, point.dtype), {})
                 counts[point] = counts.get(point, 0.0) + call.count / len(tps)
     return {kind: dict(sorted(found[kind].items())) for kind in sorted(found)}
@@ -128,21 +127,20 @@ def _most_kv(model: ModelSpec, tp: int, dtype: str, memory_bytes: int | None) ->
     return max(1.0, left / model.kv_bytes_per_token(tp, model.kv_cache_dtype("auto", model.resolve_dtype(dtype))))
 
 
-def _points(call: OperatorCall, activations: str, limits: Limits, most_kv: float) -> Iterable[Point]:
+def _points(call: OperatorCall, limits: Limits, most_kv: float) -> Iterable[Point]:
     """Every point of one call."""
     if call.operator in COLLECTIVES:
         return
     if call.operator == "bandwidth":
-        if call.measured_as:
-            for rows in _rows(call.axis, limits):
-                yield Point(call.measured_as, activations, (rows, call.width))
-        return
+        if not call.measured_as:
+            return
+        call = call.measured()
     make = partial(Point.of, call.operator, call.dtype)
     window = call.shape.get("window") or limits.max_model_len
     if call.axis in ROW_AXES:
-        rows = np.asarray(_rows(call.axis, limits), dtype=np.int64)
-        columns = call.columns(rows)
-        for i in range(rows.size):
+        steps = np.asarray(_rows(call.axis, limits), dtype=np.int64)
+        columns = call.columns(steps)
+        for i in range(steps.size):
             yield make({name: values[i] for name, values in columns.items()})
     elif call.axis == "decode":
         lengths = _coarse(min(limits.max_model_len, window))

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from estimators.device_file import device_path, write_device
 from estimators.devices import DeviceSpec
+from estimators.errors import EstimatorError
 from estimators.model_spec import ModelSpec
-from estimators.profiler.campaign import Progress
-from estimators.profiler.points import Limits
+from estimators.models import load_model
+from estimators.profiler.campaign import Campaign, Measure, Progress
+from estimators.profiler.finish import write_operators
+from estimators.profiler.notes import notes_on
+from estimators.profiler.points import Kind, Limits, Point, candidates
+from estimators.profiler.record import NAME, Record
+from estimators.profiler.refine import FOLDS
 from estimators.profiler.report import ProfileReport
 
 if TYPE_CHECKING:
     from estimators.profiler.host import HostProfiled
+
+HOST_REPEATS = 32  # steps of an engine at each batch size
 
 
 class Measured(Protocol):
@@ -33,6 +46,30 @@ class Measured(Protocol):
 
     def dtypes(self) -> tuple[str, ...]:
         """Types of weights that can be measured on it."""
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """What to measure and how long; the fields are arguments of ``profile``."""
+
+    tp: tuple[int, ...] = (1,)
+    dtypes: tuple[str, ...] | None = None
+    budget_s: float = 300.0
+    target: float = 0.05
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse what cannot be, naming the field."""
+        if not self.budget_s > 0:
+            raise EstimatorError("budget", self.budget_s, "is no time to measure for", "give seconds above 0, or 5m")
+        if not 0 < self.target < 1:
+            raise EstimatorError("target", self.target, "is no error to reach", "give more than 0 and less than 1")
+        if not self.tp:
+            raise EstimatorError("tp", None, "is not given", "give 1 or more GPUs that share a layer")
+        if not 0 <= self.seed < 2**32:
+            raise EstimatorError("seed", self.seed, "is no seed of a regressor", f"give 0 to {2**32 - 1}")
+        self.limits.check()
 
 
 def profile(
@@ -74,7 +111,127 @@ def profile(
     from estimators.profiler.hardware import open_hardware
     from estimators.profiler.measure import DeviceMeasure
 
-    spec, limits = _checked(model, tp, budget_s, target, limits)
+    kinds = None if dtypes is None else tuple(dtypes)
+    options = ProfileOptions(tuple(dict.fromkeys(tp)), kinds, budget_s, target, limits or Limits(), seed)
+    options.check()
+    spec = model if isinstance(model, ModelSpec) else load_model(model)
+    for gpus in options.tp:
+        spec.check_tensor_parallel(gpus)
     hardware = open_hardware(device)
-    measure = DeviceMeasure(hardware, limits.block_size, seed)
-    return profile_with(hardware, measure, spec, out, tp, dtypes, budget_s, target, limits, seed, engine, progress)
+    measure = DeviceMeasure(hardware, options.limits.block_size, seed)
+    return profile_with(hardware, measure, spec, out, options, progress, engine)
+
+
+def profile_with(
+    hardware: Measured,
+    measure: Measure,
+    model: ModelSpec,
+    out: str | os.PathLike[str],
+    options: ProfileOptions,
+    progress: Callable[[Progress], None] | None = None,
+    engine: HostProfiled | None = None,
+) -> ProfileReport:
+    """Do what ``profile`` does with any device and any way to time points."""
+    directory = Path(out)
+    dtypes = _dtypes(hardware, options.dtypes)
+    record = _record(directory, hardware, model, options, dtypes)
+    spec = DeviceSpec(**record.header["about"]["spec"])
+    provenance = record.header["about"]["provenance"]
+    grid = _grid(model, spec, options, dtypes)
+    campaign = Campaign(grid, record, spec, measure, options.seed)
+    campaign.run(options.target, options.budget_s, progress)
+    _refuse_few(campaign, grid, options)
+    began = time.monotonic()
+    device_path(directory).unlink(missing_ok=True)  # not finished, until it is
+    reports = write_operators(directory, campaign, grid, spec, provenance, options.target, options.seed)
+    if engine is not None:
+        _write_host_times(directory, engine, spec, options, provenance)
+    notes = notes_on(reports, campaign, grid, options.target, options.budget_s)
+    told = {"model": model.name, "dtypes": list(dtypes), "tp": list(options.tp), "limits": asdict(options.limits)}
+    write_device(directory, spec, {**provenance, **told, "notes": notes})
+    return ProfileReport(
+        directory=directory,
+        device=spec.name,
+        model=model.name,
+        dtypes=dtypes,
+        tp=options.tp,
+        operators=tuple(reports),
+        target=options.target,
+        spent_s=record.spent_s,
+        trained_s=time.monotonic() - began,
+        resumed=record.resumed,
+        notes=tuple(notes),
+    )
+
+
+def _record(
+    directory: Path, hardware: Measured, model: ModelSpec, options: ProfileOptions, dtypes: tuple[str, ...]
+) -> Record:
+    """The points measured so far; what has to agree with them, and what is told of the device they began on."""
+    header = {
+        "model": model.name,
+        "model_fields": asdict(model),
+        "device": hardware.provenance["device"],
+        "libraries": hardware.provenance["libraries"],
+        "dtypes": dtypes,
+        "tp": options.tp,
+        **asdict(options.limits),
+        "seed": options.seed,
+    }
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    told = {name: value for name, value in asdict(hardware.spec).items() if name != "directory"}
+    about = {"spec": told, "provenance": {**hardware.provenance, "date": date}}
+    return Record(directory / NAME, header, about)
+
+
+def _dtypes(hardware: Measured, asked: Sequence[str] | None) -> tuple[str, ...]:
+    known = hardware.dtypes()
+    for dtype in asked or ():
+        if dtype not in known:
+            mend = f"choose one of {', '.join(known)}"
+            raise EstimatorError("dtype", dtype, f"is not measured on {hardware.spec.name}", mend)
+    return tuple(dict.fromkeys(asked or known))
+
+
+def _grid(
+    model: ModelSpec, spec: DeviceSpec, options: ProfileOptions, dtypes: Sequence[str]
+) -> dict[Kind, dict[Point, float]]:
+    """Points of all types; those of bf16 parts of a model in fp8 are those of the model in bf16."""
+    grid: dict[Kind, dict[Point, float]] = {}
+    for dtype in dtypes:
+        for kind, points in candidates(model, options.tp, dtype, options.limits, spec.memory_bytes).items():
+            known = grid.setdefault(kind, {})
+            grid[kind] = dict(sorted({**known, **points}.items()))
+    return grid
+
+
+def _refuse_few(campaign: Campaign, grid: Mapping[Kind, Mapping[Point, float]], options: ProfileOptions) -> None:
+    """Refuse to train on next to nothing."""
+    few = []
+    for kind, points in grid.items():
+        refused = sum(point in campaign.record.refused for point in points)
+        if len(campaign.times(kind)) < min(FOLDS, len(points) - refused):
+            few.append(" ".join(kind))
+    if few:
+        wrong = f"is spent before there are {FOLDS} points of {', '.join(few)}"
+        mend = "give more: the same command goes on with what is measured"
+        raise EstimatorError("budget", f"{options.budget_s:g} s", wrong, mend)
+
+
+def _write_host_times(
+    directory: Path,
+    engine: HostProfiled,
+    spec: DeviceSpec,
+    options: ProfileOptions,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Measure what an engine's CPU does, at powers of two of requests and the most there are."""
+    most = options.limits.max_num_seqs
+    batches = sorted({*(1 << power for power in range(most.bit_length())), most})
+    from estimators.host_times import host_path, write_host_times
+    from estimators.profiler.host import measure_host
+
+    frame = measure_host(engine, batches, HOST_REPEATS)
+    write_host_times(
+        host_path(directory), frame, spec.name, type(engine).__name__, {**provenance, "repeats": HOST_REPEATS}
+    )
