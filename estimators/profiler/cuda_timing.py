@@ -9,7 +9,10 @@ from typing import Any
 import torch
 
 from estimators.profiler.kernels.prepared import Prepared
-from estimators.profiler.timing import MOST_CALLS, WARM_UP_CALLS
+from estimators.profiler.timing import Round
+
+_WARM_UP_CALLS = 3
+_MOST_CALLS = 200
 
 
 def cuda_runners(prepared: Sequence[Prepared], least_s: float) -> list[CudaRunner]:
@@ -25,15 +28,14 @@ class CudaRunner:
     read when a whole round is done: the device does not idle between operators, and its clock stays up.
     """
 
-    disturbed = False
-
     def __init__(self, prepared: Prepared, least_s: float, pool: Any) -> None:
-        self.kernel, self.calls = prepared.kernel, WARM_UP_CALLS
+        self.kernel = prepared.kernel
         self._run, self._copies, self._graph = prepared.run, prepared.copies, None
         self._began, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._calls = _WARM_UP_CALLS
         self._warm_up()
-        # Once round all sets of operands, or their first ones stay in the cache from replay to replay.
-        self.calls = min(MOST_CALLS, max(math.ceil(least_s / self.seconds()), self._copies))
+        # Once round all sets of operands, or the first ones stay in the cache from replay to replay.
+        self._calls = min(_MOST_CALLS, max(math.ceil(least_s / self.result().seconds), self._copies))
         if prepared.graphable:
             self._graph = self._captured(pool)
         if self._graph is None:
@@ -48,12 +50,13 @@ class CudaRunner:
             self._graph.replay()
         self._ended.record()
 
-    def seconds(self) -> float:
-        """Of one call; the device is done with them."""
-        return max(float(self._began.elapsed_time(self._ended)) * 1e-3, 1e-9) / self.calls
+    def result(self) -> Round:
+        """Of the last round; the device is done with it."""
+        seconds = float(self._began.elapsed_time(self._ended)) * 1e-3
+        return Round(max(seconds, 1e-9) / self._calls, self._calls)
 
     def _call_all(self) -> None:
-        for i in range(self.calls):
+        for i in range(self._calls):
             self._run(i % self._copies)
 
     def _warm_up(self) -> None:

@@ -7,7 +7,6 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
 # Of normally distributed numbers the standard deviation is this many times the median distance from their median.
 _DEVIATIONS = 1.4826
-MOST_CALLS = 200  # of one operator in one round
-WARM_UP_CALLS = 3
 _MORE_ROUNDS = 2  # times as many as asked for at most, where other programs disturb
 _LEAST_ROUNDS, _LONG_S = 3, 0.5  # an operator that has run so long, in so many rounds, is left out of those that follow
 
@@ -28,8 +25,8 @@ class Timing:
 
     Attributes:
         seconds: of one call, the median of the rounds.
-        spread: of the rounds, the standard deviation over the mean, told by medians so that a round that another
-            program disturbed does not count: 1.4826 x the median distance from the median, over the median.
+        spread: of the rounds, the standard deviation over the mean, told by medians so that a single odd round does
+            not count: 1.4826 x the median distance from the median, over the median.
         repeats: calls that were timed.
         kernel: name of what ran; it ends in ``_eager`` where a CUDA graph could not hold it, so that the time to launch
             is in it.
@@ -42,47 +39,52 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class _Round:
+class Round:
+    """One operator in one round.
+
+    Attributes:
+        seconds: of one call.
+        calls: how many were timed.
+        disturbed: whether another program held a core that the operator wanted, all the time.
+    """
+
     seconds: float
     calls: int
-    disturbed: bool
+    disturbed: bool = False
 
 
 class Runner(Protocol):
     """One operator on one kind of device, warmed up."""
 
     kernel: str
-    calls: int
-    disturbed: bool  # whether another program took the host's core while the calls were made
 
     def start(self) -> None:
-        """Make calls, ``calls`` of them, and note when they began and ended."""
+        """Make calls, or put them into the device's queue."""
 
-    def seconds(self) -> float:
-        """Of one of the calls that were started last; the device is done with them."""
+    def result(self) -> Round:
+        """Of the calls that were started last; the device is done with them."""
 
 
 def time_all(
     hardware: Hardware, prepared: Sequence[Prepared], rounds: int = 9, least_s: float = 2e-3, seed: int = 0
 ) -> list[Timing]:
-    """Time operators in rounds: each round runs every operator once, in an order of its own.
+    """Time operators in rounds: each round runs every operator, in an order of its own.
 
     So a clock that drifts, or another program that comes and goes, meets all of them alike, and the rounds of one
-    operator lie as far apart as they can. An operator that takes long is timed in fewer rounds, three at least. On a
-    CPU, rounds in which another program took a core from it count only where there are no three others; up to twice
-    as many rounds are run to find them.
+    operator lie as far apart as they can. An operator that takes long is timed in fewer rounds, three at least. Rounds
+    that another program disturbed count only where there are no three others; up to twice as many are run to find them.
 
     Args:
         hardware: what they were prepared for.
         prepared: the operators.
         rounds: how many.
-        least_s: how long an operator runs in a round, at least, by as many calls as it takes (200 at most).
+        least_s: how long an operator runs in a round, at least, by as many calls as it takes.
         seed: of the orders.
     """
     import torch
 
     order, generator = list(range(len(prepared))), random.Random(seed)
-    measured: list[list[_Round]] = [[] for _ in prepared]
+    measured: list[list[Round]] = [[] for _ in prepared]
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -95,11 +97,11 @@ def time_all(
                     runners[i].start()
                 hardware.synchronize()
                 for i in running:
-                    measured[i].append(_Round(runners[i].seconds(), runners[i].calls, runners[i].disturbed))
+                    measured[i].append(runners[i].result())
     finally:
         if collects:
             gc.enable()
-    return [_timing(runner, seconds) for runner, seconds in zip(runners, measured, strict=True)]
+    return [_timing(runner.kernel, each) for runner, each in zip(runners, measured, strict=True)]
 
 
 def _runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: float) -> Sequence[Runner]:
@@ -107,21 +109,23 @@ def _runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: float) -
         from estimators.profiler.cuda_timing import cuda_runners
 
         return cuda_runners(prepared, least_s)
-    return [_HostRunner(each, least_s) for each in prepared]
+    from estimators.profiler.host_timing import host_runners
+
+    return host_runners(prepared, least_s)
 
 
-def _is_enough(measured: Sequence[_Round], rounds: int) -> bool:
+def _is_enough(measured: Sequence[Round], rounds: int) -> bool:
     """Whether there are as many good rounds as were asked for, or enough of an operator that takes long."""
     if sum(not each.disturbed for each in measured) >= rounds:
         return True
     return len(measured) >= _LEAST_ROUNDS and sum(each.seconds * each.calls for each in measured) >= _LONG_S
 
 
-def _timing(runner: Runner, measured: Sequence[_Round]) -> Timing:
+def _timing(kernel: str, measured: Sequence[Round]) -> Timing:
     good = [each for each in measured if not each.disturbed]
     used = good if len(good) >= min(_LEAST_ROUNDS, len(measured)) else measured
     seconds, spread = median_and_spread([each.seconds for each in used])
-    return Timing(seconds, spread, sum(each.calls for each in used), runner.kernel)
+    return Timing(seconds, spread, sum(each.calls for each in used), kernel)
 
 
 def median_and_spread(seconds: Sequence[float]) -> tuple[float, float]:
@@ -129,41 +133,3 @@ def median_and_spread(seconds: Sequence[float]) -> tuple[float, float]:
     middle = statistics.median(seconds)
     away = statistics.median(abs(each - middle) for each in seconds)
     return middle, _DEVIATIONS * away / middle
-
-
-class _HostRunner:
-    """Calls timed by the host's clock: on a CPU an operator is done when its call returns."""
-
-    def __init__(self, prepared: Prepared, least_s: float) -> None:
-        self.kernel, self.calls, self.disturbed = prepared.kernel, 0, False
-        self._run, self._copies, self._next = prepared.run, prepared.copies, 0
-        self._least_ns, self._taken_ns = int(least_s * 1e9), 0
-        for _ in range(WARM_UP_CALLS):  # the first calls of a shape choose kernels and touch memory
-            self._call()
-
-    def start(self) -> None:
-        self._call()  # not timed: wakes the other threads, which in an engine have just done another operator
-        calls, switches, began = 0, _switches(), perf_counter_ns()
-        taken = 0
-        while taken < self._least_ns and calls < MOST_CALLS:
-            self._call()
-            calls += 1
-            taken = perf_counter_ns() - began
-        self.disturbed = _switches() > switches
-        self.calls, self._taken_ns = calls, taken
-
-    def seconds(self) -> float:
-        return max(self._taken_ns, 1) * 1e-9 / self.calls
-
-    def _call(self) -> None:
-        self._run(self._next)
-        self._next = (self._next + 1) % self._copies
-
-
-def _switches() -> int:
-    """How often a thread of this process was made to give up its core; 0 where the system does not count."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
