@@ -77,29 +77,31 @@ class Campaign:
         self._grid, self._device, self._measure, self._seed, self._clock = grid, device, measure, seed, clock
         self._since = clock()
 
-    def run(self, target: float, budget_s: float, progress: Callable[[Progress], None] | None = None) -> None:
-        """Measure.
+    def begin(self, budget_s: float, progress: Callable[[Progress], None] | None = None) -> None:
+        """Measure the initial design of every operator.
 
         Args:
-            target: held-out error of every operator to reach.
             budget_s: seconds, over all runs of this record; what a batch takes beyond it is not cut off.
             progress: is called after each batch.
         """
         self._since = self._clock()
-        say = progress or (lambda state: None)
         while self.spent_s < budget_s and (batch := list(islice(self._first(), BATCH))):
             self._take(batch)
-            say(self._state(budget_s))
+            self._say(budget_s, progress)
         self._assess()
+
+    def refine(self, target: float, budget_s: float, progress: Callable[[Progress], None] | None = None) -> None:
+        """Measure until no operator's held-out error is above the target; otherwise as ``begin``, which goes before."""
+        self._since = self._clock()
         while self.spent_s < budget_s and (kind := self._next_kind(target)) is not None:
             times = self.times(kind)
             self._take(refine(self.rows(kind), list(times), self._waiting(kind), BATCH, self._seed))
             self._assess(kind)
-            say(self._state(budget_s))
+            self._say(budget_s, progress)
 
     @property
     def spent_s(self) -> float:
-        """Seconds of the budget, those of earlier runs included."""
+        """Seconds of the budget, those of earlier runs included; counted on while measuring."""
         return self.record.spent_s + self._clock() - self._since
 
     def times(self, kind: Kind) -> dict[Point, Timing]:
@@ -150,9 +152,12 @@ class Campaign:
             by_shape.setdefault(point.shape, []).append(self._grid[kind][point] * timing.seconds)
         return float(sum(np.median(seconds) for seconds in by_shape.values()))
 
-    def _state(self, budget_s: float) -> Progress:
+    def _say(self, budget_s: float, progress: Callable[[Progress], None] | None) -> None:
+        if progress is None:
+            return
         points = len(self.record.times)
-        if not self.errors:
-            return Progress(self.spent_s, budget_s, points)
-        worst = max(self.errors, key=self.errors.__getitem__)
-        return Progress(self.spent_s, budget_s, points, " ".join(worst), self.errors[worst])
+        worst = max(self.errors, key=self.errors.__getitem__, default=None)
+        if worst is None:
+            progress(Progress(self.spent_s, budget_s, points))
+        else:
+            progress(Progress(self.spent_s, budget_s, points, " ".join(worst), self.errors[worst]))

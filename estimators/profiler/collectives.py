@@ -33,11 +33,15 @@ class MeasuredCollectives:
         frames: by operator: ``gpus``, ``elements``, ``seconds``, ``spread``, as ``estimators.profiles`` says; empty
             where there are too few devices.
         kernel: the library that sent.
+        dtype: of the numbers.
+        rounds: how often each was measured.
         note: one sentence for the report, empty where all that was asked for was measured.
     """
 
     frames: Mapping[str, polars.DataFrame]
     kernel: str
+    dtype: str
+    rounds: int
     note: str
 
 
@@ -80,7 +84,7 @@ def measure_collectives(
     if missing:
         found = f"{at_hand} device{'s are' if at_hand > 1 else ' is'} at hand"
         note = note or f"Collectives of {_listed(missing)} devices were not measured, {found}: {_instead(hardware)}."
-    return MeasuredCollectives(_frames(rows) if measured else {}, _library(), note)
+    return MeasuredCollectives(_frames(rows) if measured else {}, _library(), dtype, rounds, note)
 
 
 def time_collectives(

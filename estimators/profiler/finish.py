@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from estimators.device_file import own_zoo
 from estimators.devices import DeviceSpec
 from estimators.features import OPERATORS
+from estimators.host_times import host_path, write_host_times
 from estimators.profiler.campaign import Campaign
 from estimators.profiler.points import Kind, Point
 from estimators.profiler.refine import best_kind, held_out_error, one_thread
@@ -19,68 +20,116 @@ from estimators.profiler.report import OperatorReport
 from estimators.profiler.timing import Timing
 from estimators.profiles import Profiles, columns_of, count_outliers
 from estimators.sources.own import own_path, write_profiles
-from estimators.train import train
+from estimators.train import train, training_set
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from estimators.profiler.collectives import MeasuredCollectives
+    from estimators.profiler.host import HostProfiled
 
 _LICENCE = "of whoever measured"
+_HOST_REPEATS = 32  # steps of an engine at each number of requests
 
 
-def write_operators(
-    directory: Path,
-    campaign: Campaign,
-    grid: Mapping[Kind, Mapping[Point, float]],
-    spec: DeviceSpec,
-    provenance: Mapping[str, Any],
-    target: float,
-    seed: int,
-) -> list[OperatorReport]:
-    """Write and train every operator that was measured; returns what each is worth."""
-    reports = []
-    for kind, points in grid.items():
-        times = campaign.times(kind)
-        refused = sum(point in campaign.record.refused for point in points)
-        if not times:
-            reports.append(OperatorReport(*kind, 0, len(points), refused, 0.0, 0.0, None, False, "", ()))
-            continue
-        profiles = _profiles(kind, times, spec, provenance)
-        repeats = int(np.median([timing.repeats for timing in times.values()]))
-        write_profiles(own_path(directory, *kind), profiles, {**provenance, "repeats": repeats})
+@dataclass(frozen=True)
+class Finish:
+    """Writes and trains what was measured.
+
+    Attributes:
+        directory: of the profile.
+        spec: the device.
+        provenance: of every file but for its ``repeats``.
+        target: error of each operator that was to be reached.
+        seed: of the regressors.
+    """
+
+    directory: Path
+    spec: DeviceSpec
+    provenance: Mapping[str, Any]
+    target: float
+    seed: int
+
+    def operators(self, campaign: Campaign, grid: Mapping[Kind, Mapping[Point, float]]) -> list[OperatorReport]:
+        """Finish every operator of a campaign; returns what each is worth."""
+        reports = []
+        for kind, points in grid.items():
+            refused = sum(point in campaign.record.refused for point in points)
+            if times := campaign.times(kind):
+                kernels = {timing.kernel for timing in times.values()}
+                repeats = int(np.median([timing.repeats for timing in times.values()]))
+                reports.append(self._operator(kind, _frame(kind[0], times), kernels, repeats, len(points), refused))
+            else:
+                reports.append(OperatorReport(*kind, 0, len(points), refused, 0.0, 0.0, None, False, "", ()))
+        return reports
+
+    def collectives(self, measured: MeasuredCollectives) -> list[OperatorReport]:
+        """Finish what was measured among several devices, if anything was; all of what was asked for."""
+        return [
+            self._operator((operator, measured.dtype), frame, {measured.kernel}, measured.rounds, frame.height, 0)
+            for operator, frame in measured.frames.items()
+        ]
+
+    def host_times(self, engine: HostProfiled, most: int) -> None:
+        """Measure what an engine's CPU does at powers of two of requests, and at the most there are."""
+        batches = {*(1 << power for power in range(most.bit_length())), most}
+        from estimators.profiler.host import measure_host
+
+        frame = measure_host(engine, batches, _HOST_REPEATS)
+        provenance = {**self.provenance, "repeats": _HOST_REPEATS}
+        write_host_times(host_path(self.directory), frame, self.spec.name, type(engine).__name__, provenance)
+
+    def _operator(
+        self, kind: Kind, frame: pl.DataFrame, kernels: set[str], repeats: int, grid: int, refused: int
+    ) -> OperatorReport:
+        profiles = self._profiles(kind, frame, kernels)
+        write_profiles(own_path(self.directory, *kind), profiles, {**self.provenance, "repeats": repeats})
         regressor, error = "", None
         if kind[0] in OPERATORS:
-            rows = campaign.rows(kind)
-            regressor = best_kind(rows, seed)
-            error = held_out_error(rows, regressor, seed)
+            rows = training_set(profiles, self.spec)
+            regressor = best_kind(rows, self.seed)
+            error = held_out_error(rows, regressor, self.seed)
             with one_thread():
-                train(spec, kind[1], own_zoo(directory), seed, kind=regressor, profiles=[profiles])
-        seconds = sum(timing.seconds for timing in times.values())
-        spread = float(np.median([timing.spread for timing in times.values()]))
-        met = error is None or error <= target
-        kernels = profiles.kernels
-        reports.append(
-            OperatorReport(*kind, len(times), len(points), refused, seconds, spread, error, met, regressor, kernels)
+                zoo = own_zoo(self.directory)
+                train(self.spec, kind[1], zoo, self.seed, kind=regressor, profiles=[profiles])
+        return OperatorReport(
+            *kind,
+            points=frame.height,
+            grid=grid,
+            refused=refused,
+            seconds=float(frame["seconds"].sum()),
+            spread=float(np.median(frame["spread"])),
+            error=error,
+            met=error is None or error <= self.target,
+            kind=regressor,
+            kernels=profiles.kernels,
         )
-    return reports
+
+    def _profiles(self, kind: Kind, frame: pl.DataFrame, kernels: set[str]) -> Profiles:
+        """What was measured of an operator and type, in our schema."""
+        provenance = self.provenance
+        return Profiles(
+            system=self.spec.name,
+            operator=kind[0],
+            dtype=kind[1],
+            frame=frame,
+            source=f"fastsim's profiler, {provenance['device']}, {provenance['date']}",
+            engine=" ".join(f"{name} {version}" for name, version in provenance["libraries"].items()),
+            licence=_LICENCE,
+            kernels=tuple(sorted(kernels)),
+            rows_read=frame.height,
+            rows_dropped=0,
+            rows_duplicate=0,
+            outliers=count_outliers(kind[0], frame),
+        )
 
 
-def _profiles(kind: Kind, times: Mapping[Point, Timing], spec: DeviceSpec, provenance: Mapping[str, Any]) -> Profiles:
-    """What was measured of an operator and type, in our schema."""
-    operator, dtype = kind
+def _frame(operator: str, times: Mapping[Point, Timing]) -> pl.DataFrame:
+    """Points and times as the schema has them."""
+    import polars as pl
+
     values = np.asarray([point.values for point in times], dtype=np.int64).T
-    frame = pl.DataFrame(dict(zip(columns_of(operator), values, strict=True))).with_columns(
+    return pl.DataFrame(dict(zip(columns_of(operator), values, strict=True))).with_columns(
         seconds=pl.Series([timing.seconds for timing in times.values()], dtype=pl.Float64),
         spread=pl.Series([timing.spread for timing in times.values()], dtype=pl.Float64),
-    )
-    libraries = provenance["libraries"]
-    return Profiles(
-        system=spec.name,
-        operator=operator,
-        dtype=dtype,
-        frame=frame,
-        source=f"fastsim's profiler, {provenance['device']}, {provenance['date']}",
-        engine=" ".join(["torch", libraries["torch"]]) if "torch" in libraries else "unknown",
-        licence=_LICENCE,
-        kernels=tuple(sorted({timing.kernel for timing in times.values()})),
-        rows_read=frame.height,
-        rows_dropped=0,
-        rows_duplicate=0,
-        outliers=count_outliers(operator, frame),
     )

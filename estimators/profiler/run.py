@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,17 +17,18 @@ from estimators.errors import EstimatorError
 from estimators.model_spec import ModelSpec
 from estimators.models import load_model
 from estimators.profiler.campaign import Campaign, Measure, Progress
-from estimators.profiler.finish import write_operators
+from estimators.profiler.finish import Finish
 from estimators.profiler.notes import notes_on
 from estimators.profiler.points import Kind, Limits, Point, candidates
 from estimators.profiler.record import NAME, Record
 from estimators.profiler.refine import FOLDS
 from estimators.profiler.report import ProfileReport
+from estimators.profiler.rules import check_rules
+from estimators.profiles import DTYPES
 
 if TYPE_CHECKING:
+    from estimators.profiler.collectives import MeasuredCollectives
     from estimators.profiler.host import HostProfiled
-
-HOST_REPEATS = 32  # steps of an engine at each batch size
 
 
 class Measured(Protocol):
@@ -108,6 +110,7 @@ def profile(
         EstimatorError: torch is not installed; there is no such device, model or type; ``out`` holds a profile of
             something else; or the budget is spent before every operator has a few points.
     """
+    from estimators.profiler.collectives import measure_collectives
     from estimators.profiler.hardware import open_hardware
     from estimators.profiler.measure import DeviceMeasure
 
@@ -119,7 +122,9 @@ def profile(
         spec.check_tensor_parallel(gpus)
     hardware = open_hardware(device)
     measure = DeviceMeasure(hardware, options.limits.block_size, seed)
-    return profile_with(hardware, measure, spec, out, options, progress, engine)
+    dtype = next(each for each in hardware.dtypes() if each in DTYPES["all_reduce"])
+    collectives = partial(measure_collectives, hardware, options.tp, dtype=dtype)
+    return profile_with(hardware, measure, spec, out, options, progress, engine, collectives)
 
 
 def profile_with(
@@ -130,23 +135,31 @@ def profile_with(
     options: ProfileOptions,
     progress: Callable[[Progress], None] | None = None,
     engine: HostProfiled | None = None,
+    collectives: Callable[[], MeasuredCollectives] | None = None,
 ) -> ProfileReport:
-    """Do what ``profile`` does with any device and any way to time points."""
-    directory = Path(out)
-    dtypes = _dtypes(hardware, options.dtypes)
+    """Do what ``profile`` does with any device and any way to time points, and to measure collectives if there is."""
+    directory, dtypes = Path(out), _dtypes(hardware, options.dtypes)
     record = _record(directory, hardware, model, options, dtypes)
-    spec = DeviceSpec(**record.header["about"]["spec"])
-    provenance = record.header["about"]["provenance"]
+    spec, provenance = DeviceSpec(**record.header["about"]["spec"]), record.header["about"]["provenance"]
     grid = _grid(model, spec, options, dtypes)
     campaign = Campaign(grid, record, spec, measure, options.seed)
-    campaign.run(options.target, options.budget_s, progress)
+    campaign.begin(options.budget_s, progress)
+    rules = check_rules(record, measure, grid, options.limits) if record.spent_s < options.budget_s else []
+    campaign.refine(options.target, options.budget_s, progress)
     _refuse_few(campaign, grid, options)
     began = time.monotonic()
-    device_path(directory).unlink(missing_ok=True)  # not finished, until it is
-    reports = write_operators(directory, campaign, grid, spec, provenance, options.target, options.seed)
-    if engine is not None:
-        _write_host_times(directory, engine, spec, options, provenance)
+    if len(record.times) > record.resumed:
+        device_path(directory).unlink(missing_ok=True)  # not finished, until it is
+    finish = Finish(directory, spec, provenance, options.target, options.seed)
+    reports = finish.operators(campaign, grid)
     notes = notes_on(reports, campaign, grid, options.target, options.budget_s)
+    notes += [rule.sentence() for rule in rules]
+    if collectives is not None and max(options.tp) > 1:
+        measured = collectives()
+        reports += finish.collectives(measured)
+        notes += [measured.note] if measured.note else []
+    if engine is not None:
+        finish.host_times(engine, options.limits.max_num_seqs)
     told = {"model": model.name, "dtypes": list(dtypes), "tp": list(options.tp), "limits": asdict(options.limits)}
     write_device(directory, spec, {**provenance, **told, "notes": notes})
     return ProfileReport(
@@ -171,8 +184,7 @@ def _record(
     header = {
         "model": model.name,
         "model_fields": asdict(model),
-        "device": hardware.provenance["device"],
-        "libraries": hardware.provenance["libraries"],
+        **{name: hardware.provenance.get(name) for name in ("device", "libraries", "threads")},
         "dtypes": dtypes,
         "tp": options.tp,
         **asdict(options.limits),
@@ -216,22 +228,3 @@ def _refuse_few(campaign: Campaign, grid: Mapping[Kind, Mapping[Point, float]], 
         wrong = f"is spent before there are {FOLDS} points of {', '.join(few)}"
         mend = "give more: the same command goes on with what is measured"
         raise EstimatorError("budget", f"{options.budget_s:g} s", wrong, mend)
-
-
-def _write_host_times(
-    directory: Path,
-    engine: HostProfiled,
-    spec: DeviceSpec,
-    options: ProfileOptions,
-    provenance: Mapping[str, Any],
-) -> None:
-    """Measure what an engine's CPU does, at powers of two of requests and the most there are."""
-    most = options.limits.max_num_seqs
-    batches = sorted({*(1 << power for power in range(most.bit_length())), most})
-    from estimators.host_times import host_path, write_host_times
-    from estimators.profiler.host import measure_host
-
-    frame = measure_host(engine, batches, HOST_REPEATS)
-    write_host_times(
-        host_path(directory), frame, spec.name, type(engine).__name__, {**provenance, "repeats": HOST_REPEATS}
-    )

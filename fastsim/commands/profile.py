@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
     from estimators.profiler import profile
 
     try:
-        with _bar(command.json) as progress:
+        with _bar(asked["budget_s"], command.json) as progress:
             report = profile(command.model or "", out, progress=progress, **asked)
     except KeyboardInterrupt:
         again = shlex.join(["fastsim", "profile", *words])
@@ -139,7 +139,7 @@ def _share(text: str) -> float:
 
 
 @contextlib.contextmanager
-def _bar(quiet: bool) -> "Iterator[Callable[[Progress], None] | None]":
+def _bar(budget_s: float, quiet: bool) -> "Iterator[Callable[[Progress], None] | None]":
     """A bar on stderr of the budget that is spent; none where its library is not installed."""
     try:
         from tqdm import tqdm
@@ -149,10 +149,9 @@ def _bar(quiet: bool) -> "Iterator[Callable[[Progress], None] | None]":
         yield None
         return
     shape = "{desc} |{bar}| {n:.0f} of {total:.0f} s{postfix}"
-    with tqdm(desc="measuring", total=1.0, bar_format=shape, file=sys.stderr, leave=False) as bar:
+    with tqdm(desc="measuring", total=budget_s, bar_format=shape, file=sys.stderr, leave=False) as bar:
 
         def show(state: "Progress") -> None:
-            bar.total = state.budget_s
             bar.n = min(state.spent_s, state.budget_s)
             worst = "" if state.error is None else f", {state.worst} errs {state.error:.1%}"
             bar.set_postfix_str(f"{state.points:,} points{worst}")
