@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.profiler.collective_worker import Job, run_worker
+from estimators.profiler.kernels.operands import release
 from estimators.profiler.timing import median_and_spread
 from estimators.profiles import COLLECTIVES
 
@@ -74,6 +75,9 @@ def measure_collectives(
     at_hand = torch.cuda.device_count() if hardware.device.type == "cuda" else 1
     measured = [count for count in several if count <= at_hand]
     note, rows = "", []
+    if measured:  # what operators were timed with takes memory of the first device
+        release()
+        torch.cuda.empty_cache()
     try:
         for count in measured:
             rows += time_collectives("nccl", count, elements, dtype, operators, rounds)

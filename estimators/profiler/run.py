@@ -110,9 +110,7 @@ def profile(
         EstimatorError: torch is not installed; there is no such device, model or type; ``out`` holds a profile of
             something else; or the budget is spent before every operator has a few points.
     """
-    from estimators.profiler.collectives import measure_collectives
     from estimators.profiler.hardware import open_hardware
-    from estimators.profiler.measure import DeviceMeasure
 
     kinds = None if dtypes is None else tuple(dtypes)
     options = ProfileOptions(tuple(dict.fromkeys(tp)), kinds, budget_s, target, limits or Limits(), seed)
@@ -121,6 +119,9 @@ def profile(
     for gpus in options.tp:
         spec.check_tensor_parallel(gpus)
     hardware = open_hardware(device)
+    from estimators.profiler.collectives import measure_collectives  # needs torch, which is there by now
+    from estimators.profiler.measure import DeviceMeasure
+
     measure = DeviceMeasure(hardware, options.limits.block_size, seed)
     dtype = next(each for each in hardware.dtypes() if each in DTYPES["all_reduce"])
     collectives = partial(measure_collectives, hardware, options.tp, dtype=dtype)
