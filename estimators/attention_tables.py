@@ -17,15 +17,25 @@ _DECODE_BITS = 6
 # Prefill does not fall along chunks from here on. A chunk of one token, the only shorter one that was measured, takes
 # FlashAttention 2 up to a tenth longer than one of 16.
 _SHORTEST_SMOOTHED = 16
+# How the names of kernels end that serve one request each.
+_PER_REQUEST = "_per_request"
 
 
-def shares_launch(calls: Iterable[OperatorCall]) -> bool:
+def shares_launch(calls: Iterable[OperatorCall], clock: Clock) -> bool:
     """Whether one kernel serves the decodes and all chunks of an iteration.
 
     Not so in latent attention, where they take different ways. MODELLED: its chunks, which do share a kernel, are timed
-    as if each had its own, too.
+    as if each had its own, too. Nor where a loop runs kernels for each request, which the profile's kernels say.
     """
-    return not any(call.operator == "latent_decode" for call in calls)
+
+    def alone(call: OperatorCall) -> bool:
+        if call.operator not in ("decode_attention", "prefill_attention"):
+            return call.operator == "latent_decode"
+        metadata = getattr(clock.estimators[call.dtype], "metadata", {})
+        kernels = metadata[call.operator].get("kernels", ()) if call.operator in metadata else ()
+        return any(kernel.endswith(_PER_REQUEST) for kernel in kernels)
+
+    return not any(alone(call) for call in calls)
 
 
 def decode_calls_seconds(calls: Sequence[OperatorCall], clock: Clock, batch: IntArray, mean: FloatArray) -> FloatArray:

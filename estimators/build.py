@@ -166,7 +166,7 @@ def _build(
     # One kernel serves the decodes and the chunks of an iteration, so its launch is paid once per iteration, with the
     # tokens, and not again by every chunk: what the emptiest attention costs moves from the two attention tables to the
     # token table. An iteration of decodes only, or of one chunk, costs what it did.
-    launch = min(decode_s[1:].min(), prefill_s[:, 1:].min()) if attention_tables.shares_launch(calls) else 0.0
+    launch = min(decode_s[1:].min(), prefill_s[:, 1:].min()) if attention_tables.shares_launch(calls, clock) else 0.0
     rows["tokens"][1:] += launch
     decode_s[1:] -= launch
     prefill_s[:, 1:] -= launch

@@ -15,7 +15,7 @@ from estimators.devices import DeviceSpec, load_device
 from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.errors import EstimatorError
 from estimators.features import OPERATORS, Roofline, operators_of
-from estimators.held_out import hold_out, shape_error
+from estimators.held_out import hold_out, judged_error
 from estimators.profiles import Profiles
 from estimators.regressors import KINDS, MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
@@ -52,7 +52,8 @@ def train(
         backend: the engine whose kernels are read from aiconfigurator's tables, and
         version: its version; the newest measured one if None.
         kind: of the regressors, a key of ``regressors.KINDS``, or ``"auto"``: for each operator the kind with the
-            least mean error on unseen shapes.
+            least mean error on unseen shapes, or where one model was profiled between the points
+            (``held_out.judging_split``).
         profiles: of this dtype, from any source, to train on instead of aiconfigurator's.
 
     Returns:
@@ -104,7 +105,7 @@ def train_operator(
     """Train one operator on all its rows; returns the ONNX model and the metadata inside it, ``command`` with it."""
     rows = training_set(profiles, device)
     if kind == AUTO:
-        kind = min(KINDS, key=lambda each: shape_error(rows, each, seed))
+        kind = min(KINDS, key=lambda each: judged_error(rows, each, seed))
     metadata = _metadata(profiles, rows, seed, kind) | {"command": command}
     return onnx.export(fit(kind, rows.features, rows.target, seed), rows.features.shape[1], metadata), metadata
 
@@ -138,6 +139,8 @@ def _metadata(profiles: Profiles, rows: TrainingSet, seed: int, kind: str) -> di
         "used": profiles.frame.height,
         "outliers": profiles.outliers,
     }
+    # Files that do not say by what they were judged were by unseen shapes, as all of the package.
+    judge = {} if held_out.judged_by == "shapes" else {"judged_by": held_out.judged_by}
     return {
         "operator": profiles.operator,
         "device": profiles.system,
@@ -156,4 +159,5 @@ def _metadata(profiles: Profiles, rows: TrainingSet, seed: int, kind: str) -> di
         "calibration": asdict(held_out.calibration),
         "regressor": {"kind": kind, "members": MEMBERS, "seed": seed},
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        **judge,
     }

@@ -25,7 +25,7 @@ class SimulationConfig:
 
     Attributes:
         model: built-in model name, or path of a Hugging Face ``config.json``.
-        device: GPU name.
+        device: GPU name, or the directory that ``fastsim profile`` wrote.
         tensor_parallel: GPUs that share each layer.
         pipeline_parallel: pipeline stages of a replica, each on GPUs of its own.
         data_parallel: engines of a replica, each with its own queue, KV blocks and ``tensor_parallel`` GPUs; those of a

@@ -41,7 +41,7 @@ class RunCommand:
     config: Optional[str] = flag(None, "TOML file with any of these settings; flags override it")
     vidur_config: Optional[str] = flag(None, "config.json of the simulator Vidur; flags override it (docs/vidur.md)")
     model: str = flag(_DEFAULT.model, "built-in model name, or path of a Hugging Face config.json")
-    device: str = flag(_DEFAULT.device, "GPU")
+    device: str = flag(_DEFAULT.device, "GPU, or directory of a profile")
     tensor_parallel: int = flag(1, "GPUs that share each layer", "--tp", "--tensor-parallel")
     pipeline_parallel: int = flag(1, "pipeline stages", "--pp", "--pipeline-parallel")
     data_parallel: int = flag(1, "engines of a replica (vllm_v1, one pipeline stage)", "--dp", "--data-parallel")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from training_sets import ROOFLINE, gemms, smooth_gemms
 
-from estimators.held_out import hold_out, shape_error, shape_folds
+from estimators.held_out import hold_out, judged_error, shape_folds
 from estimators.members import Calibration
 from estimators.regressors import fit
 from estimators.training import TrainingSet
@@ -17,7 +17,7 @@ def test_unseen_shapes_are_harder_than_unseen_rows_when_every_shape_differs() ->
     assert list(errors) == ["shapes", "between", "rows"]
     assert errors["rows"]["mean"] < 0.07
     assert errors["shapes"]["mean"] > 0.2
-    assert shape_error(gemms(), "forest", seed=0) == pytest.approx(errors["shapes"]["mean"], abs=1e-4)
+    assert judged_error(gemms(), "forest", seed=0) == pytest.approx(errors["shapes"]["mean"], abs=1e-4)
 
 
 def test_the_worst_region_is_where_time_cannot_be_learned() -> None:

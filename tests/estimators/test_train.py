@@ -50,7 +50,7 @@ def test_the_same_profiles_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_auto_takes_the_kind_that_errs_least_on_unseen_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {"forest": 0.3, "boosted": 0.2, "linear": 0.1, "polynomial": 0.4}
-    monkeypatch.setattr("estimators.train.shape_error", lambda rows, kind, seed: errors[kind])
+    monkeypatch.setattr("estimators.train.judged_error", lambda rows, kind, seed: errors[kind])
     report = train("h100_sxm", "fp8", tmp_path, kind="auto", profiles=[products()])
     assert report["gemm"]["regressor"]["kind"] == "linear"
 
