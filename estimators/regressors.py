@@ -69,9 +69,13 @@ def fit(kind: str, features: Features, target: Floats, seed: int) -> MultiOutput
 def _forest(features: Features, target: Floats, seed: int) -> RegressorMixin:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    least = _LEAST_ROWS if len(target) >= _MANY else 1
+    many = len(target) >= _MANY
     forest = ExtraTreesRegressor(
-        n_estimators=TREES, max_leaf_nodes=LEAVES, min_samples_leaf=least, random_state=seed, n_jobs=-1
+        n_estimators=TREES,
+        max_leaf_nodes=LEAVES,
+        min_samples_leaf=_LEAST_ROWS if many else 1,
+        random_state=seed,
+        n_jobs=-1 if many else 1,  # to start threads takes longer than to learn few rows
     )
     forest.fit(features, target)
     for tree in forest.estimators_:
