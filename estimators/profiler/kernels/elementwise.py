@@ -27,7 +27,7 @@ def _warm(operator: str) -> Callable[[Build], Build]:
         def _make(request: Request) -> Prepared:
             dtype, tokens, width = _point(operator, request)
             call = build(request, dtype, tokens, width)
-            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens)
+            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens, behind_product=operator != "sampling")
 
         return build
 
@@ -79,6 +79,12 @@ def _rope(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Call
 def _activation(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
     gate_up = activations(request.hardware, dtype, tokens, 2 * width)
     return lambda: functions.gate_activation(gate_up)
+
+
+@_warm("plain_activation")
+def _plain_activation(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
+    x = activations(request.hardware, dtype, tokens, width)
+    return lambda: functions.plain_activation(x)
 
 
 @_warm("add")

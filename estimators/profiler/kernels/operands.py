@@ -2,8 +2,8 @@
 
 Between two uses of a layer's weights an engine runs all other layers, so that no cache holds them any more, while
 activations were written by the operator before. So a timed operator goes round ``copies`` sets of weights, which
-together are twice as large as the last-level cache, and has one set of activations. Flushing the cache instead would
-make activations cold as well, and leave the caches of addresses and instructions out.
+together are twice as large as the last-level cache, and has one set of activations. This stands in for a flush of the
+cache, on CPUs and GPUs alike; a flush would make activations cold as well.
 """
 
 from __future__ import annotations
