@@ -15,7 +15,7 @@ from estimators.features import OPERATORS
 from estimators.host_times import host_path, write_host_times
 from estimators.profiler.campaign import Campaign
 from estimators.profiler.points import Kind, Point
-from estimators.profiler.refine import best_kind, held_out_error, one_thread
+from estimators.profiler.refine import best_kind, held_out_error
 from estimators.profiler.report import OperatorReport
 from estimators.profiler.timing import Timing
 from estimators.profiles import Profiles, columns_of, count_outliers
@@ -89,9 +89,8 @@ class Finish:
             rows = training_set(profiles, self.spec)
             regressor = best_kind(rows, self.seed)
             error = held_out_error(rows, regressor, self.seed)
-            with one_thread():
-                zoo = own_zoo(self.directory)
-                train(self.spec, kind[1], zoo, self.seed, kind=regressor, profiles=[profiles])
+            zoo = own_zoo(self.directory)
+            train(self.spec, kind[1], zoo, self.seed, kind=regressor, profiles=[profiles])
         return OperatorReport(
             *kind,
             points=frame.height,

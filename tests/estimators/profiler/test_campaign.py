@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from fake_device import LIMITS, SPEC, FakeDevice, tiny
 
-from estimators.features import OPERATORS
 from estimators.profiler import Limits, Point, Progress, candidates
 from estimators.profiler.campaign import BATCH, TIMINGS, Campaign
 from estimators.profiler.record import Record
@@ -15,8 +14,11 @@ from estimators.profiler.refine import held_out_error, refine, rows_of
 SMALL = Limits(max_tokens=32, max_num_seqs=8, max_model_len=32)
 
 
+OPERATORS = ("gemm", "norm", "rope", "decode_attention")
+
+
 def grid_of_tiny():
-    return candidates(tiny(), [1], "fp32", SMALL)
+    return {kind: points for kind, points in candidates(tiny(), [1], "fp32", SMALL).items() if kind[0] in OPERATORS}
 
 
 def campaign(path: Path, device: FakeDevice) -> Campaign:
@@ -40,7 +42,7 @@ def test_it_ends_with_the_target(tmp_path: Path):
     done = campaign(tmp_path, device)
     run(done, target=0.1, budget_s=1e6)
     assert all(error <= 0.1 for error in done.errors.values())
-    assert {operator for operator, _ in done.errors} >= {"gemm", "norm", "decode_attention", "prefill_attention"}
+    assert {operator for operator, _ in done.errors} == set(OPERATORS)
     assert len(done.record.times) < 0.9 * sum(
         len(points) for points in candidates(tiny(), [1], "fp32", LIMITS).values()
     )
@@ -63,11 +65,11 @@ def test_all_operators_are_begun_in_turns(tmp_path: Path):
 
 def test_a_second_run_goes_on_with_points_and_budget(tmp_path: Path):
     straight, stopped = FakeDevice(), FakeDevice()
-    run(campaign(tmp_path / "a", straight), 1e-6, 16)
-    run(campaign(tmp_path / "b", stopped), 1e-6, 11)
-    run(campaign(tmp_path / "b", stopped), 1e-6, 16)
+    run(campaign(tmp_path / "a", straight), 1e-6, 8)
+    run(campaign(tmp_path / "b", stopped), 1e-6, 6)
+    run(campaign(tmp_path / "b", stopped), 1e-6, 8)
     assert stopped.batches == straight.batches
-    run(campaign(tmp_path / "b", stopped), 1e-6, 16)
+    run(campaign(tmp_path / "b", stopped), 1e-6, 8)
     assert stopped.batches == straight.batches
 
 
@@ -83,13 +85,13 @@ def test_what_cannot_be_measured_is_asked_once(tmp_path: Path):
 def test_points_that_repeat_badly_are_timed_again_and_not_for_ever(tmp_path: Path):
     device = FakeDevice(noise=0.3)
     done = campaign(tmp_path, device)
-    run(done, 0.01, 20)
+    run(done, 0.01, 16)
     assert 1 < max(done.record.counts.values()) <= TIMINGS
 
 
 def test_progress_tells_what_errs_most(tmp_path: Path):
     states: list[Progress] = []
-    run(campaign(tmp_path, FakeDevice()), 0.02, 18, states.append)
+    run(campaign(tmp_path, FakeDevice()), 0.02, 8, states.append)
     assert all(later.points > earlier.points for earlier, later in pairwise(states))
     assert states[0].error is None
     assert states[-1].error is not None
@@ -129,4 +131,3 @@ def test_an_error_needs_points_in_every_fold():
     points = [Point("norm", "fp32", (rows, 64)) for rows in (1, 2, 4, 8)]
     rows = rows_of({point: 1e-6 for point in points}, ["toy"], SPEC)
     assert held_out_error(rows, "forest", 0) == float("inf")
-    assert "norm" in OPERATORS
