@@ -123,7 +123,7 @@ def _kv_write(request: Request) -> Prepared:
     k, v = (activations(hardware, dtype, tokens, 1, half) for _ in range(2))
     slots = torch.arange(copies * tokens, device=hardware.device).view(copies, tokens).unbind()
     return Prepared(
-        lambda i: functions.write_kv(k, v, k_cache, v_cache, slots[i]), copies, _kernel(request), rows=tokens
+        lambda i: functions.write_kv(k, v, k_cache, v_cache, slots[i]), copies, "torch_index_copy", rows=tokens
     )
 
 
