@@ -2,67 +2,91 @@
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter_ns
 
+import torch
+
+from estimators.profiler.hardware import Hardware
+from estimators.profiler.kernels.functions import linear
+from estimators.profiler.kernels.operands import activations, copies_of, views
 from estimators.profiler.kernels.prepared import Prepared
 from estimators.profiler.timing import Round
 
 _WARM_UP_CALLS = 3
-_SAMPLE_NS = 100_000  # at least: far above the resolution of the clock, and what reading it takes
-_WAITED_SHARE = 0.02  # of a sample: more waiting for a core than that disturbs it
-_PATIENCE = 3  # a round takes so many times as long as asked for at most, to find samples that nobody disturbed
+_LEAST_CALLS = 4  # of an operator in a round, unless they take longer than was asked for
+_PATIENCE = 3  # a round has so many times as many calls at most, to find some that nobody disturbed
+_WAITED_SHARE = 0.02  # of a call: more waiting for a core than that disturbs it
+_BETWEEN_N, _BETWEEN_K, _BETWEEN_ROWS = 2048, 512, 64  # of the product between two calls; rows at most
 
 
-def host_runners(prepared: Sequence[Prepared], least_s: float) -> list[HostRunner]:
+def host_runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: float) -> list[HostRunner]:
     """A runner for each."""
-    runners = [HostRunner(each, least_s) for each in prepared]
+    between = Between(hardware)
+    runners = [HostRunner(each, least_s, between) for each in prepared]
     waits = Waits()  # after the warm-up, which starts torch's threads
     for runner in runners:
         runner.waits = waits
     return runners
 
 
-class HostRunner:
-    """Calls in samples of 0.1 ms and more; a round's time is the median of those that nobody disturbed."""
+class Between:
+    """A product with weights from memory, as there is one between most operators of a layer.
 
-    def __init__(self, prepared: Prepared, least_s: float) -> None:
+    It leaves the core's own caches full of weights, without the instructions and activations of what follows, and the
+    other threads waiting for work: a norm of 8 tokens takes three times as long behind one as behind itself.
+    """
+
+    def __init__(self, hardware: Hardware) -> None:
+        copies = copies_of(hardware, 4 * _BETWEEN_N * _BETWEEN_K)
+        self._weights = views(hardware, torch.float32, (_BETWEEN_N, _BETWEEN_K), copies, 0).unbind()
+        self._x, self._turn = activations(hardware, torch.float32, _BETWEEN_ROWS, _BETWEEN_K), 0
+
+    def run(self, rows: int) -> None:
+        """Multiply so many rows, or fewer: the caches are full then."""
+        self._turn = (self._turn + 1) % len(self._weights)
+        linear(self._x[:rows], self._weights[self._turn])
+
+
+class HostRunner:
+    """Calls timed one by one; a round's time is the median of those that nobody disturbed."""
+
+    def __init__(self, prepared: Prepared, least_s: float, between: Between) -> None:
         self.kernel, self.waits = prepared.kernel, Waits()
         self._run, self._copies, self._next = prepared.run, prepared.copies, 0
-        self._least_ns, self._samples = int(least_s * 1e9), [(1, 1, False)]
-        # The first calls of a shape choose kernels and touch memory.
-        fastest = min(self._taken_ns(1) for _ in range(_WARM_UP_CALLS))
-        self._calls = max(1, math.ceil(_SAMPLE_NS / fastest))
+        self._rows, self._between, self._least_ns = prepared.rows, between, int(least_s * 1e9)
+        self._calls: list[tuple[int, bool]] = []
+        for _ in range(_WARM_UP_CALLS):  # the first calls of a shape choose kernels and touch memory
+            self._taken_ns()
 
     def start(self) -> None:
-        """Take samples until those that nobody disturbed are as long together as was asked for."""
-        self._taken_ns(1)  # wakes the other threads, which in an engine have just done another operator
-        self._samples, good, total = [], 0, 0
-        while good < self._least_ns and total < _PATIENCE * self._least_ns:
+        """Make calls until enough of them were not disturbed."""
+        self._calls, good, total = [], 0, 0
+        while good < _LEAST_CALLS and len(self._calls) < _PATIENCE * _LEAST_CALLS:
+            self._between.run(self._rows)
             waited = self.waits.total_ns()
-            taken = self._taken_ns(self._calls)
+            taken = self._taken_ns()
             disturbed = self.waits.total_ns() - waited > _WAITED_SHARE * taken
-            self._samples.append((taken, self._calls, disturbed))
+            self._calls.append((taken, disturbed))
+            good += not disturbed
             total += taken
-            good += 0 if disturbed else taken
+            if total > self._least_ns and (good or total > _PATIENCE * self._least_ns):
+                break
 
     def result(self) -> Round:
         """Of the last round."""
-        good = [sample for sample in self._samples if not sample[2]]
-        used = good or self._samples
-        seconds = statistics.median(taken * 1e-9 / calls for taken, calls, _ in used)
-        return Round(seconds, sum(calls for _, calls, _ in used), not good)
+        good = [taken for taken, disturbed in self._calls if not disturbed]
+        used = good or [taken for taken, _ in self._calls]
+        return Round(statistics.median(used) * 1e-9, len(used), not good)
 
-    def _taken_ns(self, calls: int) -> int:
-        run, copies, first = self._run, self._copies, self._next
-        self._next = (first + calls) % copies
+    def _taken_ns(self) -> int:
+        run, i = self._run, self._next
+        self._next = (i + 1) % self._copies
         began = perf_counter_ns()
-        for i in range(first, first + calls):
-            run(i % copies)
+        run(i)
         return max(1, perf_counter_ns() - began)
 
 

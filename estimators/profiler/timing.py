@@ -111,7 +111,7 @@ def _runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: float) -
         return cuda_runners(prepared, least_s)
     from estimators.profiler.host_timing import host_runners
 
-    return host_runners(prepared, least_s)
+    return host_runners(hardware, prepared, least_s)
 
 
 def _is_enough(measured: Sequence[Round], rounds: int) -> bool:

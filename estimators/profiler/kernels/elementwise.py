@@ -27,7 +27,7 @@ def _warm(operator: str) -> Callable[[Build], Build]:
         def _make(request: Request) -> Prepared:
             dtype, tokens, width = _point(operator, request)
             call = build(request, dtype, tokens, width)
-            return Prepared(lambda i: call(), 1, _kernel(request))
+            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens)
 
         return build
 
@@ -59,15 +59,20 @@ def _plain_norm(request: Request, dtype: torch.dtype, tokens: int, width: int) -
 
 @_warm("rope")
 def _rope(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
-    """Whole heads are rotated; a width that is no multiple of the usual sizes is one head."""
+    """Queries and keys are cut out of the product that made them; a width that no usual head divides is one head."""
     usual = _HEAD if width >= _WIDE else _SMALL_HEAD
     size = usual if width % usual == 0 and width > usual else max(2, width // 2 * 2)
     heads = max(1, width // size)
     kv_heads = heads // 4
-    q = activations(request.hardware, dtype, tokens, heads - kv_heads, size)
-    k = activations(request.hardware, dtype, tokens, kv_heads, size)
+    parts = ((heads - kv_heads) * size, kv_heads * size, kv_heads * size)
+    qkv = activations(request.hardware, dtype, tokens, sum(parts))
     cos, sin = (activations(request.hardware, dtype, tokens, size // 2) for _ in range(2))
-    return lambda: functions.rotate(q, k, cos, sin)
+
+    def call() -> object:
+        q, k, _ = qkv.split(parts, dim=-1)
+        return functions.rotate(q.view(tokens, -1, size), k.view(tokens, kv_heads, size), cos, sin)
+
+    return call
 
 
 @_warm("activation")
@@ -111,7 +116,9 @@ def _kv_write(request: Request) -> Prepared:
     k_cache, v_cache = views(hardware, dtype, (blocks, size, 1, half), 2, request.seed).unbind()
     k, v = (activations(hardware, dtype, tokens, 1, half) for _ in range(2))
     slots = torch.arange(copies * tokens, device=hardware.device).view(copies, tokens).unbind()
-    return Prepared(lambda i: functions.write_kv(k, v, k_cache, v_cache, slots[i]), copies, _kernel(request))
+    return Prepared(
+        lambda i: functions.write_kv(k, v, k_cache, v_cache, slots[i]), copies, _kernel(request), rows=tokens
+    )
 
 
 @register("embedding")
@@ -125,4 +132,4 @@ def _embedding(request: Request) -> Prepared:
     table = views(hardware, dtype, (rows, width), 1, request.seed)[0]
     generator = torch.Generator().manual_seed(request.seed)
     ids = torch.randint(rows, (copies, tokens), generator=generator).to(hardware.device).unbind()
-    return Prepared(lambda i: functions.embed(ids[i], table), copies, "torch_embedding")
+    return Prepared(lambda i: functions.embed(ids[i], table), copies, "torch_embedding", rows=tokens)

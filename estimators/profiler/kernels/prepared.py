@@ -21,12 +21,14 @@ class Prepared:
         copies: sets of operands that calls go round, so that weights and caches come from memory (``operands``).
         kernel: name of what runs.
         graphable: whether a CUDA graph can hold it: it does not wait for the device.
+        rows: tokens of the batch; what runs before it in an engine has as many.
     """
 
     run: Callable[[int], object]
     copies: int
     kernel: str
     graphable: bool = True
+    rows: int = 1
 
 
 @dataclass(frozen=True)

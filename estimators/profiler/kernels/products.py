@@ -23,10 +23,10 @@ def _gemm(request: Request) -> Prepared:
     weights = views(hardware, dtype, (n, k), copies, request.seed).unbind()
     if request.dtype != "fp8":
         x = activations(hardware, dtype, m, k)
-        return Prepared(lambda i: linear(x, weights[i]), copies, "torch_linear")
+        return Prepared(lambda i: linear(x, weights[i]), copies, "torch_linear", rows=m)
     if n % _FP8_MULTIPLE or k % _FP8_MULTIPLE:
         mend = f"give multiples of {_FP8_MULTIPLE}"
         raise EstimatorError("n, k", (n, k), "are no widths that torch multiplies in fp8", mend)
     x = activations(hardware, torch.bfloat16, m, k)
     one = torch.ones((), dtype=torch.float32, device=hardware.device)
-    return Prepared(lambda i: linear_fp8(x, weights[i], one, one), copies, "torch_scaled_mm")
+    return Prepared(lambda i: linear_fp8(x, weights[i], one, one), copies, "torch_scaled_mm", rows=m)

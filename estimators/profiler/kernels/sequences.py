@@ -28,7 +28,7 @@ def _decode_attention(request: Request) -> Prepared:
     def run(i: int) -> torch.Tensor:
         return attend_decodes(q, cache[0], cache[1], tables[i], lens, scale, backend)
 
-    return Prepared(run, len(tables), backend, backend != PER_REQUEST)
+    return Prepared(run, len(tables), backend, backend != PER_REQUEST, rows=batch)
 
 
 @register("prefill_attention")
@@ -46,7 +46,7 @@ def _prefill_attention(request: Request) -> Prepared:
     def run(i: int) -> torch.Tensor:
         return attend(q, cache[0], cache[1], tables[i], chunks, lengths, scale, backend)
 
-    return Prepared(run, len(tables), backend, backend != PER_REQUEST)
+    return Prepared(run, len(tables), backend, backend != PER_REQUEST, rows=batch * chunk)
 
 
 def operands(
