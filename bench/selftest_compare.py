@@ -11,7 +11,7 @@ from selftest_engine import Iteration
 
 import fastsim
 from estimators import IterationTables
-from estimators.profiler.host import HOST_COLUMNS
+from estimators.profiler.host import HOST_TIMES
 
 STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9}
 #: Figures of a run by (metric, statistic), seconds.
@@ -114,7 +114,7 @@ def iteration_rows(number: int, served: Served, tables: IterationTables, config:
                 "predicted_s": device_s + host_s,
                 "device_s": one.seconds["device"],
                 "predicted_device_s": device_s,
-                "host_s": sum(one.seconds[name] for name in HOST_COLUMNS),
+                "host_s": sum(one.seconds[name] for name in HOST_TIMES),
                 "predicted_host_s": host_s,
             }
         )

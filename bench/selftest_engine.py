@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from selftest_scheduler import Batch, Limits, Request, Scheduler
 
 from estimators import IterationTables
-from estimators.profiler.host import HOST_COLUMNS
+from estimators.profiler.host import HOST_TIMES
 
 #: Columns of an iteration's times, seconds; "device" is that of the model, all others are the CPU's.
 COLUMNS = ("schedule", "prepare_inputs", "launch", "device", "sampling", "process_outputs", "detokenize")
@@ -186,7 +186,7 @@ class Engine:
         self.serve([Request([0] * _HOST_PROMPT, repeats + 1, now_s) for _ in range(batch)])
         steps = [one for one in self.iterations[behind:] if one.num_decodes == batch == one.num_sequences]
         del self.iterations[behind:]
-        return {name: [step.seconds[name] for step in steps] for name in HOST_COLUMNS}
+        return {name: [step.seconds[name] for step in steps] for name in HOST_TIMES}
 
     def step(self, start_s: float) -> None:
         """Form a batch, run it and deliver its tokens.
