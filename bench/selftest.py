@@ -33,6 +33,7 @@ from estimators.host_times import fit_host_times, read_host_times
 from estimators.profiler import Limits as ProfileLimits
 from estimators.profiler import ProfileReport, profile
 from estimators.profiler.hardware import Hardware, open_hardware
+from estimators.profiler.host_timing import Waits
 from estimators.profiler.kernels.backends import choose_backend
 from fastsim.errors import ConfigError
 from fastsim.machine import tables_for
@@ -58,11 +59,12 @@ class Bench:
         backend = choose_backend(self.hardware, LIMITS.block_size)
         spec, device = load_model(self.model), self.hardware.device
         self.runner = ModelRunner(spec, LIMITS, MAX_MODEL_LEN, device, self.dtype, backend)
+        self._waits = Waits()
         self._vocabulary = [f" w{i}" for i in range(spec.vocab_size)]
 
     def engine(self) -> Engine:
         """An idle engine whose clock starts now."""
-        return Engine(LIMITS, self.runner, detokenize=self._text)
+        return Engine(LIMITS, self.runner, detokenize=self._text, waited_ns=self._waits.total_ns)
 
     def serve(self, workload: fastsim.Workload) -> Served:
         """Serve requests of random prompts."""
@@ -148,7 +150,7 @@ def run_round(
         "engine_options": dict(config.engine_options),
         "profile": profile_row(report),
     }
-    return rows, iterations, told
+    return rows, iterations, told | {"profile": profile_row(report)}
 
 
 def profile_row(report: ProfileReport) -> Row:

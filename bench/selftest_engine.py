@@ -126,6 +126,7 @@ class Iteration:
     Attributes:
         chunks: (history, tokens) of its chunks, in batch order.
         waiting: requests that were left waiting.
+        waited_s: how long threads of the engine have waited for a core since the iteration before, where that is told.
         seconds: by column of ``COLUMNS``.
     """
 
@@ -137,6 +138,7 @@ class Iteration:
     kv: int
     chunks: tuple[tuple[int, int], ...]
     waiting: int
+    waited_s: float
     seconds: dict[str, float]
 
     @property
@@ -153,6 +155,7 @@ class Engine:
 
     Attributes:
         detokenize: the text of a request's new tokens.
+        waited_ns: how long threads of this process have waited for a core so far.
         iterations: what was run, in order.
     """
 
@@ -160,9 +163,11 @@ class Engine:
     runner: Runner
     clock: Clock = field(default_factory=WallClock)
     detokenize: Callable[[Sequence[int]], str] = lambda tokens: ""
+    waited_ns: Callable[[], int] = lambda: 0
     iterations: list[Iteration] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._waited_ns = self.waited_ns()
         self.scheduler = Scheduler(self.limits)
 
     def serve(self, requests: Sequence[Request]) -> None:
@@ -228,6 +233,7 @@ class Engine:
                 member.request.first_token_s = end_s
         for request in complete:
             request.completed_s = end_s
+        waited_ns, self._waited_ns = self._waited_ns, self.waited_ns()
         spans = (after - before for before, after in pairwise(stamps))
         self.iterations.append(
             Iteration(
@@ -239,6 +245,7 @@ class Engine:
                 batch.kv,
                 tuple((member.history, member.tokens) for member in batch.chunks),
                 len(self.scheduler.waiting),
+                (self._waited_ns - waited_ns) * 1e-9,
                 dict(zip(COLUMNS, spans, strict=True)),
             )
         )
