@@ -172,17 +172,17 @@ class Engine:
 
     def serve(self, requests: Sequence[Request]) -> None:
         """Serve requests, given in order of arrival, to the end; their times are filled in."""
-        arriving = 0
+        arriving, now_s = 0, self.clock.now()
         while True:
             if not (self.scheduler.running or self.scheduler.waiting):
                 if arriving == len(requests):
                     return
                 self.clock.wait_until(requests[arriving].arrival_s)
-            start_s = self.clock.now()
-            while arriving < len(requests) and requests[arriving].arrival_s <= start_s:
+                now_s = self.clock.now()
+            while arriving < len(requests) and requests[arriving].arrival_s <= now_s:
                 self.scheduler.add(requests[arriving])
                 arriving += 1
-            self.step(start_s)
+            now_s = self.step(now_s)
 
     def host_times(self, batch: int, repeats: int) -> dict[str, list[float]]:
         """CPU seconds of some decode steps by column, see `estimators.profiler.host`; the engine must be idle."""
@@ -193,10 +193,11 @@ class Engine:
         del self.iterations[behind:]
         return {name: [step.seconds[name] for step in steps] for name in HOST_TIMES}
 
-    def step(self, start_s: float) -> None:
-        """Form a batch, run it and deliver its tokens.
+    def step(self, start_s: float) -> float:
+        """Form a batch, run it and deliver its tokens; returns when that was done.
 
         A batch may be empty, where somebody was preempted for a request that then did not fit: the next one is not.
+        The next step starts where this one ended, so that what is done in between is part of its ``schedule``.
         """
         stamps = [start_s]
 
@@ -206,7 +207,7 @@ class Engine:
         batch = self.scheduler.schedule()
         stamp()
         if not batch.members:
-            return
+            return stamps[-1]
         inputs = self.runner.prepare(batch)
         stamp()
         result = self.runner.launch(inputs)
@@ -215,7 +216,7 @@ class Engine:
         self.runner.wait()
         stamp()
         if self.runner.launches_compute:
-            stamps.insert(-1, stamps[-2])
+            stamps.insert(-1, stamps[-2])  # the launch took no time of its own
         tokens = self.runner.fetch(result)
         stamp()
         complete = self.scheduler.finish(batch, tokens)
@@ -225,6 +226,7 @@ class Engine:
                 member.request.text += self.detokenize(member.request.outputs[-1:])
         stamp()
         self._record(batch, complete, stamps)
+        return stamps[-1]
 
     def _record(self, batch: Batch, complete: Sequence[Request], stamps: Sequence[float]) -> None:
         end_s = stamps[-1]
