@@ -48,12 +48,29 @@ def true_seconds(operator: str, column: dict[str, np.ndarray]) -> np.ndarray:
         return 4e-6 + 2 * m * n * k / FLOPS + 4 * (m * k + n * k + m * n) / MEMORY
     if operator in ELEMENTWISE:
         return 2e-6 + 4 * _MOVED.get(operator, 2) * column["tokens"] * column["width"] / MEMORY
-    kv_bytes, pair_flops = 8 * column["kv_heads"] * column["head_dim"], 4 * column["q_heads"] * column["head_dim"]
+    q_width, kv_width = (column[name] * column["head_dim"] for name in ("q_heads", "kv_heads"))
     if operator == "decode_attention":
-        return column["batch"] * (8e-6 + kv_bytes * column["kv"] / MEMORY)
+        return column["batch"] * (8e-6 + 8 * (q_width + kv_width * column["kv"]) / MEMORY)
     chunk, history = column["chunk"], column["history"]
     pairs = chunk * history + chunk * (chunk + 1) / 2
-    return column["batch"] * (8e-6 + pair_flops * pairs / FLOPS + kv_bytes * (chunk + history) / MEMORY)
+    moved = 8 * (q_width * chunk + kv_width * (chunk + history))
+    return column["batch"] * (8e-6 + 4 * q_width * pairs / FLOPS + moved / MEMORY)
+
+
+def true_iteration_s(calls: Iterable[OperatorCall], decodes: int, kv: int, chunks: list[tuple[int, int]]) -> float:
+    """How long an iteration takes."""
+    total, tokens = 0.0, decodes + sum(chunk for _, chunk in chunks)
+    for call in calls:
+        one = call.measured() if call.measured_as else call
+        rows = {"tokens": tokens, "sequences": decodes + len(chunks)}.get(one.axis, 0)
+        if one.axis == "decode":
+            sizes = [{"batch": decodes, "kv": kv / decodes}] if decodes else []
+        elif one.axis == "prefill":
+            sizes = [{"batch": 1, "history": history, "chunk": chunk} for history, chunk in chunks]
+        else:
+            sizes = [{"m" if one.operator == "gemm" else "tokens": rows}]
+        total += one.count * sum(float(true_seconds(one.operator, {**one.shape, **size})) for size in sizes)
+    return total
 
 
 def toy_profiles(calls: Iterable[OperatorCall], noise: float = 0.02) -> list[Profiles]:
