@@ -44,9 +44,9 @@ def test_peaks_are_measured():
     from estimators.profiler import peaks
 
     device = torch.device("cpu")
-    assert 1e8 < peaks.matrix_rate(device, torch.float32, 128) < 1e14
-    assert 1e8 < peaks.copy_bandwidth(device, 1 << 20) < 1e13
-    assert 1e8 < peaks.read_bandwidth(device, 1 << 20) < 1e13
+    assert 1e6 < peaks.matrix_rate(device, torch.float32, 128) < 1e14
+    assert 1e6 < peaks.copy_bandwidth(device, 1 << 20) < 1e13
+    assert 1e6 < peaks.read_bandwidth(device, 1 << 20) < 1e13
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_rotation_turns_pairs_of_numbers_and_leaves_the_rest(random):
 def test_element_wise_operators(random):
     x, y = numbers(random, 4, 6), numbers(random, 4, 6)
     assert torch.allclose(functions.gate_activation(torch.cat((x, y), -1)), x * torch.sigmoid(x) * y)
+    assert torch.allclose(functions.plain_activation(x), x * (1 + torch.erf(x / 2**0.5)) / 2, atol=1e-6)
     assert torch.equal(functions.add(x, y), x + y)
     assert functions.greedy(x).tolist() == [row.index(max(row)) for row in x.tolist()]
     assert functions.to_float(x.bfloat16()).dtype == torch.float32

@@ -29,9 +29,9 @@ class Fake:
 def timed(cpu, monkeypatch):
     """Time runners whose rounds are given by name; returns timings by name, and the order of the rounds."""
 
-    def run(rounds: dict[str, list[Round]], **options):
+    def run(given: dict[str, list[Round]], **options):
         log: list[str] = []
-        fakes = [Fake(name, each, log) for name, each in rounds.items()]
+        fakes = [Fake(name, each, log) for name, each in given.items()]
         monkeypatch.setattr(timing, "_runners", lambda hardware, prepared, least_s: fakes)
         return {each.kernel: each for each in time_all(cpu, fakes, **options)}, log
 
@@ -91,13 +91,17 @@ def test_calls_on_a_cpu_go_round_the_copies_and_take_what_they_take(cpu):
     assert gc.isenabled()
 
 
-def test_a_product_of_as_many_rows_runs_before_each_call(cpu, monkeypatch):
+@pytest.mark.parametrize("behind_product", [True, False])
+def test_what_runs_before_it_in_an_engine_runs_before_each_call(cpu, monkeypatch, behind_product: bool):
     events: list[object] = []
-    monkeypatch.setattr(host_timing.Between, "run", lambda self, rows: events.append(rows))
-    time_all(cpu, [Prepared(lambda i: events.append("call"), 1, "fast", rows=5)], rounds=2)
-    timed_calls = events[host_timing._WARM_UP_CALLS :]
-    assert timed_calls[:4] == [5, "call", 5, "call"]
-    assert timed_calls[::2] == [5] * (len(timed_calls) // 2)
+    monkeypatch.setattr(host_timing, "linear", lambda x, weight: events.append(len(x)))
+    monkeypatch.setattr(host_timing, "add_rms_norm", lambda x, *others: events.append("norm"))
+    prepared = Prepared(lambda i: events.append("call"), 1, "fast", rows=5, behind_product=behind_product)
+    time_all(cpu, [prepared], rounds=2)
+    turn = [5, "call"] if behind_product else [5, "norm", "call"]
+    calls = events[host_timing._WARM_UP_CALLS :]
+    assert len(calls) >= 8 * len(turn)
+    assert calls == turn * (len(calls) // len(turn))
 
 
 def test_calls_that_waited_for_a_core_do_not_count(cpu):
@@ -120,7 +124,7 @@ def test_calls_that_waited_for_a_core_do_not_count(cpu):
     )
     assert not runner.result().disturbed
     runner._calls = [(5, True), (7, True), (6, True)]
-    assert runner.result() == Round(6e-9, 3, disturbed=True)
+    assert runner.result() == Round(6 * 1e-9, 3, disturbed=True)
 
 
 def test_waiting_is_counted_where_the_system_tells():
