@@ -10,7 +10,6 @@ from estimators.profiler.campaign import BATCH, TIMINGS, Campaign
 from estimators.profiler.record import Record
 from estimators.profiler.refine import held_out_error, refine, rows_of
 
-
 SMALL = Limits(max_tokens=32, max_num_seqs=8, max_model_len=32)
 
 

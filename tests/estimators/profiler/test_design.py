@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from fake_device import LIMITS, tiny
 
@@ -41,6 +43,6 @@ def test_points_lie_apart():
     points = [Point("norm", "fp32", (rows, 64)) for rows in range(1, 257)]
     chosen = farthest(points, [points[0], points[-1]], 3, 0)
     rows = sorted(point.values[0] for point in chosen)
-    assert all(later > 1.5 * earlier for earlier, later in zip(rows, rows[1:], strict=False))
+    assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(rows))
     assert rows[0] > 1
     assert rows[-1] < 256

@@ -14,7 +14,7 @@ from fake_device import FakeDevice, options, tiny
 
 from estimators import EstimatorError, IterationTables
 from estimators.devices import load_device
-from estimators.profiler import ProfileReport, profile_with
+from estimators.profiler import ProfileReport, candidates, profile_with
 from estimators.profiler.points import Limits
 from estimators.sources.own import own_path, read_own, read_provenance
 
@@ -42,11 +42,9 @@ def test_a_profile_is_a_device(done: ProfileReport):
         max_model_len=32,
         cache=False,
     )
-    device = FakeDevice()
-    calls = {"decodes": 2, "kv": 32}
     assert load_device(done.directory).name == "toy"
-    predicted = tables.iteration_time_s(tokens=2, sequences=2, **calls)
-    assert predicted == pytest.approx(truth(device), rel=0.2)
+    predicted = tables.iteration_time_s(2, 2, 2, 32)
+    assert predicted == pytest.approx(truth(FakeDevice()), rel=0.2)
     assert tables.provenance["outside_profiles"] == []
 
 
@@ -77,6 +75,15 @@ def test_the_report_counts(done: ProfileReport):
     assert any("ran as toy" in note for note in done.notes)
 
 
+class TwoOperators(FakeDevice):
+    """A device that measures little, so that training on it takes little."""
+
+    def __init__(self):
+        super().__init__()
+        operators = candidates(tiny(), [1], "fp32", SMALL)
+        self.refuse = (*self.refuse, *(name for name, _ in operators if name not in ("gemm", "norm")))
+
+
 def lines(directory: Path) -> list[dict]:
     return [json.loads(line) for line in (directory / "points.jsonl").read_text().splitlines()]
 
@@ -92,7 +99,7 @@ def test_what_was_measured_is_there_in_our_schema_with_its_provenance(done: Prof
 
 
 def test_a_finished_profile_measures_on_where_more_is_asked(tmp_path: Path):
-    device = FakeDevice()
+    device = TwoOperators()
     first = run(tmp_path, device)
     batches = len(device.batches)
     again = run(tmp_path, device)
@@ -103,12 +110,20 @@ def test_a_finished_profile_measures_on_where_more_is_asked(tmp_path: Path):
 
 
 def test_a_budget_of_too_few_points_is_told_and_they_are_kept(tmp_path: Path):
-    device = FakeDevice()
-    with pytest.raises(EstimatorError, match=r"budget '1e-09 s' is spent before .* gemm fp32.*; give more") as caught:
-        run(tmp_path, device, budget_s=1e-9)
+    device = TwoOperators()
+
+    def slowly(points):
+        time.sleep(0.2)
+        return device.measure(points[:2]) + [EstimatorError("memory", None, "is full", "wait")] * len(points[2:])
+
+    limits = options(limits=SMALL, budget_s=0.1)
+    with pytest.raises(
+        EstimatorError, match=r"budget '0.1 s' is spent before .* gemm fp32, norm fp32; give more"
+    ) as caught:
+        profile_with(device, slowly, tiny(), tmp_path, limits)
     assert caught.value.field == "budget"
-    (batch,) = device.batches
-    assert run(tmp_path, device).resumed == len(batch)
+    assert len(device.batches) == 1
+    assert run(tmp_path, device).resumed == 2
 
 
 def test_an_engines_cpu_times_are_kept_beside(tmp_path: Path):
@@ -116,7 +131,7 @@ def test_an_engines_cpu_times_are_kept_beside(tmp_path: Path):
         def host_times(self, batch, repeats):
             return {"schedule": [1e-5 * batch] * repeats, "detokenize": [2e-5] * repeats}
 
-    device = FakeDevice()
+    device = TwoOperators()
     profile_with(device, device.measure, tiny(), tmp_path, options(limits=SMALL, target=0.3), engine=Engine())
     frame = pl.read_parquet(tmp_path / "host.parquet")
     assert frame["batch"].to_list() == [1, 2, 4]
@@ -174,7 +189,7 @@ def test_a_killed_profile_goes_on_where_it_was(tmp_path: Path):
         load_device(tmp_path)
     path.write_bytes(path.read_bytes()[:-5])  # as if in the middle of a line
     kept = sum("seconds" in line for line in path.read_text().splitlines()[1:-1])
-    device = FakeDevice()
+    device = TwoOperators()
     report = run(tmp_path, device)
     assert report.resumed == kept > 20
     assert load_device(tmp_path).name == "toy"
