@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 }
 _GROWING = ("m", "chunk", "kv", "tokens", "elements")  # the column along which the time of an operator grows
 OUTLIER = 1.3
-PER_REQUEST = "_per_request"  #: how the names of attention kernels end that run for one request after the other
+_PER_REQUEST = "_per_request"  # in the names of attention kernels that run for one request after the other
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,11 @@ class Profiles:
     rows_dropped: int
     rows_duplicate: int
     outliers: int
+
+
+def runs_per_request(kernels: Iterable[str]) -> bool:
+    """Whether one of these attention kernels runs for one request after the other, as its name says."""
+    return any(_PER_REQUEST in kernel for kernel in kernels)
 
 
 def columns_of(operator: str) -> Mapping[str, int]:

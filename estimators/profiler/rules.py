@@ -17,12 +17,12 @@ from estimators.errors import EstimatorError
 from estimators.profiler.campaign import Measure
 from estimators.profiler.points import Kind, Limits, Point
 from estimators.profiler.record import Record
+from estimators.profiles import runs_per_request
 
 _DECODES, _CHUNK = "decode_attention", "prefill_attention"
 _SIZES = (8, 2)  # a batch is this part of the largest
 _LENGTHS = (16, 4)  # and a context this part of the longest
 _LONGEST = 4  # of a skewed batch, times the mean
-_PER_REQUEST = "_per_request"  # in the names of kernels that are launched for each request
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Rule:
         if not all(point in times for point in self.points):
             return None
         composed = sum(times[part].seconds for part in self.parts)
-        if _PER_REQUEST not in times[self.batch].kernel:
+        if not runs_per_request([times[self.batch].kernel]):
             composed -= min((times[launch].seconds for launch in self.launches), default=0.0)
         return times[self.batch].seconds / composed
 
