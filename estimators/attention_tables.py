@@ -9,7 +9,7 @@ import numpy as np
 from estimators.layout import FloatArray, IntArray, TableLayout, log_index, log_points
 from estimators.monotone import smooth_rows
 from estimators.operators import OperatorCall
-from estimators.profiles import PER_REQUEST
+from estimators.profiles import runs_per_request
 from estimators.row_tables import Clock
 
 # Decodes are evaluated for every number of them up to 2 ** (this + 1) and for 2 ** this of them per octave beyond, and
@@ -32,7 +32,7 @@ def shares_launch(calls: Iterable[OperatorCall], clock: Clock) -> bool:
             return call.operator == "latent_decode"
         metadata = getattr(clock.estimators[call.dtype], "metadata", {})
         kernels = metadata[call.operator].get("kernels", ()) if call.operator in metadata else ()
-        return any(kernel.endswith(PER_REQUEST) for kernel in kernels)
+        return runs_per_request(kernels)
 
     return not any(alone(call) for call in calls)
 

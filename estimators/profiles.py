@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,13 @@ COLUMNS: Mapping[str, Mapping[str, int]] = {
     **{name: {"gpus": 2, "elements": 1} for name in COLLECTIVES},
     **{name: {"tokens": 1, "width": 1} for name in ELEMENTWISE},
 }
+#: Attention of batches that tables put together from equal ones, to see how far that holds. ``mixed_attention``: one
+#: chunk, and decodes of ``kv`` tokens each; ``skewed_decode_attention``: one decode of the ``longest`` context, all
+#: others of equal ones, ``kv`` tokens on average.
+BATCHES: Mapping[str, Mapping[str, int]] = {
+    "mixed_attention": {"chunk": 1, "history": 0, "decodes": 1, "kv": 1, **_HEADS},
+    "skewed_decode_attention": {"batch": 2, "kv": 1, "longest": 1, **_HEADS},
+}
 #: Element-wise operators as Vidur measures them, whose kernels are others than those above.
 VIDUR_ELEMENTWISE = (
     *("emb", "input_layernorm", "post_attention_layernorm", "attn_rope", "attn_kv_cache_save", "mlp_act"),
@@ -58,6 +65,7 @@ VIDUR_ELEMENTWISE = (
 #: Operators that some sources measure and nothing here learns. ``width``: numbers per token. ``devices_per_node``: 1
 #: where sender and receiver are in two nodes, 2 where they are in one.
 OTHER_COLUMNS: Mapping[str, Mapping[str, int]] = {
+    **BATCHES,
     "send_recv": {"devices_per_node": 1, "elements": 1},
     **{name: {"tokens": 1, "width": 1} for name in VIDUR_ELEMENTWISE},
 }
@@ -72,10 +80,11 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "latent_bmm": ("bf16", "fp32"),
     "moe": ("bf16", "fp32", "fp8", "fp8_block", "nvfp4", "mxfp4", "int4"),
     **dict.fromkeys((*COLLECTIVES, *ELEMENTWISE), ("bf16", "fp32")),
+    **dict.fromkeys(BATCHES, ("bf16", "fp32", "fp8")),
 }
 _GROWING = ("m", "chunk", "kv", "tokens", "elements")  # the column along which the time of an operator grows
 OUTLIER = 1.3
-PER_REQUEST = "_per_request"  #: how the names of attention kernels end that run for one request after the other
+_PER_REQUEST = "_per_request"  # in the names of attention kernels that run for one request after the other
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,11 @@ class Profiles:
     rows_dropped: int
     rows_duplicate: int
     outliers: int
+
+
+def runs_per_request(kernels: Iterable[str]) -> bool:
+    """Whether one of these attention kernels runs for one request after the other, as its name says."""
+    return any(_PER_REQUEST in kernel for kernel in kernels)
 
 
 def columns_of(operator: str) -> Mapping[str, int]:

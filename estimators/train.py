@@ -16,7 +16,7 @@ from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.errors import EstimatorError
 from estimators.features import OPERATORS, Roofline, operators_of
 from estimators.held_out import hold_out, judged_error
-from estimators.profiles import PER_REQUEST, Profiles
+from estimators.profiles import Profiles, runs_per_request
 from estimators.regressors import KINDS, MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.training import TrainingSet
@@ -122,10 +122,10 @@ def training_set(profiles: Profiles, device: DeviceSpec) -> TrainingSet:
         num_sms=device.num_sms,
         link_bandwidth=device.nvlink_bandwidth,
         floor_s=float(seconds.min()),
-        # FlashAttention 2, called "vllm_flash_attn" on older GPUs, neither packs nor splits.
-        split_kv=not any(kernel.endswith(("flash_attn", "fa2")) for kernel in profiles.kernels),
+        # FlashAttention 2, called "vllm_flash_attn" on older GPUs and what torch has, neither packs nor splits.
+        split_kv=not any(kernel.endswith(("flash_attn", "fa2", "torch_varlen")) for kernel in profiles.kernels),
         element_bytes=DTYPE_BYTES[dtype],
-        per_request=of_cache and any(kernel.endswith(PER_REQUEST) for kernel in profiles.kernels),
+        per_request=of_cache and runs_per_request(profiles.kernels),
         operand_bytes=DTYPE_BYTES[activation_dtype(dtype) if of_cache or dtype in _WEIGHTS_ONLY else dtype],
     )
     return TrainingSet.of(operator, columns, seconds, roofline)

@@ -124,6 +124,12 @@ def _is_enough(measured: Sequence[Round], rounds: int) -> bool:
 def _timing(kernel: str, measured: Sequence[Round]) -> Timing:
     good = [each for each in measured if not each.disturbed]
     used = good if len(good) >= min(_LEAST_ROUNDS, len(measured)) else measured
-    middle = statistics.median(each.seconds for each in used)
-    away = statistics.median(abs(each.seconds - middle) for each in used)
-    return Timing(middle, _DEVIATIONS * away / middle, sum(each.calls for each in used), kernel)
+    seconds, spread = median_and_spread([each.seconds for each in used])
+    return Timing(seconds, spread, sum(each.calls for each in used), kernel)
+
+
+def median_and_spread(seconds: Sequence[float]) -> tuple[float, float]:
+    """Of rounds, as ``Timing`` has them."""
+    middle = statistics.median(seconds)
+    away = statistics.median(abs(each - middle) for each in seconds)
+    return middle, _DEVIATIONS * away / middle

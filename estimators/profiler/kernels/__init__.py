@@ -3,7 +3,14 @@
 Importing it imports torch.
 """
 
-from estimators.profiler.kernels import elementwise, products, sequences  # noqa: F401 (they register operators)
+from estimators.profiler.kernels import (  # noqa: F401 (they register operators)
+    elementwise,
+    experts,
+    latent,
+    mixed,
+    products,
+    sequences,
+)
 from estimators.profiler.kernels.prepared import Prepared, operators, prepare
 
 __all__ = ["Prepared", "operators", "prepare"]
