@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from common import Row, emit, note, parser, print_groups
-from estimators.host_times import fit_host_times, read_host_times
 from selftest_compare import Served, by_kind, iteration_rows, over_rounds, rows_of, simulated_figures
 from selftest_engine import Engine
 from selftest_model import ModelRunner
@@ -30,9 +29,11 @@ from selftest_scheduler import Limits, Request
 
 import fastsim
 from estimators import EstimatorError, load_model
+from estimators.host_times import fit_host_times, read_host_times
 from estimators.profiler import Limits as ProfileLimits
-from estimators.profiler import profile
+from estimators.profiler import ProfileReport, profile
 from estimators.profiler.hardware import Hardware, open_hardware
+from estimators.profiler.host_timing import Waits
 from estimators.profiler.kernels.backends import choose_backend
 from fastsim.errors import ConfigError
 from fastsim.machine import tables_for
@@ -58,11 +59,12 @@ class Bench:
         backend = choose_backend(self.hardware, LIMITS.block_size)
         spec, device = load_model(self.model), self.hardware.device
         self.runner = ModelRunner(spec, LIMITS, MAX_MODEL_LEN, device, self.dtype, backend)
+        self._waits = Waits()
         self._vocabulary = [f" w{i}" for i in range(spec.vocab_size)]
 
     def engine(self) -> Engine:
         """An idle engine whose clock starts now."""
-        return Engine(LIMITS, self.runner, detokenize=self._text)
+        return Engine(LIMITS, self.runner, detokenize=self._text, waited_ns=self._waits.total_ns)
 
     def serve(self, workload: fastsim.Workload) -> Served:
         """Serve requests of random prompts."""
@@ -81,7 +83,7 @@ class Bench:
         preemptions = sum(request.preemptions for request in requests)
         return Served(workload, first, completed, preemptions, engine.iterations)
 
-    def profile(self, out: Path, budget_s: float, seed: int) -> Any:
+    def profile(self, out: Path, budget_s: float, seed: int) -> ProfileReport:
         """Profile the device and the engine into a directory."""
         limits = ProfileLimits(
             max_tokens=LIMITS.max_num_batched_tokens,
@@ -142,8 +144,20 @@ def run_round(
         predicted = simulated_figures(fastsim.simulate(config, workload, tables), workload)
     rows = rows_of(number, before.figures(), after.figures(), predicted)
     iterations = [row for served in (before, after) for row in iteration_rows(number, served, tables, config)]
-    told = {"round": number, **after.load(), "engine_options": dict(config.engine_options), "profile": asdict(report)}
-    return rows, iterations, told
+    told = {
+        "round": number,
+        **after.load(),
+        "engine_options": dict(config.engine_options),
+        "profile": profile_row(report),
+    }
+    return rows, iterations, told | {"profile": profile_row(report)}
+
+
+def profile_row(report: ProfileReport) -> Row:
+    """A profile, JSON-able."""
+    operators = [{**asdict(each), "kernels": list(each.kernels)} for each in report.operators]
+    told = {"points": report.points, "grid": report.grid, "spent_s": report.spent_s, "trained_s": report.trained_s}
+    return {**told, "operators": operators, "notes": list(report.notes)}
 
 
 def print_round(told: Row) -> None:
@@ -168,7 +182,7 @@ def main() -> int:
     options = arguments.parse_args()
     if options.smoke:
         options.model, options.rounds, options.requests = MODELS / "llama-tiny.json", 1, 12
-        options.budget = min(options.budget, 5.0)
+        options.budget = min(options.budget, 20.0)
     try:
         bench = Bench(str(options.model or MODELS / "llama-25m.json"), open_hardware(options.device))
         printed = run_rounds(bench, options)

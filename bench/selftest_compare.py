@@ -11,9 +11,11 @@ from selftest_engine import Iteration
 
 import fastsim
 from estimators import IterationTables
-from estimators.profiler.host import HOST_COLUMNS
+from estimators.profiler.host import HOST_TIMES
 
 STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9}
+#: An iteration is quiet if its threads waited no longer for a core than this part of it.
+_WAITED_SHARE = 0.02
 #: Figures of a run by (metric, statistic), seconds.
 Figures = dict[tuple[str, str], float]
 
@@ -111,10 +113,11 @@ def iteration_rows(number: int, served: Served, tables: IterationTables, config:
                 "kind": one.kind,
                 "tokens": one.num_tokens,
                 "measured_s": one.end_s - one.start_s,
+                "waited_s": one.waited_s,
                 "predicted_s": device_s + host_s,
                 "device_s": one.seconds["device"],
                 "predicted_device_s": device_s,
-                "host_s": sum(one.seconds[name] for name in HOST_COLUMNS),
+                "host_s": sum(one.seconds[name] for name in HOST_TIMES),
                 "predicted_host_s": host_s,
             }
         )
@@ -122,21 +125,29 @@ def iteration_rows(number: int, served: Served, tables: IterationTables, config:
 
 
 def by_kind(rows: Sequence[Row]) -> list[Row]:
-    """Iterations by kind: their share of the time, and how far predictions of their sums and of each are off."""
+    """Iterations by kind: their share of the time, and how far predictions of their sums and of each are off.
+
+    ``quiet`` is the part of them in which no thread of the engine waited for a core that another program held, and
+    ``bias_quiet`` the bias of those: what the profile measures.
+    """
     if not rows:
         return []
     frame = pl.DataFrame(rows)
     whole_s = frame["measured_s"].sum()
 
-    def bias(what: str) -> pl.Expr:
-        return pl.col(f"predicted_{what}").sum() / pl.col("measured_s" if what == "s" else what).sum() - 1
+    quiet = pl.col("waited_s") <= _WAITED_SHARE * pl.col("measured_s")
+
+    def bias(predicted: str, measured: str, of: pl.Expr | bool = True) -> pl.Expr:
+        error = pl.col(predicted).filter(of).sum() / pl.col(measured).filter(of).sum() - 1
+        return error.fill_nan(None)  # none to tell of
 
     figures = {
         "share": pl.col("measured_s").sum() / whole_s,
-        "mean_ms": 1e3 * pl.col("measured_s").mean(),
-        "bias": bias("s"),
-        "bias_device": bias("device_s"),
-        "bias_host": bias("host_s"),
+        "bias": bias("predicted_s", "measured_s"),
+        "quiet": quiet.mean(),
+        "bias_quiet": bias("predicted_s", "measured_s", quiet),
+        "bias_device": bias("predicted_device_s", "device_s", quiet),
+        "bias_host": bias("predicted_host_s", "host_s", quiet),
         "median_ape": (pl.col("predicted_s") / pl.col("measured_s") - 1).abs().median(),
     }
     return frame.group_by("kind").agg(iterations=pl.len(), **figures).sort("kind").to_dicts()

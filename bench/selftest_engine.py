@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from selftest_scheduler import Batch, Limits, Request, Scheduler
 
 from estimators import IterationTables
-from estimators.profiler.host import HOST_COLUMNS
+from estimators.profiler.host import HOST_TIMES
 
 #: Columns of an iteration's times, seconds; "device" is that of the model, all others are the CPU's.
 COLUMNS = ("schedule", "prepare_inputs", "launch", "device", "sampling", "process_outputs", "detokenize")
@@ -126,6 +126,7 @@ class Iteration:
     Attributes:
         chunks: (history, tokens) of its chunks, in batch order.
         waiting: requests that were left waiting.
+        waited_s: how long threads of the engine have waited for a core since the iteration before, where that is told.
         seconds: by column of ``COLUMNS``.
     """
 
@@ -137,6 +138,7 @@ class Iteration:
     kv: int
     chunks: tuple[tuple[int, int], ...]
     waiting: int
+    waited_s: float
     seconds: dict[str, float]
 
     @property
@@ -153,6 +155,7 @@ class Engine:
 
     Attributes:
         detokenize: the text of a request's new tokens.
+        waited_ns: how long threads of this process have waited for a core so far.
         iterations: what was run, in order.
     """
 
@@ -160,24 +163,26 @@ class Engine:
     runner: Runner
     clock: Clock = field(default_factory=WallClock)
     detokenize: Callable[[Sequence[int]], str] = lambda tokens: ""
+    waited_ns: Callable[[], int] = lambda: 0
     iterations: list[Iteration] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._waited_ns = self.waited_ns()
         self.scheduler = Scheduler(self.limits)
 
     def serve(self, requests: Sequence[Request]) -> None:
         """Serve requests, given in order of arrival, to the end; their times are filled in."""
-        arriving = 0
+        arriving, now_s = 0, self.clock.now()
         while True:
             if not (self.scheduler.running or self.scheduler.waiting):
                 if arriving == len(requests):
                     return
                 self.clock.wait_until(requests[arriving].arrival_s)
-            start_s = self.clock.now()
-            while arriving < len(requests) and requests[arriving].arrival_s <= start_s:
+                now_s = self.clock.now()
+            while arriving < len(requests) and requests[arriving].arrival_s <= now_s:
                 self.scheduler.add(requests[arriving])
                 arriving += 1
-            self.step(start_s)
+            now_s = self.step(now_s)
 
     def host_times(self, batch: int, repeats: int) -> dict[str, list[float]]:
         """CPU seconds of some decode steps by column, see `estimators.profiler.host`; the engine must be idle."""
@@ -186,12 +191,13 @@ class Engine:
         self.serve([Request([0] * _HOST_PROMPT, repeats + 1, now_s) for _ in range(batch)])
         steps = [one for one in self.iterations[behind:] if one.num_decodes == batch == one.num_sequences]
         del self.iterations[behind:]
-        return {name: [step.seconds[name] for step in steps] for name in HOST_COLUMNS}
+        return {name: [step.seconds[name] for step in steps] for name in HOST_TIMES}
 
-    def step(self, start_s: float) -> None:
-        """Form a batch, run it and deliver its tokens.
+    def step(self, start_s: float) -> float:
+        """Form a batch, run it and deliver its tokens; returns when that was done.
 
         A batch may be empty, where somebody was preempted for a request that then did not fit: the next one is not.
+        The next step starts where this one ended, so that what is done in between is part of its ``schedule``.
         """
         stamps = [start_s]
 
@@ -201,7 +207,7 @@ class Engine:
         batch = self.scheduler.schedule()
         stamp()
         if not batch.members:
-            return
+            return stamps[-1]
         inputs = self.runner.prepare(batch)
         stamp()
         result = self.runner.launch(inputs)
@@ -210,7 +216,7 @@ class Engine:
         self.runner.wait()
         stamp()
         if self.runner.launches_compute:
-            stamps.insert(-1, stamps[-2])
+            stamps.insert(-1, stamps[-2])  # the launch took no time of its own
         tokens = self.runner.fetch(result)
         stamp()
         complete = self.scheduler.finish(batch, tokens)
@@ -220,6 +226,7 @@ class Engine:
                 member.request.text += self.detokenize(member.request.outputs[-1:])
         stamp()
         self._record(batch, complete, stamps)
+        return stamps[-1]
 
     def _record(self, batch: Batch, complete: Sequence[Request], stamps: Sequence[float]) -> None:
         end_s = stamps[-1]
@@ -228,6 +235,7 @@ class Engine:
                 member.request.first_token_s = end_s
         for request in complete:
             request.completed_s = end_s
+        waited_ns, self._waited_ns = self._waited_ns, self.waited_ns()
         spans = (after - before for before, after in pairwise(stamps))
         self.iterations.append(
             Iteration(
@@ -239,6 +247,7 @@ class Engine:
                 batch.kv,
                 tuple((member.history, member.tokens) for member in batch.chunks),
                 len(self.scheduler.waiting),
+                (self._waited_ns - waited_ns) * 1e-9,
                 dict(zip(COLUMNS, spans, strict=True)),
             )
         )

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
+from estimators.host_times import AFTER, BEFORE, HOST_COLUMNS
+
 if TYPE_CHECKING:
     import polars as pl
 
-#: Columns of `estimators.host_times`, seconds.
-HOST_COLUMNS = ("schedule", "prepare_inputs", "launch", "sampling", "process_outputs", "detokenize")
+HOST_TIMES = (*BEFORE, *AFTER)
+"""Columns of ``estimators.host_times`` that hold seconds."""
 
 
 class HostProfiled(Protocol):
@@ -24,7 +26,7 @@ class HostProfiled(Protocol):
             repeats: steps.
 
         Returns:
-            Seconds of each step by column of ``HOST_COLUMNS``. What it does not have apart is left out. On a device
+            Seconds of each step by column of ``HOST_TIMES``. What it does not have apart is left out. On a device
             that computes while the CPU waits, ``launch`` is the time to enqueue; where launching computes, as on a CPU,
             it is 0, for the operators' own times hold it.
         """
@@ -40,7 +42,7 @@ def measure_host(engine: HostProfiled, batches: Iterable[int], repeats: int = 32
         repeats: steps at each, after as many that are not counted.
 
     Returns:
-        One row per batch size, ascending, with the median seconds of each column; null where the engine has none.
+        ``HOST_COLUMNS``: a row per batch size, ascending, with median seconds; null where the engine has none.
     """
     import polars as pl
 
@@ -48,5 +50,5 @@ def measure_host(engine: HostProfiled, batches: Iterable[int], repeats: int = 32
     for batch in sorted(set(batches)):
         engine.host_times(batch, repeats)
         times = engine.host_times(batch, repeats)
-        rows.append({"batch": batch} | {name: median(times[name]) for name in HOST_COLUMNS if times.get(name)})
-    return pl.DataFrame(rows, schema={"batch": pl.Int64} | dict.fromkeys(HOST_COLUMNS, pl.Float64))
+        rows.append({"batch": batch} | {name: median(times[name]) for name in HOST_TIMES if times.get(name)})
+    return pl.DataFrame(rows, schema=dict.fromkeys(HOST_COLUMNS, pl.Float64) | {"batch": pl.Int64})

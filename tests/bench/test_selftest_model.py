@@ -1,6 +1,6 @@
 """The self-test's model against a forward pass without a cache, written without the profiler's functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +22,15 @@ def engine(script: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.fixture(scope="module")
 def model(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("selftest_model")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """So small a model is no work for several, which would wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def naive_logits(runner: Any, ids: list[int]) -> Any:
@@ -110,3 +119,16 @@ def test_the_cache_is_shared_by_nobody(engine: ModuleType, model: ModuleType):
     slots = runner.prepare(scheduler.schedule()).slots.tolist()
     assert len(set(slots)) == 12
     assert min(slots) >= limits.block_size  # block 0 is the null block
+
+
+def test_cpu_times_are_those_of_steps_in_which_all_decode(engine: ModuleType, model: ModuleType):
+    limits = engine.Limits(num_blocks=32, block_size=8, max_num_batched_tokens=40, max_num_seqs=4)
+    runner = model.ModelRunner(load_model(str(TINY)), limits, 64, torch.device("cpu"))
+    idle = engine.Engine(limits, runner)
+    times = idle.host_times(4, repeats=6)
+    # The budget cuts the prompts of 16 tokens: the last of them decodes two steps behind the first.
+    assert {name: len(seconds) for name, seconds in times.items()} == dict.fromkeys(times, 5)
+    assert set(times["launch"]) == {0.0}  # its computing is the operators' own time
+    assert min(times["schedule"]) > 0
+    assert idle.scheduler.blocks.num_free == 32
+    assert idle.iterations == []
