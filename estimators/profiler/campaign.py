@@ -119,6 +119,12 @@ class Campaign:
         kernels = sorted({timing.kernel for timing in times.values()})
         return rows_of({point: timing.seconds for point, timing in times.items()}, kernels, self._device)
 
+    def scarce(self) -> list[Kind]:
+        """Operators and types with too few points to learn from, though the initial design has more."""
+        designs = {kind: initial(list(points), FIRST, self._seed) for kind, points in self._grid.items()}
+        opened = {kind for kind, design in designs.items() if any(self._is_open(point) for point in design)}
+        return [kind for kind in self._grid if kind in opened and len(self.times(kind)) < FOLDS]
+
     def _first(self) -> Iterator[Point]:
         """Points of the initial design that are not measured, of all operators in turns."""
         designs = [initial(list(points), FIRST, self._seed) for points in self._grid.values()]

@@ -147,7 +147,7 @@ def profile_with(
     campaign.begin(options.budget_s, progress)
     rules = check_rules(record, measure, grid, options.limits) if campaign.spent_s < options.budget_s else []
     campaign.refine(options.target, options.budget_s, progress)
-    _refuse_few(campaign, grid, options)
+    _refuse_few(campaign, options)
     began = time.monotonic()
     if len(record.times) > record.resumed:
         device_path(directory).unlink(missing_ok=True)  # not finished, until it is
@@ -218,14 +218,9 @@ def _grid(
     return grid
 
 
-def _refuse_few(campaign: Campaign, grid: Mapping[Kind, Mapping[Point, float]], options: ProfileOptions) -> None:
+def _refuse_few(campaign: Campaign, options: ProfileOptions) -> None:
     """Refuse to train on next to nothing."""
-    few = []
-    for kind, points in grid.items():
-        refused = sum(point in campaign.record.refused for point in points)
-        if len(campaign.times(kind)) < min(FOLDS, len(points) - refused):
-            few.append(" ".join(kind))
-    if few:
+    if few := [" ".join(kind) for kind in campaign.scarce()]:
         wrong = f"is spent before there are {FOLDS} points of {', '.join(few)}"
         mend = "give more: the same command goes on with what is measured"
         raise EstimatorError("budget", f"{options.budget_s:g} s", wrong, mend)

@@ -69,8 +69,8 @@ def test_the_report_counts(done: ProfileReport):
     assert (done.device, done.dtypes, done.tp, done.resumed) == ("toy", ("fp32",), (1,), 0)
     for each in done.operators:
         assert 0 < each.points <= each.grid
-        assert each.error is not None
-        assert each.met == (each.error <= 0.2)
+        assert (each.error is None) == (each.points < 5)
+        assert each.met == (each.error is None or each.error <= 0.2)
         assert each.kernels == ("toy",)
     assert any("ran as toy" in note for note in done.notes)
 
@@ -117,9 +117,7 @@ def test_a_budget_of_too_few_points_is_told_and_they_are_kept(tmp_path: Path):
         return device.measure(points[:2]) + [EstimatorError("memory", None, "is full", "wait")] * len(points[2:])
 
     limits = options(limits=SMALL, budget_s=0.1)
-    with pytest.raises(
-        EstimatorError, match=r"budget '0.1 s' is spent before .* gemm fp32, norm fp32; give more"
-    ) as caught:
+    with pytest.raises(EstimatorError, match=r"budget '0.1 s' is spent before .* gemm fp32, .*; give more") as caught:
         profile_with(device, slowly, tiny(), tmp_path, limits)
     assert caught.value.field == "budget"
     assert len(device.batches) == 1
