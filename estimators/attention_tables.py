@@ -9,6 +9,7 @@ import numpy as np
 from estimators.layout import FloatArray, IntArray, TableLayout, log_index, log_points
 from estimators.monotone import smooth_rows
 from estimators.operators import OperatorCall
+from estimators.profiles import PER_REQUEST
 from estimators.row_tables import Clock
 
 # Decodes are evaluated for every number of them up to 2 ** (this + 1) and for 2 ** this of them per octave beyond, and
@@ -17,8 +18,6 @@ _DECODE_BITS = 6
 # Prefill does not fall along chunks from here on. A chunk of one token, the only shorter one that was measured, takes
 # FlashAttention 2 up to a tenth longer than one of 16.
 _SHORTEST_SMOOTHED = 16
-# How the names of kernels end that serve one request each.
-_PER_REQUEST = "_per_request"
 
 
 def shares_launch(calls: Iterable[OperatorCall], clock: Clock) -> bool:
@@ -33,7 +32,7 @@ def shares_launch(calls: Iterable[OperatorCall], clock: Clock) -> bool:
             return call.operator == "latent_decode"
         metadata = getattr(clock.estimators[call.dtype], "metadata", {})
         kernels = metadata[call.operator].get("kernels", ()) if call.operator in metadata else ()
-        return any(kernel.endswith(_PER_REQUEST) for kernel in kernels)
+        return any(kernel.endswith(PER_REQUEST) for kernel in kernels)
 
     return not any(alone(call) for call in calls)
 

@@ -84,6 +84,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 }
 _GROWING = ("m", "chunk", "kv", "tokens", "elements")  # the column along which the time of an operator grows
 OUTLIER = 1.3
+PER_REQUEST = "_per_request"  #: how the names of attention kernels end that run for one request after the other
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.errors import EstimatorError
 from estimators.features import OPERATORS, Roofline, operators_of
 from estimators.held_out import hold_out, judged_error
-from estimators.profiles import Profiles
+from estimators.profiles import PER_REQUEST, Profiles
 from estimators.regressors import KINDS, MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.training import TrainingSet
@@ -125,6 +125,7 @@ def training_set(profiles: Profiles, device: DeviceSpec) -> TrainingSet:
         # FlashAttention 2, called "vllm_flash_attn" on older GPUs, neither packs nor splits.
         split_kv=not any(kernel.endswith(("flash_attn", "fa2")) for kernel in profiles.kernels),
         element_bytes=DTYPE_BYTES[dtype],
+        per_request=of_cache and any(kernel.endswith(PER_REQUEST) for kernel in profiles.kernels),
         operand_bytes=DTYPE_BYTES[activation_dtype(dtype) if of_cache or dtype in _WEIGHTS_ONLY else dtype],
     )
     return TrainingSet.of(operator, columns, seconds, roofline)
@@ -139,8 +140,9 @@ def _metadata(profiles: Profiles, rows: TrainingSet, seed: int, kind: str) -> di
         "used": profiles.frame.height,
         "outliers": profiles.outliers,
     }
-    # Files that do not say by what they were judged were by unseen shapes, as all of the package.
+    # What is usual is left out, as in the files of the package, which are older than these words.
     judge = {} if held_out.judged_by == "shapes" else {"judged_by": held_out.judged_by}
+    roofline = {name: value for name, value in asdict(rows.roofline).items() if name != "per_request" or value}
     return {
         "operator": profiles.operator,
         "device": profiles.system,
@@ -153,7 +155,7 @@ def _metadata(profiles: Profiles, rows: TrainingSet, seed: int, kind: str) -> di
         "profiled": rows.profiled,
         "measured_values": rows.measured_values,
         "features": list(OPERATORS[profiles.operator].features),
-        "roofline": asdict(rows.roofline),
+        "roofline": roofline,
         "held_out_errors": held_out.errors,
         "picture": held_out.picture,
         "calibration": asdict(held_out.calibration),

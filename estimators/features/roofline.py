@@ -27,6 +27,8 @@ class Roofline:
             group into one tile always, as FlashAttention 3 does, or only to decode grouped queries, as 2 does.
         element_bytes: of a weight, or of a key's or value's number.
         operand_bytes: of an activation's number as the matrix units take it.
+        per_request: whether attention kernels run for one request after the other, each with a launch of its own and
+            without padding to tiles.
     """
 
     peak_flops: float
@@ -37,6 +39,7 @@ class Roofline:
     split_kv: bool
     element_bytes: float = ACTIVATION_BYTES
     operand_bytes: float = ACTIVATION_BYTES
+    per_request: bool = False
 
     @property
     def activation_bytes(self) -> float:

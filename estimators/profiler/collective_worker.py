@@ -117,7 +117,7 @@ def _captured(call: Call) -> Callable[[], float]:
         graph.replay()
         end.record()
         end.synchronize()
-        return start.elapsed_time(end) / 1e3 / _CAPTURED
+        return float(start.elapsed_time(end)) / 1e3 / _CAPTURED
 
     seconds()
     return seconds

@@ -15,7 +15,7 @@ from estimators.features import OPERATORS
 from estimators.host_times import host_path, write_host_times
 from estimators.profiler.campaign import Campaign
 from estimators.profiler.points import Kind, Point
-from estimators.profiler.refine import best_kind, held_out_error, one_thread
+from estimators.profiler.refine import best_kind
 from estimators.profiler.report import OperatorReport
 from estimators.profiler.timing import Timing
 from estimators.profiles import Profiles, columns_of, count_outliers
@@ -84,14 +84,12 @@ class Finish:
     ) -> OperatorReport:
         profiles = self._profiles(kind, frame, kernels)
         write_profiles(own_path(self.directory, *kind), profiles, {**self.provenance, "repeats": repeats})
-        regressor, error = "", None
+        regressor: str = ""
+        error: float | None = None
         if kind[0] in OPERATORS:
-            rows = training_set(profiles, self.spec)
-            regressor = best_kind(rows, self.seed)
-            error = held_out_error(rows, regressor, self.seed)
-            with one_thread():
-                zoo = own_zoo(self.directory)
-                train(self.spec, kind[1], zoo, self.seed, kind=regressor, profiles=[profiles])
+            regressor, error = best_kind(training_set(profiles, self.spec), self.seed)
+            zoo = own_zoo(self.directory)
+            train(self.spec, kind[1], zoo, self.seed, kind=regressor, profiles=[profiles])
         return OperatorReport(
             *kind,
             points=frame.height,

@@ -11,7 +11,7 @@ from time import perf_counter_ns
 import torch
 
 from estimators.profiler.hardware import Hardware
-from estimators.profiler.kernels.functions import linear
+from estimators.profiler.kernels.functions import add_rms_norm, linear
 from estimators.profiler.kernels.operands import activations, copies_of, views
 from estimators.profiler.kernels.prepared import Prepared
 from estimators.profiler.timing import Round
@@ -34,21 +34,27 @@ def host_runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: floa
 
 
 class Between:
-    """A product with weights from memory, as there is one between most operators of a layer.
+    """What runs before a call, as in a layer: a product with weights from memory, and a norm where one follows it.
 
     It leaves the core's own caches full of weights, without the instructions and activations of what follows, and the
-    other threads waiting for work: a norm of 8 tokens takes three times as long behind one as behind itself.
+    other threads waiting for work, or asleep: a norm of 8 tokens takes three times as long behind a product as behind
+    itself.
     """
 
     def __init__(self, hardware: Hardware) -> None:
-        copies = copies_of(hardware, 4 * _BETWEEN_N * _BETWEEN_K)
-        self._weights = views(hardware, torch.float32, (_BETWEEN_N, _BETWEEN_K), copies, 0).unbind()
-        self._x, self._turn = activations(hardware, torch.float32, _BETWEEN_ROWS, _BETWEEN_K), 0
+        copies, rows, k = copies_of(hardware, 4 * _BETWEEN_N * _BETWEEN_K), _BETWEEN_ROWS, _BETWEEN_K
+        self._weights = views(hardware, torch.float32, (_BETWEEN_N, k), copies, 0).unbind()
+        self._x, self._residual = activations(hardware, torch.float32, 2, rows, k).unbind()
+        self._norm = activations(hardware, torch.float32, k)
+        self._turn = 0
 
-    def run(self, rows: int) -> None:
-        """Multiply so many rows, or fewer: the caches are full then."""
+    def run(self, rows: int, only_product: bool) -> None:
+        """Multiply so many rows, or 64: the caches are full then."""
         self._turn = (self._turn + 1) % len(self._weights)
-        linear(self._x[:rows], self._weights[self._turn])
+        x = self._x[:rows]
+        linear(x, self._weights[self._turn])
+        if not only_product:
+            add_rms_norm(x, self._residual[:rows], self._norm, 1e-5)
 
 
 class HostRunner:
@@ -57,7 +63,8 @@ class HostRunner:
     def __init__(self, prepared: Prepared, least_s: float, between: Between) -> None:
         self.kernel, self.waits = prepared.kernel, Waits()
         self._run, self._copies, self._next = prepared.run, prepared.copies, 0
-        self._rows, self._between, self._least_ns = prepared.rows, between, int(least_s * 1e9)
+        self._behind, self._between = (prepared.rows, prepared.behind_product), between
+        self._least_ns = int(least_s * 1e9)
         self._calls: list[tuple[int, bool]] = []
         for _ in range(_WARM_UP_CALLS):  # the first calls of a shape choose kernels and touch memory
             self._taken_ns()
@@ -66,7 +73,7 @@ class HostRunner:
         """Make calls until enough of them were not disturbed."""
         self._calls, good, total = [], 0, 0
         while good < _LEAST_CALLS and len(self._calls) < _PATIENCE * _LEAST_CALLS:
-            self._between.run(self._rows)
+            self._between.run(*self._behind)
             waited = self.waits.total_ns()
             taken = self._taken_ns()
             disturbed = self.waits.total_ns() - waited > _WAITED_SHARE * taken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -20,15 +19,6 @@ FOLDS = 5
 #: Kinds of regressors that training chooses from. Boosted trees take fifty times as long as a forest.
 KINDS = ("forest", "polynomial", "linear")
 _NEAR = 1.0  # octaves from a measured point within which disagreement counts for less
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Fit and predict on the calling thread: of so few rows, handing them to others takes ten times as long."""
-    import joblib
-
-    with joblib.parallel_config(backend="sequential"):
-        yield
 
 
 def rows_of(times: Mapping[Point, float], kernels: Sequence[str], device: DeviceSpec) -> TrainingSet:
@@ -54,11 +44,10 @@ def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
         return np.full(number, np.inf)
     fold = np.random.default_rng(seed).permutation(number) % FOLDS
     errors = np.empty(number)
-    with one_thread():
-        for part in range(FOLDS):
-            out = fold == part
-            predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
-            errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
+    for part in range(FOLDS):
+        out = fold == part
+        predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
+        errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
     return errors
 
 
@@ -67,9 +56,11 @@ def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
     return float(held_out_errors(rows, kind, seed).mean())
 
 
-def best_kind(rows: TrainingSet, seed: int) -> str:
-    """The kind of regressor that errs least."""
-    return min(KINDS, key=lambda kind: held_out_error(rows, kind, seed))
+def best_kind(rows: TrainingSet, seed: int) -> tuple[str, float]:
+    """The kind of regressor that errs least, and its mean held-out error."""
+    errors = {kind: held_out_error(rows, kind, seed) for kind in KINDS}
+    best = min(KINDS, key=errors.__getitem__)
+    return best, errors[best]
 
 
 def refine(
@@ -93,8 +84,7 @@ def refine(
     columns = np.asarray([point.values for point in waiting], dtype=np.float64).T
     named = dict(zip(columns_of(rows.operator), columns, strict=True))
     features, _ = features_and_roofline(rows.operator, named, rows.roofline)
-    with one_thread():
-        apart = fit("forest", rows.features, rows.target, seed).predict(features).std(axis=1)
+    apart = fit("forest", rows.features, rows.target, seed).predict(features).std(axis=1)
     return [waiting[i] for i in _least_sure(apart, places(waiting), places(measured), number)]
 
 

@@ -145,7 +145,7 @@ def profile_with(
     grid = _grid(model, spec, options, dtypes)
     campaign = Campaign(grid, record, spec, measure, options.seed)
     campaign.begin(options.budget_s, progress)
-    rules = check_rules(record, measure, grid, options.limits) if record.spent_s < options.budget_s else []
+    rules = check_rules(record, measure, grid, options.limits) if campaign.spent_s < options.budget_s else []
     campaign.refine(options.target, options.budget_s, progress)
     _refuse_few(campaign, grid, options)
     began = time.monotonic()

@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -58,16 +58,19 @@ def main(words: Sequence[str]) -> int:
     asked = _asked(command)
     from estimators.profiler import profile
 
+    bar = _Bar()
     try:
-        with _bar(asked["budget_s"], command.json) as progress:
-            report = profile(command.model or "", out, progress=progress, **asked)
+        report = profile(command.model or "", out, progress=None if command.json else bar, **asked)
     except KeyboardInterrupt:
+        bar.close()  # before the sentence
         again = shlex.join(["fastsim", "profile", *words])
         print(
             f"fastsim: interrupted; what was measured is kept in {out}, and {again} goes on from there.",
             file=sys.stderr,
         )
         return 130
+    finally:
+        bar.close()
     if command.json:
         print(json.dumps(asdict(report), default=str))
     else:
@@ -138,22 +141,25 @@ def _share(text: str) -> float:
     return share
 
 
-@contextlib.contextmanager
-def _bar(budget_s: float, quiet: bool) -> "Iterator[Callable[[Progress], None] | None]":
-    """A bar on stderr of the budget that is spent; none where its library is not installed."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        quiet = True
-    if quiet:
-        yield None
-        return
-    shape = "{desc} |{bar}| {n:.0f} of {total:.0f} s{postfix}"
-    with tqdm(desc="measuring", total=budget_s, bar_format=shape, file=sys.stderr, leave=False) as bar:
+class _Bar:
+    """A bar on stderr of the budget that is spent, from the first batch on; none where its library is missing."""
 
-        def show(state: "Progress") -> None:
-            bar.n = min(state.spent_s, state.budget_s)
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, state: "Progress") -> None:
+        if self._bar is None:
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                shape = "{desc} |{bar:20}| {n:.0f} of {total:.0f} s{postfix}"
+                self._bar = tqdm(desc="measuring", total=state.budget_s, bar_format=shape, leave=False, file=sys.stderr)
+        if self._bar is not None:
+            self._bar.n = min(state.spent_s, state.budget_s)
             worst = "" if state.error is None else f", {state.worst} errs {state.error:.1%}"
-            bar.set_postfix_str(f"{state.points:,} points{worst}")
+            self._bar.set_postfix_str(f"{state.points:,} points{worst}")
 
-        yield show
+    def close(self) -> None:
+        """Leave nothing on the screen."""
+        if self._bar is not None:
+            self._bar.close()

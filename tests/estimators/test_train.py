@@ -55,6 +55,18 @@ def test_auto_takes_the_kind_that_errs_least_on_unseen_shapes(tmp_path: Path, mo
     assert report["gemm"]["regressor"]["kind"] == "linear"
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_or_two_are_learned_from(tmp_path: Path, rows: int) -> None:
+    few = products(rows)
+    report = train("h100_sxm", "fp8", tmp_path, kind="auto", profiles=[few])["gemm"]
+    assert report["judged_by"] == (None if rows == 1 else "rows")
+    assert len(report["held_out_errors"]) == (0 if rows == 1 else 3)
+    known = OperatorEstimators.load("h100_sxm", "fp8", tmp_path)
+    for member in (0, 1, 5):
+        seconds = known.predict("gemm", {name: few.frame[name] for name in ("m", "n", "k")}, member)
+        assert (np.abs(np.log(seconds / few.frame["seconds"].to_numpy())) < 2).all()
+
+
 def test_an_engine_and_its_version_are_read_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("estimators.train.operators_of", lambda dtype: ("all_reduce",))
     report = train("h100_sxm", "bf16", tmp_path, backend="sglang", version="0.5.9", kind="polynomial")

@@ -27,7 +27,7 @@ def _warm(operator: str) -> Callable[[Build], Build]:
         def _make(request: Request) -> Prepared:
             dtype, tokens, width = _point(operator, request)
             call = build(request, dtype, tokens, width)
-            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens)
+            return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens, behind_product=operator != "sampling")
 
         return build
 
@@ -81,6 +81,12 @@ def _activation(request: Request, dtype: torch.dtype, tokens: int, width: int) -
     return lambda: functions.gate_activation(gate_up)
 
 
+@_warm("plain_activation")
+def _plain_activation(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
+    x = activations(request.hardware, dtype, tokens, width)
+    return lambda: functions.plain_activation(x)
+
+
 @_warm("add")
 def _add(request: Request, dtype: torch.dtype, tokens: int, width: int) -> Callable[[], object]:
     x, y = (activations(request.hardware, dtype, tokens, width) for _ in range(2))
@@ -117,7 +123,7 @@ def _kv_write(request: Request) -> Prepared:
     k, v = (activations(hardware, dtype, tokens, 1, half) for _ in range(2))
     slots = torch.arange(copies * tokens, device=hardware.device).view(copies, tokens).unbind()
     return Prepared(
-        lambda i: functions.write_kv(k, v, k_cache, v_cache, slots[i]), copies, _kernel(request), rows=tokens
+        lambda i: functions.write_kv(k, v, k_cache, v_cache, slots[i]), copies, "torch_index_copy", rows=tokens
     )
 
 

@@ -75,16 +75,23 @@ def gate_activation(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 @fused_on_cuda
+def plain_activation(x: torch.Tensor) -> torch.Tensor:
+    """GELU, of an MLP without a gate."""
+    return functional.gelu(x)
+
+
+@fused_on_cuda
 def add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Sum of two."""
     return x + y
 
 
-@fused_on_cuda
 def write_kv(
     k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slots: torch.Tensor
 ) -> None:
     """Write new keys and values into a paged cache, which is modified in place.
+
+    Not compiled: a compiler that does not see that it may write in place would copy the cache.
 
     Args:
         k: (tokens, kv_heads, head_dim).

@@ -2,8 +2,8 @@
 
 Between two uses of a layer's weights an engine runs all other layers, so that no cache holds them any more, while
 activations were written by the operator before. So a timed operator goes round ``copies`` sets of weights, which
-together are twice as large as the last-level cache, and has one set of activations. Flushing the cache instead would
-make activations cold as well, and leave the caches of addresses and instructions out.
+together are four times as large as the last-level cache, and has one set of activations. This stands in for a flush of
+the cache, on CPUs and GPUs alike; a flush would make activations cold as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from estimators.errors import EstimatorError
 from estimators.profiler.hardware import Hardware
 
-OVERFLOW = 2  # caches' worth of operands
+# Caches' worth of operands. Of twice a cache, gone round in turn, one that evicts at random still holds a fifth.
+OVERFLOW = 4
 _MOST_COPIES = 1024
 _SHARE = 0.9  # of free memory: results and the libraries' work space take the rest
 _stores: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}

@@ -22,6 +22,7 @@ class Prepared:
         kernel: name of what runs.
         graphable: whether a CUDA graph can hold it: it does not wait for the device.
         rows: tokens of the batch; what runs before it in an engine has as many.
+        behind_product: whether a product is what runs before it, as before norms; else it is an element-wise operator.
     """
 
     run: Callable[[int], object]
@@ -29,6 +30,7 @@ class Prepared:
     kernel: str
     graphable: bool = True
     rows: int = 1
+    behind_product: bool = False
 
 
 @dataclass(frozen=True)
