@@ -23,7 +23,7 @@ from estimators import (
 from estimators import cache as table_cache
 from estimators import layout as table_layout
 from estimators.attention_tables import decode_batches, decode_table, prefill_table
-from estimators.coverage import measured_by, outside_profiles, profiled_axes
+from estimators.coverage import measured_by, measures_history, outside_profiles, profiled_axes
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
 from estimators.expert_layout import ExpertLayout
@@ -181,7 +181,7 @@ def _build(
         "version": table_cache.FORMAT_VERSION,
         "profiled": profiled_axes(calls, measured),
         "outside_profiles": outside_profiles(calls, measured, clock.device),
-        "history_is": "modelled",
+        "history_is": "measured" if measures_history(calls, measured) else "modelled",
         "attention_launch_s": float(launch),
     }
     return IterationTables(values, layout, prefill_rule, provenance, expert=expert)

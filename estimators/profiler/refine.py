@@ -37,11 +37,9 @@ def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
     """|predicted / measured - 1| of each point by a fit that it had no part in: a fifth at a time, of known shapes.
 
     Every shape that a model has is measured, so that what a simulation asks for lies between points of its own shape.
-    Infinite with fewer points than folds.
+    There are as many points as folds at least.
     """
     number = len(rows.seconds)
-    if number < FOLDS:
-        return np.full(number, np.inf)
     fold = np.random.default_rng(seed).permutation(number) % FOLDS
     errors = np.empty(number)
     for part in range(FOLDS):
@@ -56,8 +54,10 @@ def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
     return float(held_out_errors(rows, kind, seed).mean())
 
 
-def best_kind(rows: TrainingSet, seed: int) -> tuple[str, float]:
-    """The kind of regressor that errs least, and its mean held-out error."""
+def best_kind(rows: TrainingSet, seed: int) -> tuple[str, float | None]:
+    """The kind of regressor that errs least, and its mean held-out error; None with too few points to hold any out."""
+    if len(rows.seconds) < FOLDS:
+        return KINDS[0], None
     errors = {kind: held_out_error(rows, kind, seed) for kind in KINDS}
     best = min(KINDS, key=errors.__getitem__)
     return best, errors[best]

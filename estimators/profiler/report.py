@@ -18,8 +18,9 @@ class OperatorReport:
         refused: points that cannot be measured on this device.
         seconds: that the measured calls take together, one of each.
         spread: median spread of repeated measurements; no estimator errs less on what repeats no better.
-        error: mean |predicted / measured - 1| of points that had no part in the fit; None where nothing is learned.
-        met: whether that is no more than the target.
+        error: mean |predicted / measured - 1| of points that had no part in the fit; None where nothing is
+            learned, or there are too few to hold any out.
+        met: whether that is no more than the target, or None.
         kind: of regressor that was trained, empty where none was.
         kernels: that ran.
     """

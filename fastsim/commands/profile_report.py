@@ -44,6 +44,6 @@ def _row(each: "OperatorReport") -> str:
     seconds = f"{each.seconds * 1e3:,.1f} ms"
     line = f"{label:{_LABELS}}{points:>14}{seconds:>18}{each.spread:8.1%}"
     if each.error is None:
-        return f"{line}{'-':>8}   measured only, nothing learns it"
+        return f"{line}{'-':>8}   {'too few to hold any out' if each.kind else 'measured only, nothing learns it'}"
     cells = min(_BAR, round(_BAR * each.error / _LARGEST))
     return f"{line}{each.error:8.1%}   {'█' * cells}{'' if each.met else ' above the target'}"

@@ -123,4 +123,4 @@ def _moe(request: Request) -> Prepared:
 
     looped = grouped is grouped_by_loop
     kernel = "torch_mm_per_expert" if looped else "torch_grouped_mm"
-    return Prepared(run, sets * len(indices), kernel, graphable=not looped)
+    return Prepared(run, sets * len(indices), kernel, not looped, rows=tokens)

@@ -84,7 +84,7 @@ def _latent_prefill(request: Request) -> Prepared:
     q = activations(hardware, dtype, batch, heads, chunk, KEY_DIM)
     k = activations(hardware, dtype, batch, heads, history + chunk, KEY_DIM)
     v = activations(hardware, dtype, batch, heads, history + chunk, VALUE_DIM)
-    return Prepared(lambda i: attend_expanded(q, k, v, history, KEY_DIM**-0.5), 1, "torch_sdpa")
+    return Prepared(lambda i: attend_expanded(q, k, v, history, KEY_DIM**-0.5), 1, "torch_sdpa", rows=batch * chunk)
 
 
 @register("latent_decode")
@@ -107,7 +107,7 @@ def _latent_decode(request: Request) -> Prepared:
     def run(i: int) -> torch.Tensor:
         return attend_latent(q, cache, tables[i], lens, LATENT_VALUE_DIM, KEY_DIM**-0.5)
 
-    return Prepared(run, copies, "torch_matmul_per_request", graphable=False)
+    return Prepared(run, copies, "torch_matmul_per_request", graphable=False, rows=batch)
 
 
 @register("latent_bmm")
@@ -119,4 +119,4 @@ def _latent_bmm(request: Request) -> Prepared:
     copies = copies_of(hardware, heads * n * k * dtype.itemsize)
     weights = views(hardware, dtype, (heads, k, n), copies, request.seed).unbind()
     x = activations(hardware, dtype, tokens, heads, k)
-    return Prepared(lambda i: multiply_heads(x, weights[i]), copies, "torch_bmm")
+    return Prepared(lambda i: multiply_heads(x, weights[i]), copies, "torch_bmm", rows=tokens)

@@ -36,8 +36,8 @@ def _mixed_attention(request: Request) -> Prepared:
         return attend(q, cache[0], cache[1], tables[i], queries, lengths, scale, backend)
 
     if backend == PER_REQUEST:
-        return Prepared(one_after_the_other, len(tables), backend, graphable=False)
-    return Prepared(at_once, len(tables), backend)
+        return Prepared(one_after_the_other, len(tables), backend, False, rows=sum(queries))
+    return Prepared(at_once, len(tables), backend, rows=sum(queries))
 
 
 @register("skewed_decode_attention")
@@ -58,7 +58,7 @@ def _skewed_decode_attention(request: Request) -> Prepared:
     def run(i: int) -> torch.Tensor:
         return attend_decodes(q, cache[0], cache[1], tables[i], lens, scale, backend)
 
-    return Prepared(run, len(tables), backend, backend != PER_REQUEST)
+    return Prepared(run, len(tables), backend, backend != PER_REQUEST, rows=batch)
 
 
 def _operands(

@@ -8,7 +8,7 @@ from fake_device import LIMITS, SPEC, FakeDevice, tiny
 from estimators.profiler import Limits, Point, Progress, candidates
 from estimators.profiler.campaign import BATCH, TIMINGS, Campaign
 from estimators.profiler.record import Record
-from estimators.profiler.refine import held_out_error, refine, rows_of
+from estimators.profiler.refine import best_kind, refine, rows_of
 
 SMALL = Limits(max_tokens=32, max_num_seqs=8, max_model_len=32)
 
@@ -127,6 +127,7 @@ def error_on(points: list[Point], chosen: list[Point], seed: int) -> float:
 
 
 def test_an_error_needs_points_in_every_fold():
-    points = [Point("norm", "fp32", (rows, 64)) for rows in (1, 2, 4, 8)]
-    rows = rows_of({point: 1e-6 for point in points}, ["toy"], SPEC)
-    assert held_out_error(rows, "forest", 0) == float("inf")
+    points = [Point("norm", "fp32", (rows, 64)) for rows in (1, 2, 4, 8, 16)]
+    times = dict.fromkeys(points, 1e-6)
+    assert best_kind(rows_of({point: times[point] for point in points[:4]}, ["toy"], SPEC), 0)[1] is None
+    assert best_kind(rows_of(times, ["toy"], SPEC), 0)[1] < 1

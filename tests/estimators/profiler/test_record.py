@@ -45,7 +45,7 @@ def test_damage_elsewhere_is_told(tmp_path: Path, line: str):
     path = tmp_path / "points.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
-    with pytest.raises(EstimatorError, match="points.jsonl is damaged in line 2; remove the directory"):
+    with pytest.raises(EstimatorError, match=r"points\.jsonl is damaged in line 2; remove the directory"):
         record(tmp_path)
 
 
