@@ -11,6 +11,9 @@ Without ``--qps`` requests arrive at a part of the rate that the engine reached 
 run before the first round that also warms it up; so queues are neither empty nor growing. Then every iteration of the
 runs is looked up in the tables by itself: that tells errors of operators from errors of the schedule, which has none
 (tests/bench/test_selftest_scheduler.py).
+
+The profiler takes weights from memory. The tiny model of ``--smoke`` lives in the caches, so that its errors say only
+that everything runs. On CUDA the model is launched kernel by kernel, without graphs.
 """
 
 import sys
