@@ -11,6 +11,9 @@ Without ``--qps`` requests arrive at a part of the rate that the engine reached 
 run before the first round that also warms it up; so queues are neither empty nor growing. Then every iteration of the
 runs is looked up in the tables by itself: that tells errors of operators from errors of the schedule, which has none
 (tests/bench/test_selftest_scheduler.py).
+
+The profiler takes weights from memory. The tiny model of ``--smoke`` lives in the caches, so that its errors say only
+that everything runs. On CUDA the model is launched kernel by kernel, without graphs.
 """
 
 import sys
@@ -41,7 +44,8 @@ from fastsim.machine import tables_for
 MODELS = Path(__file__).resolve().parent / "selftest_models"
 #: Part of the engine's capacity at which requests arrive.
 LOAD = 0.7
-MAX_MODEL_LEN = 1024
+#: Longest prompt and output of a request; of a model that takes fewer tokens, those.
+MAX_MODEL_LEN, MAX_OUTPUT = 1024, 160
 LIMITS = Limits(num_blocks=400, block_size=16, max_num_batched_tokens=256, max_num_seqs=16)
 
 
@@ -52,13 +56,15 @@ class Bench:
     model: str
     hardware: Hardware
     dtype: str = field(init=False)
+    max_model_len: int = field(init=False)
     runner: ModelRunner = field(init=False)
 
     def __post_init__(self) -> None:
         self.dtype = self.hardware.dtypes()[0]
         backend = choose_backend(self.hardware, LIMITS.block_size)
         spec, device = load_model(self.model), self.hardware.device
-        self.runner = ModelRunner(spec, LIMITS, MAX_MODEL_LEN, device, self.dtype, backend)
+        self.max_model_len = min(MAX_MODEL_LEN, spec.max_position_embeddings)
+        self.runner = ModelRunner(spec, LIMITS, self.max_model_len, device, self.dtype, backend)
         self._waits = Waits()
         self._vocabulary = [f" w{i}" for i in range(spec.vocab_size)]
 
@@ -88,7 +94,7 @@ class Bench:
         limits = ProfileLimits(
             max_tokens=LIMITS.max_num_batched_tokens,
             max_num_seqs=LIMITS.max_num_seqs,
-            max_model_len=MAX_MODEL_LEN,
+            max_model_len=self.max_model_len,
             block_size=LIMITS.block_size,
         )
         device = str(self.hardware.device)
@@ -110,7 +116,7 @@ class Bench:
             model=self.model,
             device=str(directory),
             dtype=self.dtype,
-            max_model_len=MAX_MODEL_LEN,
+            max_model_len=self.max_model_len,
             block_size=LIMITS.block_size,
             num_kv_blocks=LIMITS.num_blocks + 1,  # it counts the null block
             scheduler_options={name: getattr(LIMITS, name) for name in ("max_num_batched_tokens", "max_num_seqs")},
@@ -121,12 +127,12 @@ class Bench:
         return "".join(self._vocabulary[token] for token in tokens)
 
 
-def workload_of(number: int, qps: float | None, seed: int) -> fastsim.Workload:
-    """Requests with prompts of 8 to 480 tokens and outputs of 4 to 160, all at once or as a Poisson process."""
+def workload_of(number: int, qps: float | None, seed: int, max_model_len: int) -> fastsim.Workload:
+    """Requests of 8 to 480 tokens that want 4 to 160, fewer of a short model; all at once or as a Poisson process."""
     rng = np.random.default_rng(seed)
     arrivals = np.zeros(number) if qps is None else rng.exponential(1 / qps, number).cumsum()
-    prompts = np.clip(rng.lognormal(np.log(96), 0.8, number).astype(int), 8, 480)
-    outputs = np.clip(rng.lognormal(np.log(40), 0.6, number).astype(int), 4, 160)
+    prompts = np.clip(rng.lognormal(np.log(96), 0.8, number).astype(int), 8, max_model_len // 2 - 32)
+    outputs = np.clip(rng.lognormal(np.log(40), 0.6, number).astype(int), 4, min(MAX_OUTPUT, max_model_len // 2))
     return fastsim.Workload.from_arrays(arrivals - arrivals[0], prompts, outputs)
 
 
@@ -184,6 +190,9 @@ def main() -> int:
         options.model, options.rounds, options.requests = MODELS / "llama-tiny.json", 1, 12
         options.budget = min(options.budget, 20.0)
     try:
+        for name in ("rounds", "requests", "qps"):
+            if (value := getattr(options, name)) is not None and value <= 0:
+                raise ConfigError(f"--{name}", value, "serves nobody", "give more than 0")
         bench = Bench(str(options.model or MODELS / "llama-25m.json"), open_hardware(options.device))
         printed = run_rounds(bench, options)
     except (ConfigError, EstimatorError) as error:
@@ -202,14 +211,14 @@ def main() -> int:
 
 def run_rounds(bench: Bench, options: Any) -> tuple[list[Row], list[Row], list[Row]]:
     """All rounds: rows, rows of iterations, and what is told of each round beside."""
-    full = bench.serve(workload_of(min(options.requests, 60), None, options.seed))
+    full = bench.serve(workload_of(min(options.requests, 60), None, options.seed, bench.max_model_len))
     qps = options.qps or LOAD * len(full.workload) / float(full.completed_s.max())
     note(f"{qps:.2f} requests/s")
     rows: list[Row] = []
     iterations: list[Row] = []
     rounds: list[Row] = []
     for number in range(options.rounds):
-        workload = workload_of(options.requests, qps, options.seed + number)
+        workload = workload_of(options.requests, qps, options.seed + number, bench.max_model_len)
         found, single, told = run_round(bench, number, workload, options.budget)
         rows += found
         iterations += single

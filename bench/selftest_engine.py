@@ -4,12 +4,12 @@ The clock is the wall's, or a virtual one that a runner of iteration tables move
 fastsim's to the last bit, which is what shows that the two follow the same rules.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
+from selftest_clock import Clock, VirtualClock, WallClock
 from selftest_scheduler import Batch, Limits, Request, Scheduler
 
 from estimators import IterationTables
@@ -19,51 +19,6 @@ from estimators.profiler.host import HOST_TIMES
 COLUMNS = ("schedule", "prepare_inputs", "launch", "device", "sampling", "process_outputs", "detokenize")
 #: Prompt tokens of the requests that `Engine.host_times` decodes.
 _HOST_PROMPT = 16
-#: How long before an arrival the idle engine stops sleeping and polls [s].
-_POLL_S = 2e-3
-
-
-class Clock(Protocol):
-    """Tells the engine's time."""
-
-    def now(self) -> float:
-        """Seconds since it was started."""
-        ...
-
-    def wait_until(self, at_s: float) -> None:
-        """Return when it is so late."""
-        ...
-
-
-class WallClock:
-    """Real time."""
-
-    def __init__(self) -> None:
-        self._start_s = time.perf_counter()
-
-    def now(self) -> float:
-        """Seconds since it was made."""
-        return time.perf_counter() - self._start_s
-
-    def wait_until(self, at_s: float) -> None:
-        """Sleep, and poll at the end, as sleeping may take longer than asked."""
-        while (left_s := at_s - self.now()) > 0:
-            time.sleep(max(0.0, left_s - _POLL_S))
-
-
-@dataclass
-class VirtualClock:
-    """Time that only moves when it is told to."""
-
-    now_s: float = 0.0
-
-    def now(self) -> float:
-        """Seconds so far."""
-        return self.now_s
-
-    def wait_until(self, at_s: float) -> None:
-        """Go there."""
-        self.now_s = max(self.now_s, at_s)
 
 
 class Runner(Protocol):

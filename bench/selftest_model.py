@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from selftest_scheduler import Batch, Limits, Member
 
+from estimators.errors import EstimatorError
 from estimators.model_spec import ModelSpec
 from estimators.profiler.kernels.attention import PER_REQUEST, attend_chunk, attend_decodes
 from estimators.profiler.kernels.functions import (
@@ -82,7 +83,12 @@ class ModelRunner:
         backend: str = PER_REQUEST,
         seed: int = 0,
     ) -> None:
-        """Draw weights and lay out the KV cache; ``backend`` is the attention's, ``dtype`` a key of TORCH_DTYPES."""
+        """Draw weights and lay out the KV cache; ``backend`` is the attention's, ``dtype`` a key of TORCH_DTYPES.
+
+        Raises:
+            EstimatorError: the model has what this one has not.
+        """
+        _check_shape(spec)
         self.spec, self.device, self.dtype, self.backend = spec, device, TORCH_DTYPES[dtype], backend
         self.launches_compute = device.type == "cpu"
         self._block_size = limits.block_size
@@ -206,6 +212,16 @@ class ModelRunner:
 
     def _int32(self, numbers: Sequence[int] | Sequence[list[int]]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int32, device=self.device)
+
+
+def _check_shape(spec: ModelSpec) -> None:
+    """Refuse what is more than norms, attention of heads, and a gated MLP."""
+    more = ("experts", "latent", "window", "qk_norm", "qkv_bias", "output_bias", "mlp_bias", "lm_head_bias")
+    more += ("norm_bias", "parallel_attention_mlp", "sandwich_norms", "attention_sinks", "weight_dtype")
+    found = [name for name in more if getattr(spec, name)] + ([] if spec.gated_mlp else ["no gate in its MLP"])
+    if found:
+        wrong = f"is more than a Llama's shape ({', '.join(found)})"
+        raise EstimatorError("model", spec.name, wrong, "give the config.json of a Llama")
 
 
 def _end(member: Member) -> int:

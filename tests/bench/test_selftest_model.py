@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from run_files import REPOSITORY
 
+from estimators.errors import EstimatorError
 from estimators.models import load_model
 
 torch = pytest.importorskip("torch", reason="the self-test's model needs torch")
@@ -132,3 +133,9 @@ def test_cpu_times_are_those_of_steps_in_which_all_decode(engine: ModuleType, mo
     assert min(times["schedule"]) > 0
     assert idle.scheduler.blocks.num_free == 32
     assert idle.iterations == []
+
+
+def test_a_model_that_is_no_llama_is_refused(engine: ModuleType, model: ModuleType):
+    limits = engine.Limits(num_blocks=8, block_size=4, max_num_batched_tokens=64, max_num_seqs=8)
+    with pytest.raises(EstimatorError, match=r"more than a Llama's shape \(qk_norm\); give the config.json of a Llama"):
+        model.ModelRunner(load_model("Qwen/Qwen3-0.6B"), limits, 64, torch.device("cpu"))
