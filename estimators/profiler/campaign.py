@@ -96,6 +96,7 @@ class Campaign:
     def refine(self, target: float, budget_s: float, progress: Callable[[Progress], None] | None = None) -> None:
         """Measure until no operator's held-out error is above the target; otherwise as ``begin``, which goes before."""
         self._since = self._clock()
+        self._assess()  # others may have added points to the record since
         while self.spent_s < budget_s and (kind := self._next_kind(target)) is not None:
             again, waiting = self._doubtful(kind, target), self._waiting(kind)
             new = refine(self.rows(kind), list(self.times(kind)), waiting, BATCH - len(again), self._seed)
