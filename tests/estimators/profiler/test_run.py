@@ -105,7 +105,7 @@ def test_a_finished_profile_measures_on_where_more_is_asked(tmp_path: Path):
     again = run(tmp_path, device)
     assert len(device.batches) == batches
     assert again.resumed == again.points == first.points
-    more = run(tmp_path, device, target=0.1, budget_s=200.0)
+    more = run(tmp_path, device, target=1e-6, budget_s=200.0)
     assert more.points > first.points
 
 
@@ -114,14 +114,14 @@ def test_a_budget_of_too_few_points_is_told_and_they_are_kept(tmp_path: Path):
 
     def slowly(points):
         time.sleep(0.2)
-        return device.measure(points[:2]) + [EstimatorError("memory", None, "is full", "wait")] * len(points[2:])
+        return device.measure(points)
 
     limits = options(limits=SMALL, budget_s=0.1)
     with pytest.raises(EstimatorError, match=r"budget '0.1 s' is spent before .* gemm fp32, .*; give more") as caught:
         profile_with(device, slowly, tiny(), tmp_path, limits)
     assert caught.value.field == "budget"
-    assert len(device.batches) == 1
-    assert run(tmp_path, device).resumed == 2
+    (batch,) = device.batches
+    assert run(tmp_path, device).resumed == sum(point.operator not in device.refuse for point in batch) > 0
 
 
 def test_an_engines_cpu_times_are_kept_beside(tmp_path: Path):
