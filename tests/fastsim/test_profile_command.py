@@ -10,6 +10,7 @@ import pytest
 from cli_calls import REPOSITORY, Cli, process
 from fake_device import TINY
 
+from estimators import IterationTables
 from estimators.profiler import Limits, OperatorReport, ProfileReport, Progress
 
 WORDS = ("profile", "--model", TINY, "--device", "cpu", "--max-tokens", 16, "--max-num-seqs", 4, "--max-model-len", 32)
@@ -147,7 +148,7 @@ def test_an_interrupt_says_how_to_go_on(cli: Cli, monkeypatch, tmp_path: Path):
     assert f"fastsim profile --model 'a toy' --out {tmp_path / 'x'} goes on from there." in sentence
 
 
-def test_this_cpu_is_profiled_and_simulated(tmp_path: Path, monkeypatch):
+def test_this_cpu_is_profiled_and_can_be_tabulated(tmp_path: Path, monkeypatch):
     pytest.importorskip("torch", reason="the profiler measures with torch")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "cpu"
@@ -158,7 +159,7 @@ def test_this_cpu_is_profiled_and_simulated(tmp_path: Path, monkeypatch):
     assert {("gemm", "fp32"), ("norm", "fp32"), ("decode_attention", "fp32"), ("sampling", "fp32")} <= operators
     assert all(each["points"] for each in run.summary["operators"])
     assert json.loads((out / "device.json").read_text())["device"]["name"] == "cpu"
-    more = ("--requests", 20, "--max-model-len", 16, "--dtype", "fp32", "--json")
-    simulated = process("run", "--model", TINY, "--device", out, *more)
-    assert simulated.code == 0, simulated.err
-    assert simulated.summary["metrics"]["tpot_s"]["mean"] > 0
+    sizes = {"max_tokens": 8, "max_sequences": 2, "max_kv": 32, "max_model_len": 16, "cache": False}
+    tables = IterationTables.build(TINY, str(out), dtype="fp32", **sizes)
+    assert 0 < tables.iteration_time_s(2, 2, 2, 16) < 1
+    assert tables.provenance["outside_profiles"] == []
