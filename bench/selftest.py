@@ -2,15 +2,20 @@
 
     python bench/selftest.py [--model FILE] [--device auto] [--rounds 3] [--requests N] [--qps Q] [--budget 60] [--json]
 
-Each round serves a list of requests, profiles the device into a fresh directory (``fastsim profile``: operators, and
-the CPU times of the engine), serves the same list again, and simulates it with that directory as the device. Nothing is
-fitted to a served request. ``measured`` is the mean of the two runs and ``between`` how far the second was from the
-first: what the machine itself does not repeat cannot be predicted.
+Each round profiles the device into a fresh directory (``fastsim profile``: operators, and the CPU times of the engine),
+in slices, and serves a list of requests before, between and behind them; then it simulates the list with that directory
+as the device. Nothing is fitted to a served request. ``measured`` is the mean of the runs and ``between`` how far the
+slowest was from the fastest: what the machine itself does not repeat cannot be predicted.
+
+Shared machines change their speed by tens of per cent within a minute. Slices and runs that alternate meet the same
+machine on average; and both time the same work, the profiler's yardstick, in each batch of points and every twenty
+iterations. ``error`` compares with the profile as it is; ``error_at_speed`` with one whose times, all alike, are those
+of the speed that the yardstick had in each run.
 
 Without ``--qps`` requests arrive at a part of the rate that the engine reached when all of them waited at once, in a
 run before the first round that also warms it up; so queues are neither empty nor growing. Then every iteration of the
-runs is looked up in the tables by itself: that tells errors of operators from errors of the schedule, which has none
-(tests/bench/test_selftest_scheduler.py).
+runs is looked up in the tables by itself, at that speed: that tells errors of operators from errors of the schedule,
+which has none (tests/bench/test_selftest_scheduler.py).
 
 The profiler takes weights from memory. The tiny model of ``--smoke`` lives in the caches, so that its errors say only
 that everything runs. On CUDA the model is launched kernel by kernel, without graphs.
@@ -18,33 +23,38 @@ that everything runs. On CUDA the model is launched kernel by kernel, without gr
 
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from common import Row, emit, note, parser, print_groups
-from selftest_compare import Served, by_kind, iteration_rows, over_rounds, rows_of, simulated_figures
+from selftest_compare import Figures, Served, by_kind, iteration_rows, over_rounds, rows_of, simulated_figures
 from selftest_engine import Engine
 from selftest_model import ModelRunner
 from selftest_scheduler import Limits, Request
 
 import fastsim
-from estimators import EstimatorError, load_model
+from estimators import EstimatorError, IterationTables, load_model
 from estimators.host_times import fit_host_times, read_host_times
 from estimators.profiler import Limits as ProfileLimits
 from estimators.profiler import ProfileReport, profile
 from estimators.profiler.hardware import Hardware, open_hardware
 from estimators.profiler.host_timing import Waits
 from estimators.profiler.kernels.backends import choose_backend
+from estimators.profiler.yardstick import yardstick
 from fastsim.errors import ConfigError
 from fastsim.machine import tables_for
 
 MODELS = Path(__file__).resolve().parent / "selftest_models"
 #: Part of the engine's capacity at which requests arrive.
-LOAD = 0.7
+LOAD = 0.5
 #: Longest prompt and output of a request; of a model that takes fewer tokens, those.
+#: Parts of a profile, with a run of the engine behind each.
+SLICES = 3
 MAX_MODEL_LEN, MAX_OUTPUT = 1024, 160
 LIMITS = Limits(num_blocks=400, block_size=16, max_num_batched_tokens=256, max_num_seqs=16)
 
@@ -66,11 +76,12 @@ class Bench:
         self.max_model_len = min(MAX_MODEL_LEN, spec.max_position_embeddings)
         self.runner = ModelRunner(spec, LIMITS, self.max_model_len, device, self.dtype, backend)
         self._waits = Waits()
+        self._yardstick, self._turn = yardstick(self.hardware), 0
         self._vocabulary = [f" w{i}" for i in range(spec.vocab_size)]
 
     def engine(self) -> Engine:
         """An idle engine whose clock starts now."""
-        return Engine(LIMITS, self.runner, detokenize=self._text, waited_ns=self._waits.total_ns)
+        return Engine(LIMITS, self.runner, detokenize=self._text, waited_ns=self._waits.total_ns, yardstick=self._speed)
 
     def serve(self, workload: fastsim.Workload) -> Served:
         """Serve requests of random prompts."""
@@ -87,7 +98,7 @@ class Bench:
             np.array([getattr(request, name) for request in requests]) for name in ("first_token_s", "completed_s")
         )
         preemptions = sum(request.preemptions for request in requests)
-        return Served(workload, first, completed, preemptions, engine.iterations)
+        return Served(workload, first, completed, preemptions, engine.iterations, engine.yardstick_s)
 
     def profile(self, out: Path, budget_s: float, seed: int) -> ProfileReport:
         """Profile the device and the engine into a directory."""
@@ -123,6 +134,15 @@ class Bench:
             engine_options=asdict(host),
         )
 
+    @torch.inference_mode()
+    def _speed(self) -> float:
+        """Seconds of the yardstick."""
+        self._turn = (self._turn + 1) % self._yardstick.copies
+        began_s = time.perf_counter()
+        self._yardstick.run(self._turn)
+        self.hardware.synchronize()
+        return time.perf_counter() - began_s
+
     def _text(self, tokens: Sequence[int]) -> str:
         return "".join(self._vocabulary[token] for token in tokens)
 
@@ -140,23 +160,34 @@ def run_round(
     bench: Bench, number: int, workload: fastsim.Workload, budget_s: float
 ) -> tuple[list[Row], list[Row], Row]:
     """One round: its rows, those of its iterations, and what is told of it beside."""
-    before = bench.serve(workload)
+    served = [bench.serve(workload)]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name) / "device"
-        report = bench.profile(directory, budget_s, number)
-        after = bench.serve(workload)
+        for part in range(1, SLICES + 1):
+            report = bench.profile(directory, budget_s * part / SLICES, number)
+            served.append(bench.serve(workload))
         config = bench.config(directory)
         tables = tables_for(config)
-        predicted = simulated_figures(fastsim.simulate(config, workload, tables), workload)
-    rows = rows_of(number, before.figures(), after.figures(), predicted)
-    iterations = [row for served in (before, after) for row in iteration_rows(number, served, tables, config)]
-    told = {
-        "round": number,
-        **after.load(),
-        "engine_options": dict(config.engine_options),
-        "profile": profile_row(report),
-    }
+        assert report.yardstick_s is not None
+        slower = [float(np.median(one.yardstick_s)) / report.yardstick_s for one in served]
+        predicted, *at_speed = (simulate_at(one, config, tables, workload) for one in (1.0, *slower))
+    rows = rows_of(number, [one.figures() for one in served], predicted, at_speed)
+    iterations = [
+        row
+        for one, part in zip(served, slower, strict=True)
+        for row in iteration_rows(number, one, tables, config, part)
+    ]
+    told = {"round": number, **served[-1].load(), "slower": slower, "engine_options": dict(config.engine_options)}
     return rows, iterations, told | {"profile": profile_row(report)}
+
+
+def simulate_at(
+    slower: float, config: fastsim.SimulationConfig, tables: IterationTables, workload: fastsim.Workload
+) -> Figures:
+    """What a device so much slower than the profiled one is predicted to do."""
+    times = {name: slower * value for name, value in config.engine_options.items()}
+    scaled = replace(tables, values=slower * tables.values)
+    return simulated_figures(fastsim.simulate(config.with_fields(engine_options=times), workload, scaled), workload)
 
 
 def profile_row(report: ProfileReport) -> Row:
@@ -171,7 +202,8 @@ def print_round(told: Row) -> None:
     host = ", ".join(f"{name} {1e6 * value:.0f} us" for name, value in told["engine_options"].items())
     print(
         f"round {told['round']}: utilisation {told['utilisation']:.0%}, {told['running']:.1f} requests running and "
-        f"{told['waiting']:.1f} waiting, {told['preemptions']} preemptions; CPU: {host}"
+        f"{told['waiting']:.1f} waiting, {told['preemptions']} preemptions; slower than the profile by "
+        f"{', '.join(f'{one - 1:+.0%}' for one in told['slower'])}; CPU: {host}"
     )
 
 

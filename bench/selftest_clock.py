@@ -19,9 +19,13 @@ class Clock(Protocol):
         """Return when it is so late."""
         ...
 
+    def stop_for(self, seconds: float) -> None:
+        """Stand still for a time that has passed just now."""
+        ...
+
 
 class WallClock:
-    """Real time."""
+    """Real time, but for that in which it stood still."""
 
     def __init__(self) -> None:
         self._start_s = time.perf_counter()
@@ -34,6 +38,10 @@ class WallClock:
         """Sleep, and poll at the end, as sleeping may take longer than asked."""
         while (left_s := at_s - self.now()) > 0:
             time.sleep(max(0.0, left_s - _POLL_S))
+
+    def stop_for(self, seconds: float) -> None:
+        """Go back by so much."""
+        self._start_s += seconds
 
 
 @dataclass
@@ -49,3 +57,7 @@ class VirtualClock:
     def wait_until(self, at_s: float) -> None:
         """Go there."""
         self.now_s = max(self.now_s, at_s)
+
+    def stop_for(self, seconds: float) -> None:
+        """Go back by so much."""
+        self.now_s -= seconds

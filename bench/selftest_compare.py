@@ -22,13 +22,14 @@ Figures = dict[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Served:
-    """One run of the engine: times of each request, float64 (requests,), seconds, and its iterations in order."""
+    """One run of the engine: times of each request, float64 (requests,), seconds, its iterations, and the yardstick."""
 
     workload: fastsim.Workload
     first_token_s: FloatArray
     completed_s: FloatArray
     preemptions: int
     iterations: list[Iteration]
+    yardstick_s: list[float]
 
     def figures(self) -> Figures:
         """Its figures."""
@@ -62,16 +63,17 @@ def _figures(workload: fastsim.Workload, first_token_s: FloatArray, completed_s:
     return found | {("makespan", "all"): float(completed_s.max() - workload.arrival_s[0])}
 
 
-def rows_of(number: int, before: Figures, after: Figures, predicted: Figures) -> list[Row]:
+def rows_of(number: int, served: Sequence[Figures], predicted: Figures, at_speed: Sequence[Figures]) -> list[Row]:
     """A row for each figure of a round.
 
-    ``measured_s`` is the mean of the runs before and after the profile, ``between`` how far the second was from the
-    first, and ``error`` that of the prediction from their mean.
+    ``measured_s`` is the mean of the runs, ``between`` how far the largest was from the smallest, and ``error`` that of
+    the prediction from their mean. ``error_at_speed`` is that of the mean of predictions at the speed that the device
+    had in each run.
     """
     rows = []
-    for (metric, statistic), first_s in before.items():
-        measured_s = (first_s + after[metric, statistic]) / 2
-        predicted_s = predicted[metric, statistic]
+    for (metric, statistic), predicted_s in predicted.items():
+        measured = [figures[metric, statistic] for figures in served]
+        measured_s = float(np.mean(measured))
         rows.append(
             {
                 "round": number,
@@ -80,7 +82,8 @@ def rows_of(number: int, before: Figures, after: Figures, predicted: Figures) ->
                 "measured_s": measured_s,
                 "predicted_s": predicted_s,
                 "error": predicted_s / measured_s - 1,
-                "between": after[metric, statistic] / first_s - 1,
+                "error_at_speed": float(np.mean([figures[metric, statistic] for figures in at_speed])) / measured_s - 1,
+                "between": max(measured) / min(measured) - 1,
             }
         )
     return rows
@@ -93,19 +96,28 @@ def over_rounds(rows: Sequence[Row]) -> list[Row]:
         "error": error.median(),
         "least": error.min(),
         "most": error.max(),
-        "between": pl.col("between").abs().max(),
+        "error_at_speed": pl.col("error_at_speed").median(),
+        "between": pl.col("between").max(),
     }
     names = ["metric", "statistic"]
     return pl.DataFrame(rows).group_by(names, maintain_order=True).agg(rounds=pl.len(), **figures).to_dicts()
 
 
-def iteration_rows(number: int, served: Served, tables: IterationTables, config: fastsim.SimulationConfig) -> list[Row]:
-    """Every iteration as it was run, with the time that the tables say for the model and the engine for the CPU."""
+def iteration_rows(
+    number: int, served: Served, tables: IterationTables, config: fastsim.SimulationConfig, slower: float
+) -> list[Row]:
+    """Every iteration as it was run, with the time that the tables say for the model and the engine for the CPU.
+
+    Both are at the speed of the run: ``slower`` times what the profile says.
+    """
     engine, rows = config.engine_choice, []
     for one in served.iterations:
-        device_s = tables.iteration_time_s(one.num_tokens, one.num_sequences, one.num_decodes, one.kv, one.chunks)
-        host_s = (engine.launch_s + engine.process_s) + one.num_sequences * (
-            engine.launch_s_per_request + engine.process_s_per_request
+        device_s = slower * tables.iteration_time_s(
+            one.num_tokens, one.num_sequences, one.num_decodes, one.kv, one.chunks
+        )
+        host_s = slower * (
+            (engine.launch_s + engine.process_s)
+            + one.num_sequences * (engine.launch_s_per_request + engine.process_s_per_request)
         )
         rows.append(
             {

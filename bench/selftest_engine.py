@@ -19,6 +19,7 @@ from estimators.profiler.host import HOST_TIMES
 COLUMNS = ("schedule", "prepare_inputs", "launch", "device", "sampling", "process_outputs", "detokenize")
 #: Prompt tokens of the requests that `Engine.host_times` decodes.
 _HOST_PROMPT = 16
+_BETWEEN_YARDSTICKS = 20  # iterations
 
 
 class Runner(Protocol):
@@ -111,7 +112,9 @@ class Engine:
     Attributes:
         detokenize: the text of a request's new tokens.
         waited_ns: how long threads of this process have waited for a core so far.
+        yardstick: work that is always the same, done now and then while the clock stands still; returns its seconds.
         iterations: what was run, in order.
+        yardstick_s: what the yardstick took, in order.
     """
 
     limits: Limits
@@ -119,7 +122,9 @@ class Engine:
     clock: Clock = field(default_factory=WallClock)
     detokenize: Callable[[Sequence[int]], str] = lambda tokens: ""
     waited_ns: Callable[[], int] = lambda: 0
+    yardstick: Callable[[], float] | None = None
     iterations: list[Iteration] = field(default_factory=list)
+    yardstick_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._waited_ns = self.waited_ns()
@@ -131,6 +136,8 @@ class Engine:
         while True:
             if not (self.scheduler.running or self.scheduler.waiting):
                 if arriving == len(requests):
+                    if self.yardstick is not None and not self.yardstick_s:
+                        self._measure_speed(self.yardstick)
                     return
                 self.clock.wait_until(requests[arriving].arrival_s)
                 now_s = self.clock.now()
@@ -138,6 +145,13 @@ class Engine:
                 self.scheduler.add(requests[arriving])
                 arriving += 1
             now_s = self.step(now_s)
+            if self.yardstick is not None and len(self.iterations) % _BETWEEN_YARDSTICKS == 0:
+                self._measure_speed(self.yardstick)
+
+    def _measure_speed(self, yardstick: Callable[[], float]) -> None:
+        before_s = self.clock.now()
+        self.yardstick_s.append(yardstick())
+        self.clock.stop_for(self.clock.now() - before_s)
 
     def host_times(self, batch: int, repeats: int) -> dict[str, list[float]]:
         """CPU seconds of some decode steps by column, see `estimators.profiler.host`; the engine must be idle."""

@@ -158,7 +158,7 @@ class Campaign:
         if np.median([timing.spread for timing in times.values()]) <= target / 2:
             return []
         worst = sorted(zip(errors, times, strict=True), reverse=True)
-        return [point for error, point in worst if error > target and self.record.counts[point] < TIMINGS][:AGAIN]
+        return [point for error, point in worst if error > target and len(self.record.timings[point]) < TIMINGS][:AGAIN]
 
     def _next_kind(self, target: float) -> Kind | None:
         """Of those above the target the operator and type whose error counts for most of an iteration."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
 from estimators.profiler.points import Point
 from estimators.profiler.timing import Timing, time_all
+from estimators.profiler.yardstick import yardstick
 
 if TYPE_CHECKING:
     from estimators.profiler.hardware import Hardware
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DeviceMeasure:
-    """Prepares points and times them in turns; see ``campaign.Measure``."""
+    """Prepares points and times them in turns, the yardstick among them; see ``campaign.Measure``."""
 
     def __init__(self, hardware: Hardware, block_size: int, seed: int) -> None:
         """Keep what every point is prepared with.
@@ -62,5 +64,5 @@ class DeviceMeasure:
     def _timed(self, together: dict[int, Prepared]) -> dict[int, Timing | EstimatorError]:
         if not together:
             return {}
-        timings = time_all(self._hardware, list(together.values()), seed=self._seed)
-        return dict(zip(together, timings, strict=True))
+        *timings, usual = time_all(self._hardware, [*together.values(), yardstick(self._hardware)], seed=self._seed)
+        return {i: replace(each, yardstick_s=usual.seconds) for i, each in zip(together, timings, strict=True)}

@@ -9,6 +9,7 @@ from estimators.profiler.points import Kind, Point
 from estimators.profiler.report import OperatorReport
 
 _ATTENTION = ("prefill_attention", "decode_attention", "latent_prefill", "latent_decode")
+_STEADY = 1.05  # most that the speed of a device left alone drifts by
 
 
 def notes_on(
@@ -22,6 +23,12 @@ def notes_on(
     notes = []
     if kernels := sorted({name for each in reports if each.operator in _ATTENTION for name in each.kernels}):
         notes.append(f"Attention ran as {', '.join(kernels)}.")
+    if (varied := campaign.record.speed_range) is not None and varied[1] / varied[0] > _STEADY:
+        low, high = varied
+        notes.append(
+            f"The same work took {low:.2f} to {high:.2f} of its median from batch to batch: the device's own speed "
+            "drifts. Times are those at its median."
+        )
     refused = campaign.record.refused
     for kind, points in grid.items():
         if sentences := [refused[point] for point in points if point in refused]:

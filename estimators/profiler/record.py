@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any, NoReturn
 
 from estimators.errors import EstimatorError
@@ -24,8 +25,7 @@ class Record:
     Attributes:
         path: the file.
         header: what the profile is of; ``about`` is told only, all else must agree when it goes on.
-        times: what was measured. Of several timings of a point the fastest counts: what disturbs one only adds to it.
-        counts: how often each point was timed.
+        timings: what was measured, in order; points may be timed more than once.
         refused: points that cannot be measured here, with the sentence that says why.
         spent_s: time that measuring took so far, seconds, over all runs.
         resumed: points that were in the file when it was opened.
@@ -39,8 +39,8 @@ class Record:
                 a kill may leave half written.
         """
         self.path = path
-        self.times: dict[Point, Timing] = {}
-        self.counts: Counter[Point] = Counter()
+        self.timings: dict[Point, list[Timing]] = {}
+        self._times: dict[Point, Timing] | None = None
         self.refused: dict[Point, str] = {}
         self.spent_s = 0.0
         self.header = {"fastsim": "profile", "schema": SCHEMA, **json.loads(json.dumps(header)), "about": dict(about)}
@@ -51,6 +51,29 @@ class Record:
         else:
             self._append([self.header])
         self.resumed = len(self.times)
+
+    @property
+    def yardstick_s(self) -> float | None:
+        """Of all timings the median of the yardstick: the speed of the device that ``times`` are at."""
+        known = self._yardsticks()
+        return median(known) if known else None
+
+    @property
+    def speed_range(self) -> tuple[float, float] | None:
+        """The fastest and the slowest yardstick over their median."""
+        known = self._yardsticks()
+        return (min(known) / median(known), max(known) / median(known)) if known else None
+
+    def _yardsticks(self) -> list[float]:
+        return [timing.yardstick_s for each in self.timings.values() for timing in each if timing.yardstick_s]
+
+    @property
+    def times(self) -> dict[Point, Timing]:
+        """What each point takes at the usual speed of the device; of several timings the median, the lower of two."""
+        if self._times is None:
+            usual_s = self.yardstick_s
+            self._times = {point: _at_usual_speed(each, usual_s) for point, each in self.timings.items()}
+        return self._times
 
     def add(self, measured: Mapping[Point, Timing | str], seconds: float) -> None:
         """Keep a batch: on disk before this returns.
@@ -112,9 +135,10 @@ class Record:
             self.refused[point] = str(line["refused"])
         else:
             seconds, spread, repeats = float(line["seconds"]), float(line["spread"]), int(line["repeats"])
-            timing = Timing(seconds, spread, repeats, str(line["kernel"]))
-            self.times[point] = min(timing, self.times.get(point, timing), key=lambda each: each.seconds)
-            self.counts[point] += 1
+            usual = line.get("yardstick_s")
+            timing = Timing(seconds, spread, repeats, str(line["kernel"]), None if usual is None else float(usual))
+            self.timings.setdefault(point, []).append(timing)
+            self._times = None
 
     def _damaged(self, number: int) -> NoReturn:
         raise EstimatorError(str(self.path), None, f"is damaged in line {number}", _REMEASURE)
@@ -125,3 +149,13 @@ class Record:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _at_usual_speed(timings: Sequence[Timing], usual_s: float | None) -> Timing:
+    scaled = [
+        replace(timing, seconds=timing.seconds * usual_s / timing.yardstick_s, yardstick_s=usual_s)
+        if usual_s and timing.yardstick_s
+        else timing
+        for timing in timings
+    ]
+    return sorted(scaled, key=lambda timing: timing.seconds)[(len(scaled) - 1) // 2]

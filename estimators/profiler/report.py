@@ -53,6 +53,7 @@ class ProfileReport:
         spent_s: seconds of the budget, over all runs.
         trained_s: seconds that training took in this run.
         resumed: points that earlier runs had measured.
+        yardstick_s: median of the same work in every batch, the speed of the device that times are at.
         notes: sentences about what was measured how, and what was not.
     """
 
@@ -66,6 +67,7 @@ class ProfileReport:
     spent_s: float
     trained_s: float
     resumed: int
+    yardstick_s: float | None
     notes: tuple[str, ...]
 
     @property

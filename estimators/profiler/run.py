@@ -174,6 +174,7 @@ def profile_with(
         spent_s=record.spent_s,
         trained_s=time.monotonic() - began,
         resumed=record.resumed,
+        yardstick_s=record.yardstick_s,
         notes=tuple(notes),
     )
 

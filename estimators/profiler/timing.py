@@ -30,12 +30,14 @@ class Timing:
         repeats: calls that were timed.
         kernel: name of what ran; it ends in ``_eager`` where a CUDA graph could not hold it, so that the time to launch
             is in it.
+        yardstick_s: of the yardstick in the same rounds; None where it was not timed with it.
     """
 
     seconds: float
     spread: float
     repeats: int
     kernel: str
+    yardstick_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def served(compare: ModuleType):
         iteration(compare, 0.3, 0.4, 0.2, waiting=3),
         iteration(compare, 1.0, 0.1, 0.0, **prompt, waiting=1),
     ]
-    return compare.Served(workload, np.array([0.1, 1.1]), np.array([0.7, 1.1]), 0, iterations)
+    return compare.Served(workload, np.array([0.1, 1.1]), np.array([0.7, 1.1]), 0, iterations, [4e-3])
 
 
 def test_figures_are_those_of_the_requests(compare: ModuleType, served):
@@ -51,20 +51,32 @@ def test_load_is_weighted_by_time(served):
     assert load["waiting"] == pytest.approx((3 * 0.4 + 0.1) / 0.8)
 
 
-def test_a_prediction_is_held_against_the_mean_of_the_runs_before_and_after(compare: ModuleType):
-    (row,) = compare.rows_of(2, {("tpot", "mean"): 1.0}, {("tpot", "mean"): 1.5}, {("tpot", "mean"): 1.0})
+def test_a_prediction_is_held_against_the_mean_of_the_runs(compare: ModuleType):
+    key = ("tpot", "mean")
+    (row,) = compare.rows_of(2, [{key: 1.0}, {key: 1.5}], {key: 1.0}, [{key: 1.1}, {key: 1.5}])
     assert row["measured_s"] == 1.25
     assert row["error"] == pytest.approx(-0.2)
+    assert row["error_at_speed"] == pytest.approx(0.04)
     assert row["between"] == pytest.approx(0.5)
-    rows = [{**row, "round": i, "error": error, "between": -error} for i, error in enumerate((-0.3, 0.1, 0.2))]
+    rows = [{**row, "round": i, "error": error, "between": abs(error)} for i, error in enumerate((-0.3, 0.1, 0.2))]
     (over,) = compare.over_rounds(rows)
     assert (over["error"], over["least"], over["most"], over["between"]) == (0.1, -0.3, 0.2, 0.3)
+
+
+def test_iterations_are_predicted_at_the_speed_of_their_run(compare: ModuleType, served):
+    config = plain_config(4, 16, engine_options={"launch_s": 0.02, "process_s_per_request": 0.005})
+    tables = plain_tables(config, 0.09)
+    usual, slow = (compare.iteration_rows(0, served, tables, config, slower) for slower in (1.0, 2.0))
+    for one, other in zip(usual, slow, strict=True):
+        for name in ("predicted_s", "predicted_device_s", "predicted_host_s"):
+            assert other[name] == pytest.approx(2 * one[name])
+        assert other["measured_s"] == one["measured_s"]
 
 
 def test_biases_of_iterations_tell_the_model_from_the_cpu_and_leave_out_what_was_disturbed(compare: ModuleType, served):
     config = plain_config(4, 16, engine_options={"launch_s": 0.02, "process_s_per_request": 0.005})
     tables = plain_tables(config, 0.09)
-    kinds = {row["kind"]: row for row in compare.by_kind(compare.iteration_rows(0, served, tables, config))}
+    kinds = {row["kind"]: row for row in compare.by_kind(compare.iteration_rows(0, served, tables, config, 1.0))}
     prefill, decode = kinds["prefill"], kinds["decode"]
     assert (prefill["iterations"], prefill["quiet"]) == (2, 1.0)
     assert prefill["bias"] == pytest.approx(0.115 / 0.1 - 1)

@@ -72,7 +72,7 @@ def as_the_kernel_reads(case: Case) -> IterationTables:
     return IterationTables(values[bases[0] :][: case.tables.layout.size], case.tables.layout, "sum", {})
 
 
-def served(engine: ModuleType, case: Case) -> Any:
+def served(engine: ModuleType, case: Case, yardstick_takes_s: float | None = None) -> Any:
     config, workload = case.config, case.workload
     policy = config.batch_policy
     limits = engine.Limits(
@@ -80,6 +80,13 @@ def served(engine: ModuleType, case: Case) -> Any:
     )
     clock = engine.VirtualClock()
     run = engine.Engine(limits, engine.TableRunner(as_the_kernel_reads(case), clock), clock)
+    if yardstick_takes_s is not None:
+
+        def yardstick() -> float:
+            clock.now_s += yardstick_takes_s
+            return yardstick_takes_s
+
+        run.yardstick = yardstick
     columns = (workload.arrival_s, workload.prompt_tokens, workload.output_tokens)
     requests = [
         engine.Request([0] * prompt, output, arrival)
@@ -118,3 +125,13 @@ def test_a_request_that_never_fits_is_refused(engine: ModuleType):
     scheduler.add(engine.Request([0] * 8, 5, 0.0))
     with pytest.raises(ValueError, match="does not fit 3 blocks"):
         scheduler.add(engine.Request([0] * 8, 6, 0.0))
+
+
+def test_the_clock_stands_still_while_the_speed_is_measured(engine: ModuleType):
+    config = plain_config(4, 16, block_size=_BLOCK, max_model_len=_MOST_LENGTH, num_kv_blocks=40)
+    case = Case(config, Workload.from_arrays([0.0] * 6, [8] * 6, [16] * 6), random_tables(config, 0))
+    (plain, _), (run, _) = served(engine, case), served(engine, case, yardstick_takes_s=1.0)
+    assert len(run.iterations) >= 40
+    assert run.yardstick_s == [1.0] * (len(run.iterations) // 20)
+    ends = ([one.end_s for one in each.iterations] for each in (plain, run))
+    np.testing.assert_allclose(*ends, rtol=1e-12)

@@ -82,7 +82,8 @@ def report(**changes) -> ProfileReport:
     nothing = OperatorReport("rope", "fp32", 0, 70, 70, 0.0, 0.0, None, False, "", ())
     fields = {"directory": Path("my cpu"), "device": "cpu", "model": "toy", "dtypes": ("fp32",), "tp": (2,)}
     fields |= {"operators": (measured, noisy, nothing), "target": 0.05, "spent_s": 61.2, "trained_s": 8.0}
-    return ProfileReport(**{**fields, "resumed": 12, "notes": ("Attention ran as toy.",), **changes})
+    fields |= {"resumed": 12, "yardstick_s": 4e-3, "notes": ("Attention ran as toy.",)}
+    return ProfileReport(**{**fields, **changes})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_what_was_added_is_there_when_it_is_opened_again(tmp_path: Path):
     record(tmp_path).add({ONE: TIMING, TWO: "it has no kernel."}, 1.5)
     again = record(tmp_path)
     assert (again.times, again.refused) == ({ONE: TIMING}, {TWO: "it has no kernel."})
-    assert (again.spent_s, again.resumed, again.counts[ONE]) == (1.5, 1, 1)
+    assert (again.spent_s, again.resumed, len(again.timings[ONE])) == (1.5, 1, 1)
 
 
 def test_a_last_line_that_a_kill_left_half_written_is_dropped(tmp_path: Path):
@@ -68,10 +68,20 @@ def test_what_is_told_only_is_that_of_the_beginning(tmp_path: Path):
     assert again.header["about"] == ABOUT
 
 
-def test_of_several_timings_the_fastest_counts(tmp_path: Path):
+def test_of_several_timings_the_median_counts(tmp_path: Path):
     first = record(tmp_path)
     for seconds in (3e-6, 1e-6, 2e-6):
         first.add({ONE: Timing(seconds, 0.0, 9, "toy")}, 1.0)
     for each in (first, record(tmp_path)):
-        assert each.times[ONE].seconds == 1e-6
-        assert each.counts[ONE] == 3
+        assert each.times[ONE].seconds == 2e-6
+        assert len(each.timings[ONE]) == 3
+
+
+def test_times_are_those_at_the_usual_speed_of_the_device(tmp_path: Path):
+    first = record(tmp_path)
+    for point, slower in ((ONE, 1.0), (TWO, 2.0), (ONE, 1.5)):  # what else the machine did, in three batches
+        first.add({point: Timing(slower * 1e-6, 0.0, 9, "toy", slower * 4e-3)}, 1.0)
+    for each in (first, record(tmp_path)):
+        assert each.yardstick_s == 6e-3
+        assert each.times[ONE].seconds == pytest.approx(1.5e-6)
+        assert each.times[TWO].seconds == pytest.approx(1.5e-6)
