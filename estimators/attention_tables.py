@@ -9,6 +9,7 @@ import numpy as np
 from estimators.layout import FloatArray, IntArray, TableLayout, log_index, log_points
 from estimators.monotone import smooth_rows
 from estimators.operators import OperatorCall
+from estimators.profiles import runs_per_request
 from estimators.row_tables import Clock
 
 # Decodes are evaluated for every number of them up to 2 ** (this + 1) and for 2 ** this of them per octave beyond, and
@@ -19,13 +20,21 @@ _DECODE_BITS = 6
 _SHORTEST_SMOOTHED = 16
 
 
-def shares_launch(calls: Iterable[OperatorCall]) -> bool:
+def shares_launch(calls: Iterable[OperatorCall], clock: Clock) -> bool:
     """Whether one kernel serves the decodes and all chunks of an iteration.
 
     Not so in latent attention, where they take different ways. MODELLED: its chunks, which do share a kernel, are timed
-    as if each had its own, too.
+    as if each had its own, too. Nor where a loop runs kernels for each request, which the profile's kernels say.
     """
-    return not any(call.operator == "latent_decode" for call in calls)
+
+    def alone(call: OperatorCall) -> bool:
+        if call.operator not in ("decode_attention", "prefill_attention"):
+            return call.operator == "latent_decode"
+        metadata = getattr(clock.estimators[call.dtype], "metadata", {})
+        kernels = metadata[call.operator].get("kernels", ()) if call.operator in metadata else ()
+        return runs_per_request(kernels)
+
+    return not any(alone(call) for call in calls)
 
 
 def decode_calls_seconds(calls: Sequence[OperatorCall], clock: Clock, batch: IntArray, mean: FloatArray) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +23,14 @@ from estimators import (
 from estimators import cache as table_cache
 from estimators import layout as table_layout
 from estimators.attention_tables import decode_batches, decode_table, prefill_table
-from estimators.coverage import measured_by, outside_profiles, profiled_axes
+from estimators.coverage import measured_by, measures_history, outside_profiles, profiled_axes
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
 from estimators.expert_layout import ExpertLayout
 from estimators.layout import PrefillRule, TableLayout
 from estimators.model_spec import ModelSpec
 from estimators.operators import ROW_AXES, OperatorCall, iteration_calls
-from estimators.row_tables import Clock, Estimators, token_steps
+from estimators.row_tables import Clock, Estimators, measured_calls, token_steps
 from estimators.tables import IterationTables
 
 # Rows through the estimators in one build: at 1 to 2 s for each million (measured, products and decodes, two cores).
@@ -96,6 +95,7 @@ def build_tables(
     if any(call.axis == "engines" for call in calls):
         expert = ExpertLayout(deployment.data_parallel * layout.max_tokens, deployment.data_parallel)
     known = load_estimators(calls, gpu, estimators)
+    calls = measured_calls(calls, known)
     told = {"model": spec.name, "device": gpu.name, **deployment.provenance(spec), "member": member}
 
     def build() -> IterationTables:
@@ -108,7 +108,7 @@ def build_tables(
         **told,
         "estimators": {kind: of.hash for kind, of in known.items()},
         "model": asdict(spec),
-        "device": asdict(gpu),
+        "device": {name: value for name, value in asdict(gpu).items() if name != "directory"},
         "layout": asdict(layout),
         "prefill_rule": prefill_rule,
     }
@@ -136,17 +136,18 @@ def _sources() -> list[Path]:
 def load_estimators(
     calls: tuple[OperatorCall, ...], device: DeviceSpec, estimators: Estimators | None = None
 ) -> dict[str, Estimators]:
-    """Who knows the times of some calls, by dtype: ``estimators``, or the shipped ones of a device."""
-    dtypes = sorted({call.dtype for call in calls if call.operator != "bandwidth"})
-    return {kind: estimators or _shipped(device.name, kind) for kind in dtypes}
+    """Who knows the times of some calls, by dtype: ``estimators``, or those of a device.
 
+    A dtype in which all calls move bytes is there only if one of them was measured.
+    """
+    from estimators.device_estimators import device_files, estimators_of
 
-@functools.lru_cache(maxsize=8)
-def _shipped(device: str, dtype: str) -> Estimators:
-    """Those of the zoo; kept, as the tables of stages and of members follow one another."""
-    from estimators.estimator import OperatorEstimators
-
-    return OperatorEstimators.load(device, dtype)
+    needed = {call.dtype for call in calls if call.operator != "bandwidth"}
+    for kind in {call.dtype for call in calls} - needed:
+        measured = device_files(device, kind) if estimators is None else estimators.profiled
+        if any(call.measured_as in measured for call in calls if call.dtype == kind and call.measured_as):
+            needed.add(kind)
+    return {kind: estimators or estimators_of(device, kind) for kind in sorted(needed)}
 
 
 def _build(
@@ -165,7 +166,7 @@ def _build(
     # One kernel serves the decodes and the chunks of an iteration, so its launch is paid once per iteration, with the
     # tokens, and not again by every chunk: what the emptiest attention costs moves from the two attention tables to the
     # token table. An iteration of decodes only, or of one chunk, costs what it did.
-    launch = min(decode_s[1:].min(), prefill_s[:, 1:].min()) if attention_tables.shares_launch(calls) else 0.0
+    launch = min(decode_s[1:].min(), prefill_s[:, 1:].min()) if attention_tables.shares_launch(calls, clock) else 0.0
     rows["tokens"][1:] += launch
     decode_s[1:] -= launch
     prefill_s[:, 1:] -= launch
@@ -180,7 +181,7 @@ def _build(
         "version": table_cache.FORMAT_VERSION,
         "profiled": profiled_axes(calls, measured),
         "outside_profiles": outside_profiles(calls, measured, clock.device),
-        "history_is": "modelled",
+        "history_is": "measured" if measures_history(calls, measured) else "modelled",
         "attention_launch_s": float(launch),
     }
     return IterationTables(values, layout, prefill_rule, provenance, expert=expert)

@@ -19,6 +19,7 @@ _NAMES = {
     "heads": "heads per GPU",
     "head_dim": "head size",
     "window": "window",
+    "width": "numbers per token",
     "n": "n",
     "k": "k",
     "gpus": "GPUs",
@@ -67,9 +68,9 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
         * ``decode_context``: longest context of one decode, tokens.
         * ``decode_kv``: KV tokens that all decodes of a batch read, the total that ``decodes`` and ``decode_context``
           span. Within both of them it is within this, but not the other way round.
-        * ``history``, ``chunk``: tokens before a chunk and in it. No chunk over a history was measured: it is modelled
-          by the measured chunk of as many query tiles and as long a loop over keys, so ``history`` is covered as far as
-          the keys read were (``"history_is": "modelled"`` in the provenance).
+        * ``history``, ``chunk``: tokens before a chunk and in it. Where no chunk over a history was measured, one is
+          modelled by the measured chunk of as many query tiles and as long a loop over keys, so ``history`` is covered
+          as far as the keys read were (``"history_is": "modelled"`` in the provenance).
     """
 
     def spans(axis: str, columns: tuple[str, ...]) -> list[int | float] | None:
@@ -85,17 +86,23 @@ def profiled_axes(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> dict[
         return [max(low for low, _ in ranges), min(high for _, high in ranges)] if ranges else None
 
     batch, context = spans("decode", ("batch",)), spans("decode", ("kv",))
-    chunk = spans("prefill", ("chunk",))
+    chunk, history = spans("prefill", ("chunk",)), spans("prefill", ("history",))
     return {
         "tokens": spans("tokens", ("m", "tokens", "elements")),
-        "sequences": spans("sequences", ("m",)),
+        "sequences": spans("sequences", ("m", "tokens")),
         "engines": spans("engines", ("tokens", "elements")),
         "decodes": batch,
         "decode_context": context,
         "decode_kv": [batch[0] * context[0], batch[1] * context[1]] if batch and context else None,
-        "history": [0, chunk[1] - 1] if chunk else None,
+        "history": [0, max(chunk[1] - 1, history[1] if history else 0)] if chunk else None,
         "chunk": chunk,
     }
+
+
+def measures_history(calls: tuple[OperatorCall, ...], measured: _MEASURED) -> bool:
+    """Whether chunks over a history were measured in every kind of attention called; arguments as above."""
+    prefills = [measured.get(call.dtype, {}).get(call.operator, {}) for call in calls if call.axis == "prefill"]
+    return all(found.get("history", (0, 0))[1] > 0 for found in prefills)
 
 
 def outside_profiles(calls: tuple[OperatorCall, ...], measured: _MEASURED, device: DeviceSpec) -> list[str]:

@@ -1,11 +1,12 @@
 """What a GPU can do: memory, peak rates, links, power and price.
 
-Every figure is the vendor's own or what the vendor's driver prints, but for those that are marked as assumptions: the
-price, the bandwidth of the second-level cache, and the latencies of the links. None is fitted.
+Every figure of the built-in ones is the vendor's own or what the vendor's driver prints, but for those that are marked
+as assumptions: the price, the bandwidth of the second-level cache, and the latencies of the links. None is fitted.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from estimators.dtypes import MATRIX_TYPES
 from estimators.errors import EstimatorError
 
 MIB = 1 << 20
+CPU = "cpu"  #: name of any device that is no GPU
 # Part of a link's nominal bandwidth that long messages reach. Measured, Vidur's profiles of NCCL's send and receive:
 # NVLink 0.79 (H100) and 0.95 (A100), the network of H100 nodes 0.72.
 LINK_EFFICIENCY = 0.8
@@ -20,7 +22,7 @@ LINK_EFFICIENCY = 0.8
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """One GPU type and the node it usually sits in.
+    """One GPU type and the node it usually sits in, or a CPU, whose cores count as multiprocessors.
 
     Attributes:
         name: identifier, such as ``"h100_sxm"``.
@@ -40,6 +42,8 @@ class DeviceSpec:
         price_per_hour: US dollars per GPU and hour. An assumption: override it with what you pay.
         nvlink_latency_s: a short message from one GPU to another inside a node, seconds. An assumption.
         inter_node_latency_s: a short message from one GPU to another of another node, seconds. An assumption.
+        directory: where its own estimators are; None where they are those of the package. Devices that differ in
+            nothing else are equal.
     """
 
     name: str
@@ -57,6 +61,7 @@ class DeviceSpec:
     price_per_hour: float
     nvlink_latency_s: float = 8e-6
     inter_node_latency_s: float = 20e-6
+    directory: str | None = field(default=None, compare=False)
 
     def matrix_rate(self, dtype: str) -> float:
         """Peak rate of products with weights of this type, floating-point operations per second.
@@ -190,13 +195,20 @@ def device_names() -> tuple[str, ...]:
     return tuple(sorted(_DEVICES))
 
 
-def load_device(name: str) -> DeviceSpec:
-    """Return the built-in device called ``name`` (case is ignored).
+def load_device(name: str | os.PathLike[str]) -> DeviceSpec:
+    """Return the built-in device called ``name`` (case is ignored), or the one that was profiled into that directory.
 
     Raises:
-        EstimatorError: when there is no such device; the sentence lists those there are.
+        EstimatorError: when there is neither; the sentence lists the built-in ones. When the directory's
+            ``device.json`` is missing or wrong.
     """
-    known = ", ".join(device_names())
-    if not isinstance(name, str) or name.lower() not in _DEVICES:
-        raise EstimatorError("device", name, "is not known", f"choose one of {known}")
-    return _DEVICES[name.lower()]
+    given = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if isinstance(given, str):
+        if given.lower() in _DEVICES:
+            return _DEVICES[given.lower()]
+        if given and os.path.isdir(given):
+            from estimators.device_file import read_device
+
+            return read_device(given)[0]
+    mend = f"give a directory that fastsim profile wrote, or choose one of {', '.join(device_names())}"
+    raise EstimatorError("device", given, "is neither known nor a directory", mend)

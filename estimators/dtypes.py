@@ -11,6 +11,7 @@ from estimators.errors import EstimatorError
 #: ``mxfp4`` one of 8 bits for 32. ``int4`` has one of 16 bits for 32 (Kimi-K2's checkpoints): an ASSUMPTION for others,
 #: whose groups are up to four times as large.
 DTYPE_BYTES: Mapping[str, float] = {
+    "fp32": 4,
     "bf16": 2,
     "fp16": 2,
     "fp8": 1,
@@ -19,8 +20,9 @@ DTYPE_BYTES: Mapping[str, float] = {
     "mxfp4": 0.53125,
     "int4": 0.5625,
 }
-#: What the tensor cores multiply in, by the type of the weights of a model's layers. int4 and mxfp4 are of the weights
-#: only: kernels widen them to the activations' bf16 on the way.
+#: What the matrix units multiply in, by the type of the weights of a model's layers. int4 and mxfp4 are of the weights
+#: only: kernels widen them to the activations' bf16 on the way. fp32 is what CPUs multiply in; GPUs here have no peak
+#: of it, and refuse it.
 MATRIX_TYPES: Mapping[str, str] = {
     "bf16": "bf16",
     "fp8": "fp8",
@@ -28,9 +30,10 @@ MATRIX_TYPES: Mapping[str, str] = {
     "nvfp4": "fp4",
     "mxfp4": "bf16",
     "int4": "bf16",
+    "fp32": "fp32",
 }
-_UNQUANTISED = ("bf16", "fp16")
-_KV_DTYPES = ("bf16", "fp16", "fp8")
+_UNQUANTISED = ("bf16", "fp16", "fp32")
+_KV_DTYPES = ("bf16", "fp16", "fp32", "fp8")
 
 
 def weight_dtype_bytes(dtype: str) -> float:

@@ -60,8 +60,15 @@ class OperatorEstimators:
             names = ", ".join(f"{name} {kind}" for name, kind in known) or "nothing"
             mend = f"choose one of {names}, or train one with fastsim estimators train"
             raise EstimatorError("device", f"{device} {dtype}", f"has no estimators in {zoo}", mend)
-        paths = {operator: zoo / f"{device}-{dtype}" / (operator + SUFFIX) for operator in operators_of(dtype)}
-        paths = {operator: path for operator, path in paths.items() if path.exists()}  # not all were measured
+        return cls.read(entry_files(zoo, device, dtype))
+
+    @classmethod
+    def read(cls, paths: Mapping[str, Path]) -> OperatorEstimators:
+        """Read the files of operators, whatever entries they are of; each is decoded when first asked.
+
+        Raises:
+            EstimatorError: when one cannot be read.
+        """
         return cls({operator: _read(path) for operator, path in paths.items()}, paths)
 
     def predict(self, operator: str, columns: Mapping[str, ArrayLike], member: int = 0) -> Floats:
@@ -148,11 +155,20 @@ class _ByOperator(Mapping[str, Any]):
             raise KeyError(operator)
         return self._read(operator)
 
+    def __contains__(self, operator: object) -> bool:
+        return operator in self._operators
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._operators)
 
     def __len__(self) -> int:
         return len(self._operators)
+
+
+def entry_files(zoo: Path, device: str, dtype: str) -> dict[str, Path]:
+    """Files of an entry of a zoo by operator: of those that were measured."""
+    paths = {operator: zoo / f"{device}-{dtype}" / (operator + SUFFIX) for operator in operators_of(dtype)}
+    return {operator: path for operator, path in paths.items() if path.exists()}
 
 
 def list_zoo(directory: Path | str | None = None) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from estimators.features import Floats
 from estimators.members import COVERAGE, DEVIATIONS, Calibration
-from estimators.profiles import COLLECTIVES
+from estimators.profiles import COLLECTIVES, ELEMENTWISE
 from estimators.regressors import fit
 from estimators.training import TrainingSet
 
@@ -36,7 +36,10 @@ _SPLITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "rows": (),
     },
     **{name: {"shapes": ("elements",), "rows": ()} for name in COLLECTIVES},
+    **{name: {"shapes": ("width",), "between": ("tokens",), "rows": ()} for name in ELEMENTWISE},
 }
+# Which split judges: the first that has so many groups.
+_JUDGES: Mapping[str, int] = {"shapes": 8, "between": 3, "rows": 2}
 _SMALLEST_REGION = 0.02  # of the rows; a smaller region says little about its error
 _PICTURE_OCTAVES = 4  # columns of a picture for each octave of measured time
 _PICTURE_STEPS = np.round(np.arange(-0.6, 0.601, 0.04), 2)  # edges of log(predicted / measured)
@@ -47,13 +50,15 @@ class HeldOut:
     """What cross-validation says of one operator.
 
     Attributes:
+        judged_by: the split by which an estimator is judged, see ``judging_split``; None where nothing can be held out.
         errors: for each split the median, mean and 95th percentile of |predicted / measured - 1|, the bias (mean of
             log(predicted / measured)) and the worst region: the octave of one column with the largest mean error.
-        picture: counts of the rows of the split "shapes", by quarter octaves of measured time and steps of
+        picture: counts of the rows of that split, by quarter octaves of measured time and steps of
             log(predicted / measured).
-        calibration: how far the members must be moved apart to cover what they claim on unseen shapes.
+        calibration: how far the members must be moved apart to cover what they claim there.
     """
 
+    judged_by: str | None
     errors: dict[str, dict[str, Any]]
     picture: dict[str, Any]
     calibration: Calibration
@@ -63,42 +68,64 @@ def hold_out(rows: TrainingSet, kind: str, seed: int) -> HeldOut:
     """Cross-validate: every row is predicted by members that have not seen its group."""
     errors: dict[str, dict[str, Any]] = {}
     picture: dict[str, Any] = {}
-    calibration = Calibration(1.0, 0.0, COVERAGE, 0.0)
-    for split, together in _SPLITS[rows.operator].items():
-        fold = _folds(rows, together, FOLDS[split], seed)
+    calibration = Calibration(1.0, 0.0, COVERAGE, None)
+    judge = judging_split(rows)
+    for split in _SPLITS[rows.operator]:
+        fold = _folds(rows, split, seed)
         if fold.max() == 0:
             continue  # a single group: nothing to hold out
         members = _cross_predict(rows, fold, kind, seed)
         deviation = members.mean(axis=1) - rows.target
         errors[split] = _summary(rows, deviation)
-        if split == "shapes":
+        if split == judge:
             picture = _picture(rows.seconds, deviation)
             calibration = _calibrate(rows.operator, members, deviation, fold)
-    return HeldOut(errors, picture, calibration)
+    return HeldOut(judge, errors, picture, calibration)
 
 
-def shape_error(rows: TrainingSet, kind: str, seed: int) -> float:
-    """Mean |predicted / measured - 1| on unseen shapes, by which kinds of regressors are compared."""
-    deviation = _cross_predict(rows, shape_folds(rows, seed), kind, seed).mean(axis=1) - rows.target
+def judging_split(rows: TrainingSet) -> str | None:
+    """The split by which kinds of regressors are compared and intervals are calibrated.
+
+    That of unseen shapes; of unseen lengths or rows where there are so few shapes that they are those of one model,
+    whose simulation will ask for no others. None where nothing can be held out.
+    """
+    for split, least in _JUDGES.items():
+        if split in _SPLITS[rows.operator] and _groups(rows, split).max() + 1 >= least:
+            return split
+    return None
+
+
+def judged_error(rows: TrainingSet, kind: str, seed: int) -> float:
+    """Mean |predicted / measured - 1| on the judging split; infinite where there is none."""
+    split = judging_split(rows)
+    if split is None:
+        return float("inf")
+    deviation = _cross_predict(rows, _folds(rows, split, seed), kind, seed).mean(axis=1) - rows.target
     return float(np.abs(np.expm1(deviation)).mean())
 
 
 def shape_folds(rows: TrainingSet, seed: int) -> NDArray[np.int64]:
     """Number of the part each row is in when whole shapes are kept together, int64 of shape (rows,)."""
-    return _folds(rows, _SPLITS[rows.operator]["shapes"], FOLDS["shapes"], seed)
+    return _folds(rows, "shapes", seed)
 
 
-def _folds(rows: TrainingSet, together: tuple[str, ...], folds: int, seed: int) -> NDArray[np.int64]:
-    if not together:
-        groups = np.arange(len(rows.seconds))
-    elif len(together) == 1:
-        groups = np.floor(4 * np.log2(rows.columns[together[0]])).astype(np.int64)
-    else:
-        shapes = np.stack([rows.columns[name] for name in together], axis=1)
-        groups = np.unique(shapes, axis=0, return_inverse=True)[1].ravel()
-    known, index = np.unique(groups, return_inverse=True)
-    fold: NDArray[np.int64] = np.random.default_rng(seed).permutation(known.size)[index] % folds
+def _folds(rows: TrainingSet, split: str, seed: int) -> NDArray[np.int64]:
+    """Number of the part each row is in, where a split keeps groups together."""
+    group = _groups(rows, split)
+    fold: NDArray[np.int64] = np.random.default_rng(seed).permutation(group.max() + 1)[group] % FOLDS[split]
     return fold
+
+
+def _groups(rows: TrainingSet, split: str) -> NDArray[np.int64]:
+    """Number of the group each row is in, from 0 on."""
+    together = _SPLITS[rows.operator][split]
+    if not together:
+        return np.arange(len(rows.seconds))
+    if len(together) == 1:
+        keys = np.floor(4 * np.log2(rows.columns[together[0]])).astype(np.int64)
+    else:
+        keys = np.stack([rows.columns[name] for name in together], axis=1)
+    return np.unique(keys, axis=0, return_inverse=True)[1].ravel()
 
 
 def _cross_predict(rows: TrainingSet, fold: NDArray[np.int64], kind: str, seed: int) -> Floats:
@@ -164,9 +191,10 @@ def _calibrate(operator: str, members: Floats, deviation: Floats, fold: NDArray[
 
 def _found(operator: str, members: Floats, deviation: Floats) -> Calibration:
     shared = float(np.median(members.std(axis=1, ddof=1)))
-    spread = Calibration(1.0, shared, COVERAGE, 0.0).apart(operator, members).std(axis=1, ddof=1)
+    shared = shared or float(np.abs(deviation).mean())  # of few rows, which members know by heart
+    spread = Calibration(1.0, shared, COVERAGE, None).apart(operator, members).std(axis=1, ddof=1)
     needed = np.abs(deviation) / np.maximum(DEVIATIONS * spread, 1e-9)
-    return Calibration(float(np.quantile(needed, COVERAGE)), shared, COVERAGE, 0.0)
+    return Calibration(float(np.quantile(needed, COVERAGE)), shared, COVERAGE, None)
 
 
 def _rounded(value: float) -> float:

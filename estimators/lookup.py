@@ -18,7 +18,7 @@ from estimators.layout import IntArray
 from estimators.model_spec import ModelSpec
 from estimators.models import load_model
 from estimators.operators import OperatorCall
-from estimators.row_tables import Clock, Estimators, between_nodes
+from estimators.row_tables import Clock, Estimators, between_nodes, measured_calls
 
 #: Name of what decodes and chunks of one iteration save together: their attention is launched once.
 SHARED_LAUNCHES = "shared_launches"
@@ -70,7 +70,7 @@ def operation_times(
 
     Args:
         model: a name, the path of a ``config.json``, or a ModelSpec.
-        device: a name or a DeviceSpec.
+        device: a name, the directory of a profile, or a DeviceSpec.
         deployment: how the model is split and in which types; one GPU in bf16 when None.
         decodes: decodes of the batch.
         kv: tokens that they read in total.
@@ -88,7 +88,8 @@ def operation_times(
     deployment = deployment or Deployment()
     _check_batch(decodes, kv, chunks)
     calls = deployment.calls(spec)
-    clock = Clock(gpu, load_estimators(calls, gpu, estimators), member)
+    known = load_estimators(calls, gpu, estimators)
+    calls, clock = measured_calls(calls, known), Clock(gpu, known, member)
     if tokens is None:
         tokens = decodes + sum(chunk for _, chunk in chunks)
     if engine_tokens is None:
@@ -167,7 +168,7 @@ def _columns(chunks: Sequence[tuple[int, int]]) -> tuple[IntArray, IntArray]:
 def _shared_launches(calls: Sequence[OperatorCall], clock: Clock, batch: _Batch) -> float:
     """What the tables take off because the attention of decodes and all chunks is one launch."""
     parts = len(batch.chunks) + (batch.decodes > 0)
-    if parts < 2 or not shares_launch(calls):
+    if parts < 2 or not shares_launch(calls, clock):
         return 0.0
     one, none = np.ones(1, np.int64), np.zeros(1, np.int64)
     decode = decode_calls_seconds(calls, clock, one, np.ones(1))

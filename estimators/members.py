@@ -26,13 +26,14 @@ class Calibration:
         inflation: factor on their distances from their mean.
         shared: standard deviation of the part that all shapes share, of log time, before inflation.
         claimed: part of the measured times that mean +- 1.645 standard deviations should cover.
-        covered: what they cover of unseen shapes that had no part in the calibration.
+        covered: what they cover of the shapes, or what else was held out, that had no part in the calibration; None
+            where nothing could be held out.
     """
 
     inflation: float
     shared: float
     claimed: float
-    covered: float
+    covered: float | None
 
     def apart(self, operator: str, members: Floats) -> Floats:
         """Move members apart.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,20 @@ if TYPE_CHECKING:
 
 _HEADS = {"q_heads": 1, "kv_heads": 1, "head_dim": 1}
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+#: Operators that move bytes and hardly compute, with what their ``width`` counts for each token:
+#:
+#: * ``norm``: RMS norm of the sum with the residual, both handed on, as vLLM fuses it; the hidden size.
+#: * ``plain_norm``: RMS norm alone; all numbers normed.
+#: * ``rope``: rotation in place; rotated numbers of queries and keys, (q_heads + kv_heads) x rotary_dim.
+#: * ``kv_write``: keys and values into the cache; 2 x kv_heads x head_dim.
+#: * ``activation``: of a gate, times the other half; the output. ``plain_activation``: without a gate (GELU).
+#: * ``embedding``: rows of a table; the hidden size. ``add``: sum of two; the output.
+#: * ``gating``: softmax over a router's logits and the choice of experts; the experts.
+#: * ``logits_cast``: to 32 bits, ``sampling``: the largest of those; the vocabulary. ``tokens`` are requests here.
+ELEMENTWISE = (
+    *("norm", "plain_norm", "rope", "kv_write", "activation", "plain_activation", "embedding", "add", "gating"),
+    *("logits_cast", "sampling"),
+)
 
 #: The columns of each operator, all integers, with the least value of each. A row is ONE call on ONE GPU.
 #:
@@ -23,8 +37,9 @@ COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 #: * ``moe``: routed gated experts. ``tokens``: of all GPUs that share the experts; ``inter``: width of one expert's
 #:   shard; ``local_experts``: of the ``experts`` those on this GPU; ``load``: 100 x the exponent of the power law by
 #:   which tokens prefer experts, 0 where all get the same.
-#: * ``elements``: 16-bit numbers. Of an all-reduce and an all-to-all those each GPU gives, of an all-gather and a
+#: * ``elements``: numbers of the type. Of an all-reduce and an all-to-all those each GPU gives, of an all-gather and a
 #:   reduce-scatter those of all GPUs together.
+#: * ``width`` of the element-wise operators: numbers per token, see ``ELEMENTWISE``.
 COLUMNS: Mapping[str, Mapping[str, int]] = {
     "gemm": {"m": 1, "n": 1, "k": 1},
     "prefill_attention": {"batch": 1, "chunk": 1, "history": 0, **_HEADS, "window": 0},
@@ -34,29 +49,42 @@ COLUMNS: Mapping[str, Mapping[str, int]] = {
     "latent_bmm": {"tokens": 1, "heads": 1, "n": 1, "k": 1},
     "moe": {"tokens": 1, "hidden": 1, "inter": 1, "topk": 1, "experts": 1, "local_experts": 1, "load": 0},
     **{name: {"gpus": 2, "elements": 1} for name in COLLECTIVES},
+    **{name: {"tokens": 1, "width": 1} for name in ELEMENTWISE},
 }
-_ELEMENTWISE = (
-    *("emb", "input_layernorm", "post_attention_layernorm", "attn_rope", "attn_kv_cache_save", "mlp_act", "add"),
+#: Attention of batches that tables put together from equal ones, to see how far that holds. ``mixed_attention``: one
+#: chunk, and decodes of ``kv`` tokens each; ``skewed_decode_attention``: one decode of the ``longest`` context, all
+#: others of equal ones, ``kv`` tokens on average.
+BATCHES: Mapping[str, Mapping[str, int]] = {
+    "mixed_attention": {"chunk": 1, "history": 0, "decodes": 1, "kv": 1, **_HEADS},
+    "skewed_decode_attention": {"batch": 2, "kv": 1, "longest": 1, **_HEADS},
+}
+#: Element-wise operators as Vidur measures them, whose kernels are others than those above.
+VIDUR_ELEMENTWISE = (
+    *("emb", "input_layernorm", "post_attention_layernorm", "attn_rope", "attn_kv_cache_save", "mlp_act"),
 )
-#: Operators that some sources measure and nothing here learns: they move bytes, and follow from bandwidths. ``width``:
-#: numbers per token. ``devices_per_node``: 1 where sender and receiver are in two nodes, 2 where they are in one.
+#: Operators that some sources measure and nothing here learns. ``width``: numbers per token. ``devices_per_node``: 1
+#: where sender and receiver are in two nodes, 2 where they are in one.
 OTHER_COLUMNS: Mapping[str, Mapping[str, int]] = {
+    **BATCHES,
     "send_recv": {"devices_per_node": 1, "elements": 1},
-    **{name: {"tokens": 1, "width": 1} for name in _ELEMENTWISE},
+    **{name: {"tokens": 1, "width": 1} for name in VIDUR_ELEMENTWISE},
 }
-#: The types each operator is measured in: of a product's and the experts' weights, of the KV cache, of what is sent.
+#: The types each operator is measured in: of a product's and the experts' weights, of the KV cache, of what is sent or
+#: moved.
 DTYPES: Mapping[str, tuple[str, ...]] = {
-    "gemm": ("bf16", "fp8", "fp8_block", "nvfp4"),
-    "prefill_attention": ("bf16", "fp8"),
-    "decode_attention": ("bf16", "fp8"),
-    "latent_prefill": ("bf16", "fp8"),
-    "latent_decode": ("bf16", "fp8"),
-    "latent_bmm": ("bf16",),
-    "moe": ("bf16", "fp8", "fp8_block", "nvfp4", "mxfp4", "int4"),
-    **dict.fromkeys(COLLECTIVES, ("bf16",)),
+    "gemm": ("bf16", "fp32", "fp8", "fp8_block", "nvfp4"),
+    "prefill_attention": ("bf16", "fp32", "fp8"),
+    "decode_attention": ("bf16", "fp32", "fp8"),
+    "latent_prefill": ("bf16", "fp32", "fp8"),
+    "latent_decode": ("bf16", "fp32", "fp8"),
+    "latent_bmm": ("bf16", "fp32"),
+    "moe": ("bf16", "fp32", "fp8", "fp8_block", "nvfp4", "mxfp4", "int4"),
+    **dict.fromkeys((*COLLECTIVES, *ELEMENTWISE), ("bf16", "fp32")),
+    **dict.fromkeys(BATCHES, ("bf16", "fp32", "fp8")),
 }
 _GROWING = ("m", "chunk", "kv", "tokens", "elements")  # the column along which the time of an operator grows
 OUTLIER = 1.3
+_PER_REQUEST = "_per_request"  # in the names of attention kernels that run for one request after the other
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,11 @@ class Profiles:
     rows_dropped: int
     rows_duplicate: int
     outliers: int
+
+
+def runs_per_request(kernels: Iterable[str]) -> bool:
+    """Whether one of these attention kernels runs for one request after the other, as its name says."""
+    return any(_PER_REQUEST in kernel for kernel in kernels)
 
 
 def columns_of(operator: str) -> Mapping[str, int]:

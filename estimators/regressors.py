@@ -34,6 +34,8 @@ LEAVES = 2600  # of a tree at most
 # Rows in a leaf at least, where there are many: single spikes of a measurement are not learnt then (H100 decode
 # attention on unseen shapes: 4.0 % mean error against 5.1 %). Where there are few, each is needed.
 _LEAST_ROWS, _MANY = 3, 10_000
+_THREADED = 5_000  # rows that take longer to learn than threads to start
+_HALVED = 8  # rows of which halves are enough to boost with
 # Thresholds are kept to a 1024th, of a logarithm a tenth of a percent, and each tree's part of the mean likewise. What
 # the zoo saves by it is a quarter of its size; what it costs is a hundredth of the error.
 _STEPS = 1024.0
@@ -71,7 +73,11 @@ def _forest(features: Features, target: Floats, seed: int) -> RegressorMixin:
 
     least = _LEAST_ROWS if len(target) >= _MANY else 1
     forest = ExtraTreesRegressor(
-        n_estimators=TREES, max_leaf_nodes=LEAVES, min_samples_leaf=least, random_state=seed, n_jobs=-1
+        n_estimators=TREES,
+        max_leaf_nodes=LEAVES,
+        min_samples_leaf=least,
+        random_state=seed,
+        n_jobs=-1 if len(target) >= _THREADED else 1,
     )
     forest.fit(features, target)
     for tree in forest.estimators_:
@@ -87,8 +93,9 @@ def _round(numbers: Floats, step: float) -> None:
 def _boosted(features: Features, target: Floats, seed: int) -> RegressorMixin:
     from sklearn.ensemble import GradientBoostingRegressor
 
+    part = 0.5 if len(target) >= _HALVED else 1.0
     boosted = GradientBoostingRegressor(
-        n_estimators=150, max_leaf_nodes=32, max_depth=None, subsample=0.5, max_features=0.5, random_state=seed
+        n_estimators=150, max_leaf_nodes=32, max_depth=None, subsample=part, max_features=0.5, random_state=seed
     )
     return boosted.fit(features, target)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from estimators.devices import LINK_EFFICIENCY, DeviceSpec
+from estimators.dtypes import DTYPE_BYTES
 from estimators.layout import FloatArray, IntArray, log_index, log_points
 from estimators.operators import OperatorCall, bandwidth_seconds
 from estimators.profiles import COLLECTIVES
@@ -17,7 +18,6 @@ from estimators.profiles import COLLECTIVES
 # interpolation between: below 1 % from a prediction for each, on average, and below 8 % at the worst.
 _EXACT_TOKENS = 16384
 _TOKEN_BITS = 6
-_ELEMENT_BYTES = 2  # of what collectives exchange
 
 
 class Estimators(Protocol):
@@ -33,6 +33,15 @@ class Estimators(Protocol):
 
     def predict(self, operator: str, columns: dict[str, NDArray[Any]], member: int = 0) -> FloatArray:
         """Return seconds, one per row of ``columns``; those of a member of the ensemble where it is not 0."""
+
+
+def measured_calls(calls: Iterable[OperatorCall], estimators: Mapping[str, Estimators]) -> tuple[OperatorCall, ...]:
+    """The calls, but those that move bytes as the operators that they were measured as, where estimators have these."""
+
+    def known(call: OperatorCall) -> bool:
+        return call.dtype in estimators and call.measured_as in estimators[call.dtype].profiled
+
+    return tuple(call.measured() if call.measured_as and known(call) else call for call in calls)
 
 
 class Clock:
@@ -87,7 +96,7 @@ def network_seconds(call: OperatorCall, rows: IntArray, device: DeviceSpec) -> F
     as the links inside, whichever is less; in an all-to-all a GPU sends all but its own node's part over its own card.
     A message to another node and back is added.
     """
-    gpus, sent = call.shape["gpus"], rows * (call.shape["elements"] * _ELEMENT_BYTES)
+    gpus, sent = call.shape["gpus"], rows * (call.shape["elements"] * int(DTYPE_BYTES[call.dtype]))
     card = device.inter_node_bandwidth
     if call.operator == "all_to_all":
         traffic, bandwidth = sent * (1 - device.gpus_per_node / gpus), card

@@ -193,7 +193,7 @@ class IterationTables:
 
         Args:
             model: a name, the path of a ``config.json``, or a ModelSpec.
-            device: a name or a DeviceSpec.
+            device: a name, the directory of a profile, or a DeviceSpec.
             tp: GPUs that share every layer.
             dtype: of the weights of the layers; activations, embedding and LM head are alike, or bf16 where those are
                 quantised. ``"auto"`` is the type of the checkpoint.

@@ -12,11 +12,11 @@ import numpy as np
 
 from estimators import onnx
 from estimators.devices import DeviceSpec, load_device
-from estimators.dtypes import DTYPE_BYTES
+from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.errors import EstimatorError
-from estimators.features import ACTIVATION_BYTES, OPERATORS, Roofline, operators_of
-from estimators.held_out import hold_out, shape_error
-from estimators.profiles import Profiles
+from estimators.features import OPERATORS, Roofline, operators_of
+from estimators.held_out import hold_out, judged_error
+from estimators.profiles import Profiles, runs_per_request
 from estimators.regressors import KINDS, MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.training import TrainingSet
@@ -52,7 +52,8 @@ def train(
         backend: the engine whose kernels are read from aiconfigurator's tables, and
         version: its version; the newest measured one if None.
         kind: of the regressors, a key of ``regressors.KINDS``, or ``"auto"``: for each operator the kind with the
-            least mean error on unseen shapes.
+            least mean error on unseen shapes, or where one model was profiled between the points
+            (``held_out.judging_split``).
         profiles: of this dtype, from any source, to train on instead of aiconfigurator's.
 
     Returns:
@@ -104,7 +105,7 @@ def train_operator(
     """Train one operator on all its rows; returns the ONNX model and the metadata inside it, ``command`` with it."""
     rows = training_set(profiles, device)
     if kind == AUTO:
-        kind = min(KINDS, key=lambda each: shape_error(rows, each, seed))
+        kind = min(KINDS, key=lambda each: judged_error(rows, each, seed))
     metadata = _metadata(profiles, rows, seed, kind) | {"command": command}
     return onnx.export(fit(kind, rows.features, rows.target, seed), rows.features.shape[1], metadata), metadata
 
@@ -116,15 +117,16 @@ def training_set(profiles: Profiles, device: DeviceSpec) -> TrainingSet:
     seconds = profiles.frame["seconds"].to_numpy()
     of_cache = operator in _KV_CACHE
     roofline = Roofline(
-        peak_flops=device.matrix_rate("bf16" if of_cache else dtype),
+        peak_flops=device.matrix_rate(activation_dtype(dtype) if of_cache else dtype),
         memory_bandwidth=device.memory_bandwidth,
         num_sms=device.num_sms,
         link_bandwidth=device.nvlink_bandwidth,
         floor_s=float(seconds.min()),
-        # FlashAttention 2, called "vllm_flash_attn" on older GPUs, neither packs nor splits.
-        split_kv=not any(kernel.endswith(("flash_attn", "fa2")) for kernel in profiles.kernels),
+        # FlashAttention 2, called "vllm_flash_attn" on older GPUs and what torch has, neither packs nor splits.
+        split_kv=not any(kernel.endswith(("flash_attn", "fa2", "torch_varlen")) for kernel in profiles.kernels),
         element_bytes=DTYPE_BYTES[dtype],
-        operand_bytes=ACTIVATION_BYTES if of_cache or dtype in _WEIGHTS_ONLY else DTYPE_BYTES[dtype],
+        per_request=of_cache and runs_per_request(profiles.kernels),
+        operand_bytes=DTYPE_BYTES[activation_dtype(dtype) if of_cache or dtype in _WEIGHTS_ONLY else dtype],
     )
     return TrainingSet.of(operator, columns, seconds, roofline)
 
@@ -138,6 +140,9 @@ def _metadata(profiles: Profiles, rows: TrainingSet, seed: int, kind: str) -> di
         "used": profiles.frame.height,
         "outliers": profiles.outliers,
     }
+    # What is usual is left out, as in the files of the package, which are older than these words.
+    judge = {} if held_out.judged_by == "shapes" else {"judged_by": held_out.judged_by}
+    roofline = {name: value for name, value in asdict(rows.roofline).items() if name != "per_request" or value}
     return {
         "operator": profiles.operator,
         "device": profiles.system,
@@ -150,10 +155,11 @@ def _metadata(profiles: Profiles, rows: TrainingSet, seed: int, kind: str) -> di
         "profiled": rows.profiled,
         "measured_values": rows.measured_values,
         "features": list(OPERATORS[profiles.operator].features),
-        "roofline": asdict(rows.roofline),
+        "roofline": roofline,
         "held_out_errors": held_out.errors,
         "picture": held_out.picture,
         "calibration": asdict(held_out.calibration),
         "regressor": {"kind": kind, "members": MEMBERS, "seed": seed},
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        **judge,
     }

@@ -14,7 +14,7 @@ from estimators.layout import FloatArray, log_index, log_points
 from estimators.model_spec import ModelSpec
 from estimators.models import load_model
 from estimators.operators import OperatorCall, bandwidth_seconds, iteration_calls
-from estimators.row_tables import Estimators
+from estimators.row_tables import Estimators, measured_calls
 from estimators.vidur_model import check_vidur_model
 from estimators.vidur_tables import TOKEN_OPERATORS, OperatorTables
 
@@ -79,10 +79,10 @@ def build_operator_tables(
     if activation_dtype(dtype) != dtype:
         raise EstimatorError("dtype", dtype, "has no operators that compose as Vidur's do", "choose bf16")
     if estimators is None:
-        from estimators.estimator import OperatorEstimators
+        from estimators.device_estimators import estimators_of
 
-        estimators = OperatorEstimators.load(gpu.name, dtype)
-    calls = {call.name: call for call in iteration_calls(spec, tp, dtype)}
+        estimators = estimators_of(gpu, dtype)
+    calls = {call.name: call for call in measured_calls(iteration_calls(spec, tp, dtype), {dtype: estimators})}
     token_ms = {}
     for operator, names in _CALLS.items():
         chosen = [calls[name] for name in names if name in calls]

@@ -16,6 +16,7 @@ from fastsim import __version__
 COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
     "estimators": "list, show or train the operator estimators",
+    "profile": "measure a model's operators on the device at hand, and make a device of it",
 }
 
 _USAGE = "usage: fastsim [--version] COMMAND [--help] ..."

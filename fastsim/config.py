@@ -25,7 +25,7 @@ class SimulationConfig:
 
     Attributes:
         model: built-in model name, or path of a Hugging Face ``config.json``.
-        device: GPU name.
+        device: GPU name, or the directory that ``fastsim profile`` wrote.
         tensor_parallel: GPUs that share each layer.
         pipeline_parallel: pipeline stages of a replica, each on GPUs of its own.
         data_parallel: engines of a replica, each with its own queue, KV blocks and ``tensor_parallel`` GPUs; those of a
@@ -36,9 +36,10 @@ class SimulationConfig:
         expert_exchange: how tokens reach the experts of other engines: ``"all_gather"`` or ``"all_to_all"``.
         replicas: copies of the model.
         max_model_len: longest request, prompt and output together [tokens].
-        dtype: of the weights of the layers, such as ``"bf16"``, ``"fp8"`` or ``"mxfp4"``; all else is bf16. ``"auto"``
-            is that of the checkpoint, else bf16.
-        kv_dtype: of the KV cache, ``"bf16"`` or ``"fp8"``; ``"auto"`` is what the checkpoint asks for, else bf16.
+        dtype: of the weights of the layers, such as ``"bf16"``, ``"fp8"`` or ``"mxfp4"``; all else is bf16, or with
+            ``"fp32"``, of CPUs, alike. ``"auto"`` is that of the checkpoint, else bf16.
+        kv_dtype: of the KV cache, ``"bf16"``, ``"fp32"`` or ``"fp8"``; ``"auto"`` is what the checkpoint asks for, else
+            the type of all else.
         gpu_memory_utilization: part of the device memory that the engine may use.
         num_kv_blocks: KV blocks of an engine as it reports them; None computes them from the memory.
         block_size: tokens per KV block.

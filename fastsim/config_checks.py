@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: Types of weights in which engines load the matrices of a model's layers; "auto" is that of the checkpoint, else bf16.
 DTYPES = ("auto", *MATRIX_TYPES)
-KV_DTYPES = ("auto", "bf16", "fp8")
+KV_DTYPES = ("auto", "bf16", "fp32", "fp8")
 #: How unequally tokens fall on experts: the distributions that were measured, the default first.
 EXPERT_LOADS = tuple(expert_traffic.EXPERT_LOADS)
 #: How tokens reach the experts of other engines, the default first.

@@ -127,7 +127,9 @@ def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") ->
 
 
 def _activation_bytes(config: SimulationConfig, model: "ModelSpec") -> int:
-    """The widest moment of a layer, in bf16: residual and hidden state, and what the MLP or the experts hold."""
+    """The widest moment of a layer: residual and hidden state, and what the MLP or the experts hold."""
+    from estimators.dtypes import DTYPE_BYTES, activation_dtype
+
     tp, dp, experts = config.tensor_parallel, config.data_parallel, model.experts
     tokens, halves = config.batch_policy.activation_tokens(config.max_model_len), 2 if model.gated_mlp else 1
     dense = 0 if experts and not experts.dense_layers else model.intermediate_size
@@ -139,7 +141,8 @@ def _activation_bytes(config: SimulationConfig, model: "ModelSpec") -> int:
         rows = min(dp * tokens, EXPERT_CHUNK_TOKENS) * experts.experts_per_token
         inner = experts.intermediate_size // (1 if config.expert_parallel > 1 else tp * dp)
         widest = max(widest, rows * (max(model.hidden_size, halves * inner) + inner))
-    return int(2 * (tokens * 2 * model.hidden_size + widest))
+    size = DTYPE_BYTES[activation_dtype(model.resolve_dtype(config.dtype))]
+    return int(size * (tokens * 2 * model.hidden_size + widest))
 
 
 def _padding_bytes(config: SimulationConfig, model: "ModelSpec", stage: int) -> int:
@@ -165,7 +168,10 @@ def _absorbed_bytes(model: "ModelSpec", tp: int, dtype: str) -> int:
 
     vLLM keeps it beside the quantised one, which prefills use (``process_weights_after_loading`` of its MLA layers).
     """
-    if model.latent is None or model.part_dtype("attention", dtype) in ("bf16", "fp16"):
+    from estimators.dtypes import activation_dtype
+
+    attention = model.part_dtype("attention", dtype)
+    if model.latent is None or attention == activation_dtype(attention):
         return 0
     width = model.latent.qk_nope_head_dim + model.latent.v_head_dim
     return int(2 * model.latent.kv_lora_rank * model.q_heads_per_gpu(tp) * width)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.features import attention, collectives, gemm, latent, moe
+from estimators.features import attention, collectives, elementwise, gemm, latent, moe
 from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
 from estimators.profiles import DTYPES
 
@@ -42,13 +42,14 @@ OPERATORS: Mapping[str, Operator] = {
     "all_gather": collectives.ALL_GATHER,
     "reduce_scatter": collectives.REDUCE_SCATTER,
     "all_to_all": collectives.ALL_TO_ALL,
+    **elementwise.ELEMENTWISE_OPERATORS,
 }
 #: The code that a prediction depends on, besides the trained files.
 SOURCE_FILES: tuple[Path, ...] = tuple(sorted(Path(__file__).parent.glob("*.py")))
 
 
 def operators_of(dtype: str) -> tuple[str, ...]:
-    """Operators that there can be in a dtype: all in bf16; in others those whose weights or KV cache have it."""
+    """Operators that there can be in a dtype: all in bf16, fp32; in others those whose weights or KV cache have it."""
     return tuple(operator for operator in OPERATORS if dtype in DTYPES[operator])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
+from estimators.features.roofline import Floats, Operator, Roofline
 from estimators.profiles import COLUMNS
 
 QUERY_TILE = 128  # rows of queries one thread block of FlashAttention works on
@@ -43,7 +43,8 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
     seen = seen_keys(chunk, history, columns["window"])
     flops = 4 * batch * q_heads * head_dim * seen
     context = np.minimum(history + chunk, window + chunk)  # keys that anyone sees
-    traffic = head_dim * batch * 2 * (ACTIVATION_BYTES * q_heads * chunk + roofline.element_bytes * kv_heads * context)
+    moved = roofline.activation_bytes * q_heads * chunk + roofline.element_bytes * kv_heads * context
+    traffic = head_dim * batch * 2 * moved
     longest = np.minimum(history + chunk, window + QUERY_TILE)  # keys that the last tile loops over
     if roofline.split_kv:
         tiles = np.ceil(chunk * group / QUERY_TILE) * batch * kv_heads
@@ -57,7 +58,7 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
     loop = np.minimum(whole, seen / chunk + QUERY_TILE)  # a tile's queries see windows that end one after the other
     # Either all multiprocessors are busy, or the tile with the longest loop decides.
     busy = np.maximum(waves * loop, longest / splits)
-    arithmetic = busy * QUERY_TILE * 4 * head_dim * roofline.num_sms
+    arithmetic = flops if roofline.per_request else busy * QUERY_TILE * 4 * head_dim * roofline.num_sms
     values = [
         np.log(waves),
         np.log(loop),
@@ -70,7 +71,7 @@ def _prefill_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tup
         np.log(batch * q_heads),
         (history + chunk > window).astype(np.float64),
     ]
-    return values, roofline.seconds(arithmetic, traffic)
+    return values, _seconds(batch, arithmetic, traffic, roofline)
 
 
 def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
@@ -79,11 +80,12 @@ def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tupl
     window = np.where(columns["window"] > 0, columns["window"], np.inf)
     kv = np.minimum(columns["kv"], window)
     group = q_heads / kv_heads
-    traffic = head_dim * batch * 2 * (ACTIVATION_BYTES * q_heads + roofline.element_bytes * kv_heads * kv)
+    traffic = head_dim * batch * 2 * (roofline.activation_bytes * q_heads + roofline.element_bytes * kv_heads * kv)
     packed = roofline.split_kv | _packed(np.ones_like(kv), group, columns["window"])
     tiles = np.ceil(group / QUERY_TILE) * batch * np.where(packed, kv_heads, q_heads)
     loop = np.maximum(kv, KEY_TILE)  # no other rounding: kv is a mean over requests
-    arithmetic = tiles * loop * QUERY_TILE * 4 * head_dim
+    padded = tiles * loop * QUERY_TILE
+    arithmetic = (batch * q_heads * kv if roofline.per_request else padded) * 4 * head_dim
     idle = np.where(packed, 1.0, np.maximum(roofline.num_sms / tiles, 1.0))
     values = [
         np.log(batch),
@@ -97,7 +99,13 @@ def _decode_attention(columns: Mapping[str, Floats], roofline: Roofline) -> tupl
         np.log(np.minimum(columns["kv"], window + KEY_TILE)),  # a window ends within steps of the loop
         (columns["kv"] > window).astype(np.float64),
     ]
-    return values, roofline.seconds(arithmetic, idle * traffic)
+    return values, _seconds(batch, arithmetic, idle * traffic, roofline)
+
+
+def _seconds(batch: Floats, arithmetic: Floats, traffic: Floats, roofline: Roofline) -> Floats:
+    """The roofline, with a floor for each request where each has a launch."""
+    seconds = roofline.seconds(arithmetic, traffic)
+    return seconds + (batch - 1) * roofline.floor_s if roofline.per_request else seconds
 
 
 PREFILL_ATTENTION = Operator(

@@ -7,14 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
+from estimators.features.roofline import Floats, Operator, Roofline
 from estimators.profiles import COLUMNS
 
 
 def _collective(passes: int, columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
     """``passes``: how often a ring sends the message, but for each GPU's own part."""
     gpus = columns["gpus"]
-    size = ACTIVATION_BYTES * columns["elements"]
+    size = roofline.element_bytes * columns["elements"]
     traffic = passes * (gpus - 1) / gpus * size
     return [np.log(gpus), np.log(size)], roofline.floor_s + traffic / roofline.link_bandwidth
 

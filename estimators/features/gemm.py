@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
+from estimators.features.roofline import Floats, Operator, Roofline
 from estimators.profiles import COLUMNS
 
 _TILE = 128
@@ -15,7 +15,8 @@ _TILES = ((128, 128), (128, 256), (64, 128), (256, 128))
 
 def _product(heads: Floats | float, m: Floats, n: Floats, k: Floats, roofline: Roofline) -> tuple[list[Floats], Floats]:
     flops = 2 * heads * m * n * k
-    traffic = heads * (roofline.operand_bytes * m * k + roofline.element_bytes * n * k + ACTIVATION_BYTES * m * n)
+    moved = roofline.operand_bytes * m * k + roofline.element_bytes * n * k + roofline.activation_bytes * m * n
+    traffic = heads * moved
     values = [np.log(x) for x in (m, n, k, flops, traffic, flops / traffic)]
     for rows, width in _TILES:
         tiles = heads * np.ceil(m / rows) * np.ceil(n / width)

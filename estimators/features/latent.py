@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from estimators.features.attention import KEY_TILE, QUERY_TILE, seen_keys
-from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
+from estimators.features.roofline import Floats, Operator, Roofline
 from estimators.profiles import COLUMNS
 
 _KEY_DIM, _VALUE_DIM = 192, 128  # of a head, of a prompt
@@ -23,7 +23,7 @@ def _latent_prefill(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[
     batch, chunk, history, heads = (columns[name] for name in ("batch", "chunk", "history", "heads"))
     width = _KEY_DIM + _VALUE_DIM
     flops = 2 * batch * heads * width * seen_keys(chunk, history, np.zeros_like(chunk))
-    traffic = ACTIVATION_BYTES * batch * heads * width * (2 * chunk + history)
+    traffic = roofline.activation_bytes * batch * heads * width * (2 * chunk + history)
     tiles = np.ceil(chunk / QUERY_TILE) * batch * heads
     waves = tiles / roofline.num_sms
     loop = history + np.minimum(chunk, (chunk + QUERY_TILE) / 2)
@@ -44,7 +44,7 @@ def _latent_prefill(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[
 def _latent_decode(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats], Floats]:
     batch, kv, heads = columns["batch"], columns["kv"], columns["heads"]
     width = _LATENT_KEY_DIM + _LATENT_VALUE_DIM
-    traffic = batch * (roofline.element_bytes * kv * _LATENT_KEY_DIM + ACTIVATION_BYTES * heads * width)
+    traffic = batch * (roofline.element_bytes * kv * _LATENT_KEY_DIM + roofline.activation_bytes * heads * width)
     tiles = np.ceil(heads / _HEAD_TILE) * batch
     arithmetic = tiles * np.maximum(kv, KEY_TILE) * _HEAD_TILE * 2 * width
     values = [

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from estimators.features.roofline import ACTIVATION_BYTES, Floats, Operator, Roofline
+from estimators.features.roofline import Floats, Operator, Roofline
 from estimators.profiles import COLUMNS
 
 _QUANTILES = (np.arange(32) + 0.5) / 32  # experts of a power law, from the least loaded to the most
@@ -27,9 +27,8 @@ def _moe(columns: Mapping[str, Floats], roofline: Roofline) -> tuple[list[Floats
     chosen, rows, padded, tall = (local * part for part in _spread(tokens, topk, experts, local, load))
     weights = roofline.element_bytes * 3 * hidden * inter * chosen
     flops = 6 * hidden * inter * padded
-    traffic = (
-        weights + roofline.operand_bytes * rows * (hidden + inter) + ACTIVATION_BYTES * rows * (2 * inter + hidden)
-    )
+    traffic = weights + roofline.operand_bytes * rows * (hidden + inter)
+    traffic += roofline.activation_bytes * rows * (2 * inter + hidden)
     tiles = tall * np.ceil(2 * inter / _WIDTH)
     values = [np.log(x) for x in (tokens, hidden, inter, topk, experts, local)]
     values += [load / 100]

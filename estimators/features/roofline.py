@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ACTIVATION_BYTES = 2  # bf16, what operators hand on whatever the type of weights and KV cache
+ACTIVATION_BYTES = 2  # bf16, what operators hand on where weights and KV cache have 16 bits or less
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Roofline:
             group into one tile always, as FlashAttention 3 does, or only to decode grouped queries, as 2 does.
         element_bytes: of a weight, or of a key's or value's number.
         operand_bytes: of an activation's number as the matrix units take it.
+        per_request: whether attention kernels run for one request after the other, each with a launch of its own and
+            without padding to tiles.
     """
 
     peak_flops: float
@@ -37,6 +39,12 @@ class Roofline:
     split_kv: bool
     element_bytes: float = ACTIVATION_BYTES
     operand_bytes: float = ACTIVATION_BYTES
+    per_request: bool = False
+
+    @property
+    def activation_bytes(self) -> float:
+        """Of an activation's number as operators hand it on: as matrix units take it, but where they quantise it."""
+        return max(ACTIVATION_BYTES, self.operand_bytes)
 
     def seconds(self, flops: Floats, traffic: Floats) -> Floats:
         """The floor, the arithmetic at peak rate and the bytes at peak bandwidth, one after the other."""

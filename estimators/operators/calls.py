@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.model_spec import ModelSpec
-from estimators.profiles import COLLECTIVES
+from estimators.profiles import COLLECTIVES, ELEMENTWISE
 from estimators.weights import PARTS
 
 Axis = Literal["tokens", "sequences", "engines", "decodes", "chunk", "history", "resumed", "decode", "prefill"]
@@ -30,9 +30,20 @@ Operator = Literal[
     "reduce_scatter",
     "all_to_all",
     "bandwidth",
+    "norm",
+    "plain_norm",
+    "rope",
+    "kv_write",
+    "activation",
+    "plain_activation",
+    "embedding",
+    "add",
+    "gating",
+    "logits_cast",
+    "sampling",
 ]
 # The column that holds the rows.
-_ROWS = {"gemm": "m", "moe": "tokens", "latent_bmm": "tokens"}
+_ROWS = {"gemm": "m", "moe": "tokens", "latent_bmm": "tokens", **dict.fromkeys(ELEMENTWISE, "tokens")}
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,13 @@ class OperatorCall:
             (``"history"``), its tokens if there are any before it (``"resumed"``), or both (``"prefill"``).
         shape: what is fixed. gemm: n, k. attention: q_heads, kv_heads, head_dim, window; latent attention: heads.
             latent_bmm: heads, n, k. moe: hidden, inter, topk, experts, local_experts, load. Collectives: gpus, elements
-            per row. bandwidth: bytes per row, kernels. A row is one step along the axis.
+            per row. bandwidth: bytes per row, kernels. Element-wise: width. A row is one step along the axis.
         count: calls in one iteration; a fraction where part of a call's time is meant.
-        dtype: what the estimator is told apart by: type of a product's weights, of the KV cache, of what is exchanged.
+        dtype: what the estimator is told apart by: type of a product's weights, of the KV cache, of what is exchanged
+            or moved.
+        measured_as: one of ``ELEMENTWISE``, and
+        width: its column, by which ``"bandwidth"`` is to be timed where that operator was measured; empty where nobody
+            measures it.
     """
 
     name: str
@@ -60,6 +75,13 @@ class OperatorCall:
     shape: Mapping[str, int] = field(hash=False)
     count: float
     dtype: str = "bf16"
+    measured_as: Operator | Literal[""] = ""
+    width: int = 0
+
+    def measured(self) -> OperatorCall:
+        """The same call as the operator that it is ``measured_as``."""
+        assert self.measured_as
+        return OperatorCall(self.name, self.measured_as, self.axis, {"width": self.width}, self.count, self.dtype)
 
     def columns(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Return the estimator's columns for ``rows`` steps along the axis (not of attention)."""
@@ -118,9 +140,25 @@ def gemm(name: str, axis: Axis, n: int, k: int, count: int, dtype: str) -> Opera
     return OperatorCall(name, "gemm", axis, {"n": n, "k": k}, count, dtype)
 
 
-def moves(name: str, axis: Axis, num_bytes: int, count: int, kernels: int = 1) -> OperatorCall:
-    """Element-wise kernels that move so many bytes for each row."""
-    return OperatorCall(name, "bandwidth", axis, {"bytes": num_bytes, "kernels": kernels}, count)
+def moves(
+    name: str,
+    axis: Axis,
+    num_bytes: int,
+    count: int,
+    types: Types,
+    measured_as: Operator | Literal[""] = "",
+    width: int = 0,
+    kernels: int = 1,
+) -> OperatorCall:
+    """Element-wise kernels that move so many bytes for each row; or one ``measured_as`` of so many numbers a row."""
+    shape = {"bytes": num_bytes, "kernels": kernels}
+    return OperatorCall(name, "bandwidth", axis, shape, count, types.activations, measured_as, width)
+
+
+def cache_write(width: int, types: Types, count: int) -> OperatorCall:
+    """Writing so many numbers of each token to the KV cache; measured only where that keeps their type."""
+    measured: Operator | Literal[""] = "kv_write" if types.kv == types.activations else ""
+    return moves("kv_write", "tokens", (types.size + types.kv_size) * width, count, types, measured, width)
 
 
 def collective(

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from estimators.latent import LatentAttention
 from estimators.model_spec import ModelSpec, Stage
-from estimators.operators.calls import OperatorCall, Types, gemm, moves
+from estimators.operators.calls import OperatorCall, Types, cache_write, gemm, moves
 
 
 def latent_calls(model: ModelSpec, tp: int, types: Types, stage: Stage) -> list[OperatorCall]:
     """Calls of latent attention, from the norm before it to the output projection."""
     latent, heads, layers = model.latent, model.q_heads_per_gpu(tp), stage.layers
     assert latent is not None
-    cached = latent.kv_lora_rank + latent.qk_rope_head_dim
+    rank, rotated = latent.kv_lora_rank, (heads + 1) * latent.qk_rope_head_dim
     calls = _query_calls(model, latent, heads, types, layers)
-    calls.append(moves("latent_norm", "tokens", 2 * latent.kv_lora_rank * types.size, layers))
-    calls.append(moves("rope", "tokens", 2 * (heads + 1) * latent.qk_rope_head_dim * types.size, layers))
-    calls.append(moves("kv_write", "tokens", (types.size + types.kv_size) * cached, layers))
+    calls.append(moves("latent_norm", "tokens", 2 * rank * types.size, layers, types, "plain_norm", rank))
+    calls.append(moves("rope", "tokens", 2 * rotated * types.size, layers, types, "rope", rotated))
+    calls.append(cache_write(rank + latent.qk_rope_head_dim, types, layers))
     calls += _decode_calls(latent, heads, types, layers)
     calls += _prefill_calls(latent, heads, types, layers)
     width = heads * latent.v_head_dim
@@ -43,7 +43,7 @@ def _query_calls(
         ]
     return [
         gemm("qkv_a_proj", "tokens", rank + down, hidden, layers, types.attention),
-        moves("q_norm", "tokens", 2 * rank * types.size, layers),
+        moves("q_norm", "tokens", 2 * rank * types.size, layers, types, "plain_norm", rank),
         gemm("q_b_proj", "tokens", width, rank, layers, types.attention),
     ]
 
@@ -67,10 +67,10 @@ def _prefill_calls(latent: LatentAttention, heads: int, types: Types, layers: in
     keys = 2 * heads * (latent.qk_nope_head_dim + rope) * size
     return [
         gemm("kv_b_proj", "chunk", width, latent.kv_lora_rank, layers, types.attention),
-        moves("key_concat", "chunk", keys, layers),
-        moves("history_gather", "history", (types.kv_size + size) * cached, layers),
+        moves("key_concat", "chunk", keys, layers, types),
+        moves("history_gather", "history", (types.kv_size + size) * cached, layers, types),
         gemm("history_kv_b_proj", "history", width, latent.kv_lora_rank, layers, types.attention),
-        moves("history_key_concat", "history", keys, layers),
+        moves("history_key_concat", "history", keys, layers, types),
         OperatorCall("latent_prefill", "latent_prefill", "prefill", {"heads": heads}, layers, types.kv),
-        moves("merge", "resumed", 3 * heads * latent.v_head_dim * size, layers),
+        moves("merge", "resumed", 3 * heads * latent.v_head_dim * size, layers, types),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from estimators.expert_traffic import EXPERT_LOADS
 from estimators.experts import Experts
 from estimators.model_spec import ModelSpec, Stage
-from estimators.operators.calls import Axis, OperatorCall, Types, collective, gemm, moves
+from estimators.operators.calls import Axis, Operator, OperatorCall, Types, collective, gemm, moves
 from estimators.operators.parallel import Parallel
 
 # Softmax over the router's logits and the choice of the largest are one kernel in vLLM. ASSUMPTION: it is not in the
@@ -18,31 +18,31 @@ def mlp_calls(model: ModelSpec, parallel: Parallel, types: Types, stage: Stage) 
     """Calls of the MLP half of every layer of a stage."""
     hidden, size, layers, tp = model.hidden_size, types.size, stage.layers, parallel.tp
     dense = layers - stage.expert_layers
-    if model.parallel_attention_mlp:  # Attention and MLP share the input norm; residual, both outputs in, sum out.
-        calls = [moves("residual_add", "tokens", 4 * hidden * size, layers)]
-    else:
-        calls = [moves("post_attention_norm", "tokens", 4 * hidden * size, layers)]
+    # Where attention and MLP share the input norm: residual, both outputs in, sum out, as many bytes as a norm's.
+    name = "residual_add" if model.parallel_attention_mlp else "post_attention_norm"
+    calls = [moves(name, "tokens", 4 * hidden * size, layers, types, "norm", hidden)]
     if dense:
-        calls += _mlp(model, "", model.intermediate_size, tp, types.mlp, size, dense)
+        calls += _mlp(model, "", model.intermediate_size, tp, types.mlp, types, dense)
     if model.experts is not None and stage.expert_layers:
         calls += _expert_calls(model, model.experts, parallel, types, stage.expert_layers)
     reduced = dense + stage.expert_layers * _reduces(parallel)
     if tp > 1 and reduced:
         calls.append(collective("mlp_all_reduce", "all_reduce", "tokens", tp, hidden, reduced, types))
     if model.sandwich_norms:
-        calls.append(moves("mlp_output_norm", "tokens", 2 * hidden * size, layers))
+        calls.append(moves("mlp_output_norm", "tokens", 2 * hidden * size, layers, types, "plain_norm", hidden))
     return calls
 
 
 def _mlp(
-    model: ModelSpec, prefix: str, intermediate: int, tp: int, dtype: str, size: int, layers: int
+    model: ModelSpec, prefix: str, intermediate: int, tp: int, dtype: str, types: Types, layers: int
 ) -> list[OperatorCall]:
     """An ordinary MLP, split over ``tp`` GPUs."""
     hidden, inner = model.hidden_size, -(-intermediate // tp)
     width, up = (2 * inner, "gate_up_proj") if model.gated_mlp else (inner, "up_proj")
+    act: Operator = "activation" if model.gated_mlp else "plain_activation"
     return [
         gemm(f"{prefix}{up}", "tokens", width, hidden, layers, dtype),
-        moves(f"{prefix}act", "tokens", (width + inner) * size, layers),
+        moves(f"{prefix}act", "tokens", (width + inner) * types.size, layers, types, act, inner),
         gemm(f"{prefix}down_proj", "tokens", hidden, inner, layers, dtype),
     ]
 
@@ -52,9 +52,10 @@ def _expert_calls(
 ) -> list[OperatorCall]:
     """Router, experts, and the exchange of engines that share them; biases cost nothing beside the weights."""
     hidden, size, count = model.hidden_size, types.size, experts.num_experts
+    chosen = 8 * experts.experts_per_token
     calls = [
         gemm("router", "tokens", count, hidden, layers, types.activations),
-        moves("gating", "tokens", count * size + 8 * experts.experts_per_token, layers, _GATING_KERNELS),
+        moves("gating", "tokens", count * size + chosen, layers, types, "gating", count, _GATING_KERNELS),
     ]
     shape = {
         "hidden": hidden,
@@ -68,9 +69,9 @@ def _expert_calls(
     calls.append(OperatorCall("experts", "moe", axis, shape, layers, types.experts))
     if experts.shared_intermediate_size:
         calls += _mlp(
-            model, "shared_", experts.shared_intermediate_size, parallel.tp, types.shared_experts, size, layers
+            model, "shared_", experts.shared_intermediate_size, parallel.tp, types.shared_experts, types, layers
         )
-        calls.append(moves("shared_add", "tokens", 3 * hidden * size, layers))
+        calls.append(moves("shared_add", "tokens", 3 * hidden * size, layers, types, "add", hidden))
     if parallel.dp > 1:
         calls += _exchange_calls(hidden, experts.experts_per_token, parallel, types, layers)
     return calls

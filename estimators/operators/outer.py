@@ -28,7 +28,7 @@ def outer_calls(model: ModelSpec, tp: int, types: Types, stage: Stage) -> list[O
 def _first_calls(model: ModelSpec, tp: int, types: Types) -> list[OperatorCall]:
     """Calls of the first stage before its layers."""
     hidden = model.hidden_size
-    calls = [moves("embedding", "tokens", 2 * hidden * types.size, 1)]
+    calls = [moves("embedding", "tokens", 2 * hidden * types.size, 1, types, "embedding", hidden)]
     if tp > 1:
         # The table is split by rows: each GPU looks up its own and the sum is the embedding.
         calls.append(collective("embedding_all_reduce", "all_reduce", "tokens", tp, hidden, 1, types))
@@ -50,11 +50,12 @@ def _last_calls(model: ModelSpec, tp: int, types: Types) -> list[OperatorCall]:
     """Calls of the last stage after its layers."""
     hidden, vocabulary, logits = model.hidden_size, model.vocabulary_per_gpu(tp), model.vocab_size
     parts, cast = -(-vocabulary // _WIDEST_PRODUCT), (types.size + _LOGIT_BYTES) * logits
-    calls = [moves("final_norm", "tokens", 4 * hidden * types.size, 1)]
+    calls = [moves("final_norm", "tokens", 4 * hidden * types.size, 1, types, "norm", hidden)]
     calls.append(gemm("lm_head", "sequences", -(-vocabulary // parts), hidden, parts, types.activations))
     if tp > 1:
         width, share = vocabulary * tp, _GATHER_SHARE
         calls.append(collective("logits_gather", "all_reduce", "sequences", tp, width, share, types))
-    calls.append(moves("logits_cast", "sequences", cast, 1, kernels=_SAMPLING_KERNELS))
-    calls.append(moves("sample", "sequences", _LOGIT_BYTES * logits, 1, kernels=_SAMPLING_KERNELS))
+    find = _LOGIT_BYTES * logits
+    calls.append(moves("logits_cast", "sequences", cast, 1, types, "logits_cast", logits, _SAMPLING_KERNELS))
+    calls.append(moves("sample", "sequences", find, 1, types, "sampling", logits, _SAMPLING_KERNELS))
     return calls

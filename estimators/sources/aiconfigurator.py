@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
-from estimators.profiles import COLUMNS, Profiles, check_operator, count_outliers, merge_points
+from estimators.profiles import COLUMNS, ELEMENTWISE, Profiles, check_operator, count_outliers, merge_points
 from estimators.sources.aiconfigurator_tables import KINDS, Kind, counted_rows, nccl_kind
 from estimators.sources.aiconfigurator_tree import Table, choose_version, find_package, systems, table_versions
 
@@ -53,7 +53,7 @@ def read_profiles(
 
     Args:
         system: a system of the package, such as ``"h100_sxm"``.
-        operator: a key of ``estimators.profiles.COLUMNS``.
+        operator: a key of ``estimators.profiles.COLUMNS``; of those none is in the package that moves bytes only.
         dtype: one of ``DTYPES[operator]``: of a product's and the experts' weights, of the KV cache, or of what is
             sent. Products of fp8 weights take bf16 activations and quantise them, with one scale per tensor;
             ``"fp8_block"`` has one per block. Over an fp8 cache SGLang computes prefill in fp8, others in bf16.
@@ -74,6 +74,9 @@ def read_profiles(
     known = (*BACKENDS, "nccl") if operator == "all_reduce" else BACKENDS
     if backend not in known:
         raise EstimatorError("backend", backend, f"has no {operator}", f"choose one of {', '.join(known)}")
+    if operator in ELEMENTWISE:
+        wrong, mend = "was measured by no engine there", "choose another operator or source"
+        raise EstimatorError("operator", operator, wrong, mend)
     source, data = find_package(package)
     if system not in systems(data):
         raise EstimatorError(

@@ -132,7 +132,7 @@ def counted_rows(
     if library == "sglang" and dtype == "fp8" and "attn_dtype" in keep:
         keep["attn_dtype"] = ("bfloat16", "fp8")
     wanted = [pl.col(name).is_in(list(values)) for name, values in keep.items() if name in table.columns]
-    kept = table.filter(pl.col(kind.dtype_column) == kind.dtypes[dtype], *wanted)
+    kept = table.filter(pl.col(kind.dtype_column) == kind.dtypes.get(dtype, ""), *wanted)
     if operator == "moe":
         shapes = pl.any_horizontal(
             *((pl.col("hidden_size") == hidden) & (pl.col("inter_size") == inter) for hidden, inter in _NON_GATED)

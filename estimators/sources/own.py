@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.devices import CPU
 from estimators.errors import EstimatorError
 from estimators.files import replace_file
 from estimators.profiles import Profiles, check_operator, columns_of, count_outliers, merge_points
-from estimators.sources.rows import ROW, check_unit, numbers, refuse_rows, require_columns
+from estimators.sources.rows import ROW, SLOWEST_CPU, SLOWEST_GPU, check_unit, numbers, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import polars
@@ -46,21 +47,10 @@ def write_profiles(path: str | os.PathLike[str], profiles: Profiles, provenance:
     Raises:
         EstimatorError: for a provenance that lacks one of these, or a frame that could not be read back.
     """
-    missing = [name for name in _PROVENANCE if name not in provenance]
-    if missing:
-        wrong = f"does not say {', '.join(missing)}"
-        raise EstimatorError("provenance", None, wrong, f"give {', '.join(_PROVENANCE)}")
     check_operator(profiles.operator, profiles.dtype)
-    _checked(str(path), profiles.frame, profiles.operator)
-    about = {
-        "schema": SCHEMA,
-        "unit": "s",
-        **{name: getattr(profiles, name) for name in _SAID},
-        "kernels": list(profiles.kernels),
-        "provenance": dict(provenance),
-    }
-    metadata = {_KEY: json.dumps(about, sort_keys=True)}
-    replace_file(Path(path), lambda file: profiles.frame.write_parquet(file, metadata=metadata))
+    _checked(str(path), profiles.frame, profiles.operator, profiles.system)
+    about = {name: getattr(profiles, name) for name in _SAID} | {"kernels": list(profiles.kernels)}
+    write_measured(path, profiles.frame, about, provenance)
 
 
 def read_own(path: str | os.PathLike[str]) -> Profiles:
@@ -76,7 +66,7 @@ def read_own(path: str | os.PathLike[str]) -> Profiles:
     about, raw = read_provenance(path), pl.read_parquet(place)
     operator, dtype = about["operator"], about["dtype"]
     check_operator(operator, dtype)
-    rows = _checked(place, raw, operator)
+    rows = _checked(place, raw, operator, about["system"])
     frame = merge_points(operator, rows)
     provenance = about["provenance"]
     return Profiles(
@@ -101,6 +91,32 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         EstimatorError: when it cannot be read, says nothing, or is of another schema or unit.
     """
+    return read_about(path, (*_SAID, "kernels"))
+
+
+def write_measured(
+    path: str | os.PathLike[str], frame: polars.DataFrame, about: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """Write a table of seconds with what is to be said of it, in one step; see ``write_profiles``.
+
+    Raises:
+        EstimatorError: for a provenance that lacks what makes a measurement one.
+    """
+    missing = [name for name in _PROVENANCE if name not in provenance]
+    if missing:
+        wrong = f"does not say {', '.join(missing)}"
+        raise EstimatorError("provenance", None, wrong, f"give {', '.join(_PROVENANCE)}")
+    told = {"schema": SCHEMA, "unit": "s", **about, "provenance": dict(provenance)}
+    metadata = {_KEY: json.dumps(told, sort_keys=True)}
+    replace_file(Path(path), lambda file: frame.write_parquet(file, metadata=metadata))
+
+
+def read_about(path: str | os.PathLike[str], said: Sequence[str]) -> dict[str, Any]:
+    """What a file of ``write_measured`` says of itself: ``said``, the names of what it must, and its provenance.
+
+    Raises:
+        EstimatorError: when it cannot be read, says less, or is of another schema or unit.
+    """
     import polars as pl
 
     place = os.fspath(path)
@@ -115,14 +131,14 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name, wanted in (("schema", SCHEMA), ("unit", "s")):
         if about.get(name) != wanted:
             raise EstimatorError(f"{place}: {name}", about.get(name), f"is not {wanted!r}", _MEND)
-    missing = [name for name in (*_SAID, "kernels", "provenance") if name not in about]
+    missing = [name for name in (*said, "provenance") if name not in about]
     missing += [name for name in _PROVENANCE if name not in about.get("provenance", {})]
     if missing:
         raise EstimatorError(place, None, f"does not say {', '.join(missing)}", _MEND)
     return about
 
 
-def _checked(place: str, raw: polars.DataFrame, operator: str) -> polars.DataFrame:
+def _checked(place: str, raw: polars.DataFrame, operator: str, system: str) -> polars.DataFrame:
     """The columns of an operator, ``seconds`` and, where given, ``spread``, all of them numbers."""
     import polars as pl
 
@@ -138,5 +154,5 @@ def _checked(place: str, raw: polars.DataFrame, operator: str) -> polars.DataFra
         rows.append(spread)
     frame = pl.DataFrame(rows)
     if operator == "gemm":
-        check_unit(place, frame, "seconds")
+        check_unit(place, frame, "seconds", SLOWEST_CPU if system == CPU else SLOWEST_GPU)
     return frame

@@ -12,8 +12,9 @@ from estimators.errors import EstimatorError
 if TYPE_CHECKING:
     import polars
 
-#: Operations per second of a product: catalogues hold 1.4e12 (one row on an L40S) to 6.5e15 (nvfp4 on a GB300).
-_SLOWEST, _FASTEST = 5e11, 3e16
+#: Operations per second of a product on a GPU: catalogues hold 1.4e12 (a row on an L40S) to 6.5e15 (nvfp4 on a GB300).
+SLOWEST_GPU, _FASTEST = 5e11, 3e16
+SLOWEST_CPU = 1e8  #: of one core that multiplies in a type which it has no instructions for, a tenth
 LARGE = 1e10  #: operations from which on a product keeps a GPU busy
 ROW = "row"  #: a column that counts the rows of the file, as an editor does, where some were left out
 
@@ -102,13 +103,14 @@ def refuse_rows(
         raise EstimatorError(f"{place}: row {number}, column {column!r}", frame[column][first], wrong, mend)
 
 
-def check_unit(place: str, products: polars.DataFrame, unit: str) -> None:
-    """Refuse times of products that no GPU has: a file cannot say its unit, but its times show a wrong one.
+def check_unit(place: str, products: polars.DataFrame, unit: str, slowest: float = SLOWEST_GPU) -> None:
+    """Refuse times of products that no device has: a file cannot say its unit, but its times show a wrong one.
 
     Args:
         place: the file, for the message.
         products: m, n, k and seconds.
         unit: what its times are to be in.
+        slowest: least operations per second of a large product; by default of a GPU.
 
     Raises:
         EstimatorError: when one is faster than the fastest known by far, or a large one slower than the slowest.
@@ -117,10 +119,10 @@ def check_unit(place: str, products: polars.DataFrame, unit: str) -> None:
 
     work = 2.0 * pl.col("m") * pl.col("n") * pl.col("k")
     rated = products.with_columns(work=work, rate=work / pl.col("seconds"))
-    slow = (pl.col("work") >= LARGE) & (pl.col("rate") < _SLOWEST)
+    slow = (pl.col("work") >= LARGE) & (pl.col("rate") < slowest)
     bad = rated.filter(slow | (pl.col("rate") > _FASTEST))
     if bad.height:
         one = bad.row(0, named=True)
         field = f"{place}: the product with m={one['m']}, n={one['n']}, k={one['k']}"
-        wrong = f"takes {one['seconds']:.3g} s, as on no GPU"
+        wrong = f"takes {one['seconds']:.3g} s, as on no {'CPU' if slowest == SLOWEST_CPU else 'GPU'}"
         raise EstimatorError(field, None, wrong, f"give times in {unit}")

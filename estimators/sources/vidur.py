@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
-from estimators.profiles import OTHER_COLUMNS, Profiles, check_operator, count_outliers, merge_points
+from estimators.host_times import HOST_COLUMNS
+from estimators.profiles import VIDUR_ELEMENTWISE, Profiles, check_operator, count_outliers, merge_points
 from estimators.sources.rows import ROW, find_csv, numbers, read_text, require_columns
 from estimators.sources.vidur_rows import read_attention, read_elementwise, read_messages, read_products
 
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 LICENCE = "that of the files given; Vidur's own are MIT, (c) Microsoft Corporation"
 _MESSAGES = ("all_reduce", "send_recv")
 _ATTENTION = ("prefill_attention", "decode_attention", "attn_kv_cache_save")
-#: What the host does in an iteration, and which statistic Vidur takes of it (an older file has medians alone).
+#: What the host does in an iteration, and which statistic Vidur takes of it (an older file has medians alone). Vidur
+#: measures no launch: its Ray workers get each batch by a message, which stands in its place.
 _CPU = {
     "schedule": ("schedule_median",),
-    "sampler_e2e": ("sampler_e2e_median",),
-    "prepare_inputs_e2e": ("prepare_inputs_e2e_median",),
-    "process_model_outputs": ("process_model_outputs_median",),
-    "ray_comm_time": ("ray_comm_time_mean", "ray_comm_time_median"),
+    "prepare_inputs": ("prepare_inputs_e2e_median",),
+    "launch": ("ray_comm_time_mean", "ray_comm_time_median"),
+    "sampling": ("sampler_e2e_median",),
+    "process_outputs": ("process_model_outputs_median",),
 }
 _Reader = Callable[[str, Path, bool], "tuple[polars.DataFrame, int]"]
 
@@ -48,7 +50,7 @@ def read_vidur(
     Args:
         directory: as Vidur's ``data/profiling``.
         operator: ``"gemm"`` (all four products of all models), ``"prefill_attention"``, ``"decode_attention"``,
-            ``"all_reduce"``, or one of ``estimators.profiles.OTHER_COLUMNS``.
+            ``"all_reduce"``, ``"send_recv"``, ``"add"``, or one of ``estimators.profiles.VIDUR_ELEMENTWISE``.
         device: the GPU's folder, such as ``"a100"``; of messages the node's, such as ``"a100_dgx"``.
         model: ``"ORG/MODEL"``, of several only this one.
         skip_bad: drop rows without a time, and products timed as ten times faster than most, and count them; by default
@@ -99,9 +101,10 @@ def read_cpu_overheads(directory: str | os.PathLike[str], node: str) -> polars.D
         node: the folder's name, such as ``"a100_pairwise_nvlink"``.
 
     Returns:
-        One row per model, tensor parallelism and batch size, sorted: ``model``, ``tp``, ``batch`` and, in seconds,
-        ``schedule``, ``sampler_e2e``, ``prepare_inputs_e2e``, ``process_model_outputs`` and ``ray_comm_time``; the
-        median of rows that repeat the others.
+        One row per model, tensor parallelism and batch size, sorted: ``model``, ``tp``, and the columns of
+        ``estimators.host_times``; the median of rows that repeat the others. ``launch`` is Vidur's ``ray_comm_time``,
+        ``sampling`` its ``sampler_e2e``, which waits for the GPU's sampling, too; ``detokenize`` is null, part of
+        ``process_outputs`` there.
 
     Raises:
         EstimatorError: when there is no such file, or one lacks a column or has a cell that is wrong.
@@ -123,7 +126,8 @@ def read_cpu_overheads(directory: str | os.PathLike[str], node: str) -> polars.D
         columns += [(numbers(place, text, column, None) / 1e3).alias(name) for name, column in timed.items()]
         frames.append(pl.DataFrame(columns))
     keys = ["model", "tp", "batch"]
-    return pl.concat(frames).group_by(keys).agg(pl.col(*_CPU).median()).sort(keys)
+    medians = pl.concat(frames).group_by(keys).agg(pl.col(*_CPU).median()).sort(keys)
+    return medians.with_columns(pl.lit(None, pl.Float64).alias("detokenize")).select("model", "tp", *HOST_COLUMNS)
 
 
 def _reader(operator: str) -> tuple[_Reader, str]:
@@ -134,7 +138,7 @@ def _reader(operator: str) -> tuple[_Reader, str]:
         return read_attention, "attention"
     if operator in _MESSAGES:
         return read_messages, operator
-    if operator in OTHER_COLUMNS:
+    if operator in (*VIDUR_ELEMENTWISE, "add"):
         return read_elementwise, "mlp"
     known = ", ".join(("gemm", *_ATTENTION, *_MESSAGES))
     raise EstimatorError("operator", operator, "is not in Vidur's files", f"choose one of {known}")

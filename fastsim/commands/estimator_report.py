@@ -1,7 +1,7 @@
 """How good the estimators of one device and dtype are: as text for a terminal, and as pictures.
 
 Both read nothing but what training left in the estimators' files. The pictures' counts are of rows that were predicted
-by an estimator that had not seen their shape.
+by an estimator that had not seen their shape, or where few shapes were profiled their size.
 """
 
 import math
@@ -16,9 +16,11 @@ _LABELS = 20
 _MOST, _HALF = 0.25, 25
 #: Shares of the rows below the marks of a bar: the middle nine tenths, the middle half, and the median.
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: What was held out where an entry's errors are compared; files that do not say it are of the first.
+_HELD_OUT = {"shapes": "unseen shapes", "between": "unseen sizes", "rows": "unseen rows"}
 _LEGEND = (
-    f"bars: predicted over measured on unseen shapes, {math.expm1(-_MOST):+.0%} to {math.expm1(_MOST):+.0%}; "
-    "─ nine tenths of the rows, █ half, ● the median"
+    f"bars: predicted over measured, {math.expm1(-_MOST):+.0%} to {math.expm1(_MOST):+.0%}, on the unseen of the line "
+    "above; ─ nine tenths of the rows, █ half, ● the median"
 )
 _WIDTH, _HEIGHT, _MARGIN = 720, 240, 60
 _RATIOS = (0.6, 0.8, 1.0, 1.25, 1.6)
@@ -31,7 +33,10 @@ def render(name: str, report: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [f"{name}, from {', '.join(sources)}", ""]
     lines.append(f"{'':{_LABELS}}{'held out':12}{'median':>9}{'mean':>9}{'p95':>9}   where it is worst")
     for operator, metadata in report.items():
-        for i, (split, errors) in enumerate(metadata["held_out_errors"].items()):
+        errors_of = metadata["held_out_errors"]
+        if not errors_of:
+            lines.append(f"{operator:{_LABELS}}nothing, of so few rows")
+        for i, (split, errors) in enumerate(errors_of.items()):
             cells = "".join(f"{errors[column]:9.1%}" for column in ("median", "mean", "p95"))
             lines.append(f"{'' if i else operator:{_LABELS}}{split:12}{cells}   {_worst(errors['worst'])}")
         lines.append(f"{'':{_LABELS}}{_origin(metadata)}")
@@ -53,9 +58,14 @@ def _origin(metadata: Mapping[str, Any]) -> str:
     rows = metadata["rows"]
     words = f"{metadata['engine']}: {rows['used']:,} rows used"
     words += "".join(f", {rows[kind]:,} {kind}" for kind in ("merged", "outliers") if rows.get(kind))
-    if calibration := metadata.get("calibration"):
-        words += f"; {calibration['claimed']:.0%} intervals hold {calibration['covered']:.0%} of unseen shapes"
+    calibration = metadata.get("calibration")
+    if calibration and calibration["covered"] is not None:
+        words += f"; {calibration['claimed']:.0%} intervals hold {calibration['covered']:.0%} of {_judged(metadata)}"
     return words
+
+
+def _judged(metadata: Mapping[str, Any]) -> str:
+    return _HELD_OUT[metadata.get("judged_by", "shapes")]
 
 
 def _bar(picture: Mapping[str, Any]) -> str:
@@ -91,12 +101,12 @@ def quantiles(counts: Sequence[int], edges: Sequence[float], levels: Sequence[fl
 
 def draw(name: str, report: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Headings and pictures of every operator of one entry of the zoo: parts of a page."""
-    parts = [element("h2", f"{name}: predicted over measured, by measured time, on unseen shapes")]
+    parts = [element("h2", f"{name}: predicted over measured, by measured time, on what was held out")]
     for operator, metadata in report.items():
         if picture := metadata.get("picture"):
-            errors = metadata["held_out_errors"]["shapes"]
+            errors = metadata["held_out_errors"][metadata.get("judged_by", "shapes")]
             shown = ", ".join(f"{kind} {errors[kind]:.1%}" for kind in ("median", "mean", "p95"))
-            parts += [element("h3", f"{operator}: {shown}"), _draw(picture)]
+            parts += [element("h3", f"{operator}, {_judged(metadata)}: {shown}"), _draw(picture)]
     return parts
 
 

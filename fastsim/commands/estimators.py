@@ -57,7 +57,7 @@ class EstimatorsCommand:
         None, "show: what an iteration of this model consists of; train: the model that was profiled", "model"
     )
     gpu: Optional[str] = flag(None, "show: on this GPU, as --device", "gpu")
-    device: Optional[str] = flag(None, "GPU; list and show take all when it is not given")
+    device: Optional[str] = flag(None, "GPU, or directory of a profile; list and show take all when it is not given")
     dtype: Optional[str] = flag(
         None, "of weights or KV cache: bf16, fp8, ...; list and show take all, of a model auto, train bf16"
     )
@@ -102,7 +102,7 @@ def main(words: Sequence[str]) -> int:
 
 def _list(command: EstimatorsCommand) -> None:
     """Print which estimators there are."""
-    entries = _entries(command)
+    _, entries = _entries(command)
     text = "\n".join(f"{device:16}{dtype}" for device, dtype in entries)
     _print(command, [{"device": device, "dtype": dtype} for device, dtype in entries], text)
 
@@ -113,7 +113,8 @@ def _show(command: EstimatorsCommand) -> None:
     from fastsim.commands.estimator_report import render
 
     plot = _plot(command)
-    reports = {f"{device} {dtype}": describe(device, dtype, command.zoo) for device, dtype in _entries(command)}
+    zoo, entries = _entries(command)
+    reports = {f"{device} {dtype}": describe(device, dtype, zoo) for device, dtype in entries}
     if plot is not None:
         _draw(plot, reports)
     _print(command, reports, "\n\n".join(render(name, report) for name, report in reports.items()))
@@ -153,6 +154,7 @@ def _show_model(command: EstimatorsCommand) -> None:
 
 def _train(command: EstimatorsCommand) -> None:
     """Train the estimators of a device from measured profiles, and report their held-out errors."""
+    from estimators import load_device
     from estimators.train import train
     from fastsim.commands.estimator_report import render
     from fastsim.result import writable_directory
@@ -176,30 +178,41 @@ def _train(command: EstimatorsCommand) -> None:
         command.kind,
         read_source(command, dtype),
     )
-    name = f"{command.device} {dtype}"
+    name = f"{load_device(command.device).name} {dtype}"
     if plot is not None:
         _draw(plot, {name: report})
     _print(command, {name: report}, render(name, report))
 
 
-def _entries(command: EstimatorsCommand) -> list[tuple[str, str]]:
-    """Device and dtype of the entries of the zoo that are asked for.
+def _entries(command: EstimatorsCommand) -> tuple[Path | None, list[tuple[str, str]]]:
+    """The zoo, None for the package's, and device and dtype of its entries that are asked for.
+
+    Of a device that is the directory of a profile the zoo is its own.
 
     Raises:
         ConfigError: there are none.
+        estimators.EstimatorError: the directory is that of no finished profile.
     """
+    from estimators import load_device
+    from estimators.device_file import own_zoo
     from estimators.estimator import list_zoo
 
     if command.zoo is not None and not Path(command.zoo).is_dir():
         raise ConfigError("zoo", command.zoo, "is no directory", "give one that fastsim estimators train has written")
-    known = list_zoo(command.zoo)
+    zoo = None if command.zoo is None else Path(command.zoo)
     device = None if command.device is None else command.device.lower()
+    if command.device is not None and Path(command.device).is_dir():
+        spec = load_device(command.device)
+        device = spec.name
+        if zoo is None and spec.directory is not None:
+            zoo = own_zoo(spec.directory)
+    known = list_zoo(zoo)
     entries = [entry for entry in known if device in (None, entry[0]) and command.dtype in (None, entry[1])]
     if not entries:
         names = ", ".join(f"{name} {dtype}" for name, dtype in known) or "nothing"
         asked = f"{command.device or 'any GPU'} {command.dtype or 'in any dtype'}"
         raise ConfigError("device", asked, "has no estimators", f"choose one of {names}")
-    return entries
+    return zoo, entries
 
 
 def _plot(command: EstimatorsCommand) -> Path | None:

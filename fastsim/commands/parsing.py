@@ -58,7 +58,7 @@ def flag(default: Any, help: str, *names: str) -> Any:
     if not isinstance(default, bool):
         metadata |= {"type": str, "metavar": "X" if not names or names[0].startswith("-") else names[0].upper()}
     if default is not None and not isinstance(default, bool):
-        metadata["help"] += f" (default: {default})"
+        metadata["help"] += f" (default: {default})".replace("%", "%%")  # which argparse would fill in
     if names:
         metadata["args"] = names
         if not names[0].startswith("-"):

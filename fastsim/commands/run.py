@@ -41,7 +41,7 @@ class RunCommand:
     config: Optional[str] = flag(None, "TOML file with any of these settings; flags override it")
     vidur_config: Optional[str] = flag(None, "config.json of the simulator Vidur; flags override it (docs/vidur.md)")
     model: str = flag(_DEFAULT.model, "built-in model name, or path of a Hugging Face config.json")
-    device: str = flag(_DEFAULT.device, "GPU")
+    device: str = flag(_DEFAULT.device, "GPU, or directory of a profile")
     tensor_parallel: int = flag(1, "GPUs that share each layer", "--tp", "--tensor-parallel")
     pipeline_parallel: int = flag(1, "pipeline stages", "--pp", "--pipeline-parallel")
     data_parallel: int = flag(1, "engines of a replica (vllm_v1, one pipeline stage)", "--dp", "--data-parallel")
@@ -58,7 +58,9 @@ class RunCommand:
     dtype: str = flag(
         _DEFAULT.dtype, f"of the weights: {', '.join(DTYPES[1:])}, or auto for that of the checkpoint, else bf16"
     )
-    kv_dtype: str = flag(_DEFAULT.kv_dtype, "of the KV cache: bf16, fp8, or auto for what the checkpoint asks for")
+    kv_dtype: str = flag(
+        _DEFAULT.kv_dtype, "of the KV cache: bf16, fp32, fp8, or auto for what the checkpoint asks for"
+    )
     gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
     num_kv_blocks: Optional[int] = flag(None, "KV blocks of an engine (default: from the GPU memory)")
     block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")

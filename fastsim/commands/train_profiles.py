@@ -56,13 +56,15 @@ def read_source(command: Any, dtype: str) -> "list[Profiles] | None":
 
 def _own(directory: Path, command: Any, dtype: str) -> "list[Profiles]":
     """Every file of fastsim's own there."""
+    from estimators import load_device
     from estimators.profiles import COLUMNS
     from estimators.sources.own import own_path, read_own
 
     paths = [own_path(directory, operator, dtype) for operator in COLUMNS]
     profiles = [read_own(path) for path in paths if path.is_file()]
+    name = load_device(command.device).name
     for one in profiles:
-        if one.system != command.device:
+        if one.system != name:
             wrong = f"is not {one.system}, where the profiles of {directory} were measured"
             raise ConfigError("device", command.device, wrong, f"give {one.system}")
     return profiles

@@ -126,7 +126,7 @@ def test_provenance_names_its_sources_and_the_profiled_ranges():
         "decodes": [1, 512],
         "decode_context": [1, 131071],
         "decode_kv": [1, 512 * 131071],
-        "history": [0, 16383],
+        "history": [0, 65536],
         "chunk": [1, 16384],
     }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from estimators.features import OPERATORS, Roofline, features_and_roofline, operators_of
 from estimators.features.attention import seen_keys
-from estimators.profiles import COLUMNS, DTYPES
+from estimators.profiles import COLUMNS, DTYPES, ELEMENTWISE
 
 ROOFLINE = Roofline(
     peak_flops=1e15, memory_bandwidth=3e12, num_sms=132, link_bandwidth=450e9, floor_s=1e-5, split_kv=True
@@ -135,6 +135,30 @@ def test_all_reduce_sends_what_a_ring_sends() -> None:
     assert bound("all_reduce", gpus=4, elements=1 << 20) == pytest.approx(1e-5 + 1.5 * (1 << 21) / 450e9)
 
 
+def test_what_has_32_bits_moves_twice_the_bytes() -> None:
+    fp32 = replace(ROOFLINE, element_bytes=4, operand_bytes=4)
+    moved = {
+        "gemm": {"m": 64, "n": 4096, "k": 1024},
+        "decode_attention": {"batch": 8, "kv": 500, **HEADS},
+        "prefill_attention": {"batch": 1, "chunk": 64, "history": 36, **HEADS},
+        "latent_prefill": {"batch": 1, "chunk": 64, "history": 36, "heads": 16},
+        "latent_decode": {"batch": 8, "kv": 500, "heads": 16},
+        "all_reduce": {"gpus": 4, "elements": 1 << 20},
+        "norm": {"tokens": 64, "width": 4096},
+    }
+    for operator, columns in moved.items():
+        two, four = (feature(operator, "log_bytes", roofline, **columns) for roofline in (ROOFLINE, fp32))
+        assert four - two == pytest.approx(np.log(2), rel=1e-5), operator
+
+
+def test_element_wise_operators_move_what_they_read_and_write() -> None:
+    shape = {"tokens": 100, "width": 4096}
+    assert bound("norm", **shape) == pytest.approx(1e-5 + 4 * 2 * 409600 / 3e12)
+    assert bound("activation", **shape) == pytest.approx(1e-5 + 3 * 2 * 409600 / 3e12)
+    assert bound("logits_cast", **shape) == pytest.approx(1e-5 + (2 + 4) * 409600 / 3e12)
+    assert bound("sampling", **shape) == pytest.approx(1e-5 + 4 * 409600 / 3e12)
+
+
 def test_other_collectives_send_it_once() -> None:
     for operator in ("all_gather", "reduce_scatter", "all_to_all"):
         assert bound(operator, gpus=4, elements=1 << 20) == pytest.approx(1e-5 + 0.75 * (1 << 21) / 450e9)
@@ -230,6 +254,7 @@ GROWING = {
     "latent_bmm": ("tokens", {"heads": 16, "n": 512, "k": 128}),
     "moe": ("tokens", {**EXPERTS, "load": 120}),
     **{name: ("elements", {"gpus": 8}) for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")},
+    **{name: ("tokens", {"width": 4096}) for name in ELEMENTWISE},
 }
 
 

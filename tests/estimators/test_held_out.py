@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from training_sets import ROOFLINE, gemms, smooth_gemms
 
-from estimators.held_out import hold_out, shape_error, shape_folds
+from estimators.held_out import hold_out, judged_error, judging_split, shape_folds
 from estimators.members import Calibration
 from estimators.regressors import fit
 from estimators.training import TrainingSet
@@ -17,7 +17,7 @@ def test_unseen_shapes_are_harder_than_unseen_rows_when_every_shape_differs() ->
     assert list(errors) == ["shapes", "between", "rows"]
     assert errors["rows"]["mean"] < 0.07
     assert errors["shapes"]["mean"] > 0.2
-    assert shape_error(gemms(), "forest", seed=0) == pytest.approx(errors["shapes"]["mean"], abs=1e-4)
+    assert judged_error(gemms(), "forest", seed=0) == pytest.approx(errors["shapes"]["mean"], abs=1e-4)
 
 
 def test_the_worst_region_is_where_time_cannot_be_learned() -> None:
@@ -54,6 +54,30 @@ def test_members_cover_what_they_claim_on_shapes_that_calibrated_nothing() -> No
     assert 0.86 < (error <= 1.645 * apart.std(axis=1, ddof=1)).mean() < 0.94
     assert calibration.claimed == 0.9
     assert 0.85 < calibration.covered < 0.95
+
+
+def some(rows: TrainingSet, chosen: np.ndarray) -> TrainingSet:
+    columns = {name: values[chosen] for name, values in rows.columns.items()}
+    return TrainingSet.of(rows.operator, columns, rows.seconds[chosen], ROOFLINE)
+
+
+def test_shapes_of_one_model_are_judged_by_sizes_between_and_a_single_size_by_rows() -> None:
+    rows = gemms()
+    one_model = some(rows, np.arange(50))  # five shapes at ten values of m
+    one_size = some(rows, np.arange(0, 50, 10))
+    assert [judging_split(each) for each in (rows, one_model, one_size)] == ["shapes", "between", "rows"]
+    told = hold_out(one_model, "forest", seed=0)
+    assert list(told.errors) == ["shapes", "between", "rows"]
+    assert (told.judged_by, np.sum(told.picture["counts"])) == ("between", 50)
+    assert judged_error(one_model, "forest", seed=0) == pytest.approx(told.errors["between"]["mean"], abs=1e-4)
+    assert told.errors["between"]["mean"] < told.errors["shapes"]["mean"]
+
+
+def test_of_one_row_nothing_is_held_out() -> None:
+    told = hold_out(some(gemms(), np.arange(1)), "forest", seed=0)
+    assert (told.judged_by, told.errors, told.picture) == (None, {}, {})
+    assert told.calibration == Calibration(1.0, 0.0, 0.9, None)
+    assert judged_error(some(gemms(), np.arange(1)), "forest", seed=0) == float("inf")
 
 
 def test_members_share_a_part_whose_order_differs_between_operators() -> None:

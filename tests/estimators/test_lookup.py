@@ -55,6 +55,21 @@ def test_decodes_and_a_chunk_share_a_launch_where_one_kernel_serves_both(model, 
     assert together == pytest.approx(tables.iteration_time_s(96, 33, 32, 32 * 1024, [(0, 64)]), rel=2e-3)
 
 
+class OneByOne(RooflineEstimators):
+    """Attention runs for one request after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.metadata = {"decode_attention": {"kernels": ["sdpa", "torch_sdpa_per_request"]}}
+
+
+def test_a_loop_over_requests_shares_no_launch():
+    batch = {"decodes": 32, "kv": 32 * 1024, "chunks": [(0, 64)]}
+    rows = operation_times(load_model("Llama-3.1-8B"), "h100_sxm", **batch, estimators=OneByOne())
+    assert not any(row.name == SHARED_LAUNCHES for row in rows)
+    assert build_small(OneByOne()).provenance["attention_launch_s"] == 0
+
+
 def test_engines_that_share_experts_wait_for_the_tokens_of_all():
     split = {"data_parallel": 4, "expert_parallel": 8}
     tables = build_small(model=MIXTRAL, tp=2, **split)

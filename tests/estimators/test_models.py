@@ -51,6 +51,7 @@ def test_the_cache_is_what_is_asked_for_or_what_the_checkpoint_asks_for():
     assert [model.kv_cache_dtype(kind, "fp8") for kind in ("auto", "bf16", "fp8")] == ["bf16", "bf16", "fp8"]
     assert [quantised.kv_cache_dtype(kind, "fp8") for kind in ("auto", "bf16", "fp8")] == ["fp8", "bf16", "fp8"]
     assert model.kv_cache_dtype("auto", "fp16") == "fp16"
+    assert model.kv_cache_dtype("auto", "fp32") == model.kv_cache_dtype("fp32", "fp32") == "fp32"
     with pytest.raises(EstimatorError, match="choose auto, bf16 or fp8"):
         model.kv_cache_dtype("fp16", "bf16")
 

@@ -113,6 +113,16 @@ def test_times_in_another_unit_are_not_written(path: Path):
         write_profiles(path, profiles(frame=large), PROVENANCE)
 
 
+def test_products_of_a_cpu_may_be_slower_than_any_gpus(tmp_path: Path):
+    slow = profiles().frame.with_columns(m=pl.lit(8192), n=pl.lit(8192), k=pl.lit(8192), seconds=pl.lit(15.0))
+    path = own_path(tmp_path, "gemm", "fp32")
+    write_profiles(path, profiles(frame=slow.head(1), system="cpu", dtype="fp32"), PROVENANCE)
+    assert read_own(path).frame["seconds"].to_list() == [15.0]
+    slower = slow.head(1).with_columns(seconds=pl.lit(15e5))
+    with pytest.raises(EstimatorError, match="as on no CPU"):
+        write_profiles(path, profiles(frame=slower, system="cpu", dtype="fp32"), PROVENANCE)
+
+
 def test_other_files_are_refused(tmp_path: Path):
     path = tmp_path / "other.parquet"
     profiles().frame.write_parquet(path)

@@ -5,6 +5,7 @@ import pytest
 
 from estimators.errors import EstimatorError
 from estimators.profiles import (
+    BATCHES,
     COLUMNS,
     DTYPES,
     OTHER_COLUMNS,
@@ -12,11 +13,12 @@ from estimators.profiles import (
     columns_of,
     count_outliers,
     merge_points,
+    runs_per_request,
 )
 
 
 def test_every_operator_has_columns_and_dtypes():
-    assert set(COLUMNS) == set(DTYPES)
+    assert {*COLUMNS, *BATCHES} == set(DTYPES)
     assert not set(COLUMNS) & set(OTHER_COLUMNS)
     for operator in (*COLUMNS, *OTHER_COLUMNS):
         assert all(least in (0, 1, 2) for least in columns_of(operator).values())
@@ -52,3 +54,11 @@ def test_outliers_are_slower_than_the_next_larger_of_the_same_shape():
     )
     assert count_outliers("gemm", frame) == 1  # 2.7 before 2.0; 9.0 before 8.0 is within the measurement
     assert count_outliers("gemm", frame.sample(fraction=1.0, shuffle=True, seed=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kernels", "expected"),
+    [([], False), (["flash"], False), (["sdpa", "torch_sdpa_per_request"], True), (["a_per_request_eager"], True)],
+)
+def test_kernels_that_loop_over_requests_say_so(kernels: list[str], expected: bool):
+    assert runs_per_request(kernels) is expected

@@ -50,9 +50,21 @@ def test_the_same_profiles_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_auto_takes_the_kind_that_errs_least_on_unseen_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {"forest": 0.3, "boosted": 0.2, "linear": 0.1, "polynomial": 0.4}
-    monkeypatch.setattr("estimators.train.shape_error", lambda rows, kind, seed: errors[kind])
+    monkeypatch.setattr("estimators.train.judged_error", lambda rows, kind, seed: errors[kind])
     report = train("h100_sxm", "fp8", tmp_path, kind="auto", profiles=[products()])
     assert report["gemm"]["regressor"]["kind"] == "linear"
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_one_row_or_two_are_learned_from(tmp_path: Path, rows: int) -> None:
+    few = products(rows)
+    report = train("h100_sxm", "fp8", tmp_path, kind="auto", profiles=[few])["gemm"]
+    assert report["judged_by"] == (None if rows == 1 else "rows")
+    assert len(report["held_out_errors"]) == (0 if rows == 1 else 3)
+    known = OperatorEstimators.load("h100_sxm", "fp8", tmp_path)
+    for member in (0, 1, 5):
+        seconds = known.predict("gemm", {name: few.frame[name] for name in ("m", "n", "k")}, member)
+        assert (np.abs(np.log(seconds / few.frame["seconds"].to_numpy())) < 2).all()
 
 
 def test_an_engine_and_its_version_are_read_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,16 @@ def stage_of(model: str, device: str = "h200_sxm", **fields: object) -> StageMem
     return only
 
 
+def test_all_is_twice_as_large_in_32_bits():
+    model = load_model("Llama-3.1-8B")
+    (two,), (four,) = (
+        plan_memory(SimulationConfig(dtype=dtype), model, load_device("h100_sxm")).stages for dtype in ("bf16", "fp32")
+    )
+    assert (four.weight_bytes, four.block_bytes) == (2 * two.weight_bytes, 2 * two.block_bytes)
+    activations = 2 * 2048 * (2 * 4096 + 3 * 14336)
+    assert four.reserve_bytes - two.reserve_bytes == activations
+
+
 def test_experts_are_shared_by_the_gpus_of_all_engines():
     eight = stage_of("DeepSeek-V3", tensor_parallel=8)
     spread = stage_of("DeepSeek-V3", data_parallel=8, expert_parallel=8)

@@ -1,0 +1,45 @@
+"""Sentences about a profile: what was measured with what, and what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from estimators.profiler.campaign import Campaign
+from estimators.profiler.points import Kind, Point
+from estimators.profiler.report import OperatorReport
+
+_ATTENTION = ("prefill_attention", "decode_attention", "latent_prefill", "latent_decode")
+_STEADY = 1.05  # most that the speed of a device left alone drifts by
+
+
+def notes_on(
+    reports: Sequence[OperatorReport],
+    campaign: Campaign,
+    grid: Mapping[Kind, Mapping[Point, float]],
+    target: float,
+    budget_s: float,
+) -> list[str]:
+    """What a reader of the report's figures has to know besides."""
+    notes = []
+    if kernels := sorted({name for each in reports if each.operator in _ATTENTION for name in each.kernels}):
+        notes.append(f"Attention ran as {', '.join(kernels)}.")
+    if (varied := campaign.record.speed_range) is not None and varied[1] / varied[0] > _STEADY:
+        low, high = varied
+        notes.append(
+            f"The same work took {low:.2f} to {high:.2f} of its median from batch to batch: the device's own speed "
+            "drifts. Times are those at its median."
+        )
+    refused = campaign.record.refused
+    for kind, points in grid.items():
+        if sentences := [refused[point] for point in points if point in refused]:
+            many = f"{len(sentences)} point{'s' if len(sentences) > 1 else ''}"
+            notes.append(f"{kind[0]} {kind[1]}: {many} could not be measured; the first: {sentences[0]}")
+    short = [each for each in reports if not each.met and each.error is not None]
+    if noisy := [each for each in short if each.spread > target / 2]:
+        told = ", ".join(f"{each.operator} {each.dtype} ({each.spread:.0%})" for each in noisy)
+        notes.append(f"Repeated measurements of {told} lie so far apart themselves: a quieter machine does more here.")
+    if short and campaign.spent_s >= budget_s:
+        notes.append(f"The budget of {budget_s:g} s is spent: the same command with a larger one goes on.")
+    elif short:
+        notes.append("Every point of the operators above the target is measured.")
+    return notes

@@ -1,0 +1,97 @@
+"""How good what was measured is, and what to measure next: where the members of the estimator disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from estimators.devices import DeviceSpec
+from estimators.features import Floats, features_and_roofline
+from estimators.profiler.design import distances, places
+from estimators.profiler.points import Point
+from estimators.profiles import Profiles, columns_of
+from estimators.regressors import fit
+from estimators.train import training_set
+from estimators.training import TrainingSet
+
+FOLDS = 5
+#: Kinds of regressors that training chooses from. Boosted trees take fifty times as long as a forest.
+KINDS = ("forest", "polynomial", "linear")
+_NEAR = 1.0  # octaves from a measured point within which disagreement counts for less
+
+
+def rows_of(times: Mapping[Point, float], kernels: Sequence[str], device: DeviceSpec) -> TrainingSet:
+    """What was measured of one operator and type, ready to learn from, in the order of ``times``."""
+    import polars as pl
+
+    first = next(iter(times))
+    columns = np.asarray([point.values for point in times], dtype=np.int64).T
+    frame = pl.DataFrame(dict(zip(columns_of(first.operator), columns, strict=True)))
+    frame = frame.with_columns(seconds=pl.Series(list(times.values()), dtype=pl.Float64))
+    told = Profiles(device.name, first.operator, first.dtype, frame, "", "", "", tuple(kernels), 0, 0, 0, 0)
+    return training_set(told, device)
+
+
+def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
+    """|predicted / measured - 1| of each point by a fit that it had no part in: a fifth at a time, of known shapes.
+
+    Every shape that a model has is measured, so that what a simulation asks for lies between points of its own shape.
+    There are as many points as folds at least.
+    """
+    number = len(rows.seconds)
+    fold = np.random.default_rng(seed).permutation(number) % FOLDS
+    errors = np.empty(number)
+    for part in range(FOLDS):
+        out = fold == part
+        predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
+        errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
+    return errors
+
+
+def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
+    """The mean of ``held_out_errors``."""
+    return float(held_out_errors(rows, kind, seed).mean())
+
+
+def best_kind(rows: TrainingSet, seed: int) -> tuple[str, float | None]:
+    """The kind of regressor that errs least, and its mean held-out error; None with too few points to hold any out."""
+    if len(rows.seconds) < FOLDS:
+        return KINDS[0], None
+    errors = {kind: held_out_error(rows, kind, seed) for kind in KINDS}
+    best = min(KINDS, key=errors.__getitem__)
+    return best, errors[best]
+
+
+def refine(
+    rows: TrainingSet, measured: Sequence[Point], waiting: Sequence[Point], number: int, seed: int
+) -> list[Point]:
+    """Choose what to measure next.
+
+    Each time the point where the members of a forest lie farthest apart; near points that are measured, or chosen
+    already, they are believed more.
+
+    Args:
+        rows: what was measured of an operator and type.
+        measured: its points.
+        waiting: the points to choose from.
+        number: how many, at most.
+        seed: of the forest.
+    """
+    waiting = sorted(waiting)
+    if not waiting:
+        return []
+    columns = np.asarray([point.values for point in waiting], dtype=np.float64).T
+    named = dict(zip(columns_of(rows.operator), columns, strict=True))
+    features, _ = features_and_roofline(rows.operator, named, rows.roofline)
+    apart = fit("forest", rows.features, rows.target, seed).predict(features).std(axis=1)
+    return [waiting[i] for i in _least_sure(apart, places(waiting), places(measured), number)]
+
+
+def _least_sure(apart: Floats, waiting: Floats, measured: Floats, number: int) -> Iterator[int]:
+    distance = distances(waiting, measured)
+    for _ in range(min(number, len(waiting))):
+        best = int(((apart + 1e-9) * np.minimum(distance, _NEAR)).argmax())
+        yield best
+        distance = np.minimum(distance, np.linalg.norm(waiting - waiting[best], axis=1))
+        distance[best] = -1.0
