@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from traces.arrivals import MAX_QPS, MIN_QPS
 from traces.block_ids import BlockIds
 from traces.classes import check_shares, draw_classes
 from traces.columns import (
@@ -22,7 +21,7 @@ from traces.columns import (
     think_times,
     whole_numbers,
 )
-from traces.errors import MAX_SESSION, TraceError, real_number, whole_number
+from traces.errors import MAX_QPS, MAX_SESSION, MIN_QPS, TraceError, real_number, whole_number
 from traces.objectives import Objective, check_objectives
 
 _NOT_GIVEN: Final[Any] = None
