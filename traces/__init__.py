@@ -5,8 +5,28 @@ Knows nothing of estimators or of the simulator. Importing it is cheap: polars l
 
 from traces.errors import TraceError
 from traces.generators import generate
+from traces.mixing import ClientClass, mix
+from traces.objectives import Objective
+from traces.parquet import write
 from traces.prefix_reuse import prefix_reuse
+from traces.rates import with_arrivals, with_rate
 from traces.readers import read
+from traces.servegen import ServeGenPool
+from traces.sharegpt import read_sharegpt
 from traces.workload import Workload
 
-__all__ = ["TraceError", "Workload", "generate", "prefix_reuse", "read"]
+__all__ = [
+    "ClientClass",
+    "Objective",
+    "ServeGenPool",
+    "TraceError",
+    "Workload",
+    "generate",
+    "mix",
+    "prefix_reuse",
+    "read",
+    "read_sharegpt",
+    "with_arrivals",
+    "with_rate",
+    "write",
+]

@@ -23,7 +23,8 @@ from traces.workload import Workload
 _BLOCK: Final = 65_536
 #: Processes whose arrivals at another rate are the same ones on another time axis.
 _STRETCHABLE: Final = (Poisson, Gamma, Weibull)
-_WITHOUT_RATE: Final = {
+#: Arrivals that take no ``qps``, and why.
+WITHOUT_RATE: Final = {
     "replay": "arrivals of a trace come when they come; rate_scale takes more or fewer of them",
     "static": "static arrivals are all at time 0",
     "trace": "arrivals of a file come when they come; time_scale stretches them",
@@ -166,8 +167,8 @@ def _process(
     if qps is not None:
         if "qps" in options:
             raise TraceError("qps", qps, f"is {shown(qps)} and stands in arrival_options too", "give it once")
-        if arrivals in _WITHOUT_RATE:
-            notes = (f"qps {shown(qps)} is not used: {_WITHOUT_RATE[arrivals]}",)
+        if arrivals in WITHOUT_RATE:
+            notes = (f"qps {shown(qps)} is not used: {WITHOUT_RATE[arrivals]}",)
         else:
             options["qps"] = qps
     return choose("arrivals", ARRIVALS, arrivals, options), notes
