@@ -3,9 +3,11 @@
 Knows nothing of estimators or of the simulator. Importing it is cheap: polars loads with the first file read.
 """
 
+from traces.catalog import fetch
 from traces.errors import TraceError
 from traces.generators import generate
 from traces.mixing import ClientClass, mix
+from traces.named import named_workload
 from traces.objectives import Objective
 from traces.parquet import write
 from traces.prefix_reuse import prefix_reuse
@@ -21,8 +23,10 @@ __all__ = [
     "ServeGenPool",
     "TraceError",
     "Workload",
+    "fetch",
     "generate",
     "mix",
+    "named_workload",
     "prefix_reuse",
     "read",
     "read_sharegpt",

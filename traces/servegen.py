@@ -51,13 +51,17 @@ class ServeGenPool:
     sha256: str = ""
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> "ServeGenPool":
+    def read(cls, path: str | os.PathLike[str], folder: str = "") -> "ServeGenPool":
         """Read a folder or an archive.
+
+        Args:
+            path: the folder or the archive.
+            folder: end of the name of a folder in an archive of several models, such as "reason/deepseek-r1".
 
         Raises:
             TraceError: there are no clients in it, or a cell is bad.
         """
-        clients, sha256 = servegen_files.read_clients(path)
+        clients, sha256 = servegen_files.read_clients(path, folder)
         starts = np.unique(np.concatenate([client.start_s for client in clients]))
         window_s = float(np.diff(starts).min()) if len(starts) > 1 else 600.0
         return cls(str(path), clients, window_s, sha256)

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import tarfile
 import zlib
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -73,15 +72,24 @@ def is_archive(text: bytes) -> bool:
     return text[257:262] == b"ustar"
 
 
-def read_clients(path: str | os.PathLike[str]) -> tuple[tuple[Client, ...], str]:
+def read_clients(path: str | os.PathLike[str], folder: str = "") -> tuple[tuple[Client, ...], str]:
     """The clients of a folder or an archive, and the sha256 of the archive.
 
+    Args:
+        path: the folder or the archive.
+        folder: end of the name of a folder in the archive, for archives of several models.
+
     Raises:
-        TraceError: there are none, or a file is bad.
+        TraceError: there are none, there are those of several models, or a file is bad.
     """
     files, sha256 = _files(path)
+    names = [name for name in files if _TRACE.search(name) and _folder_of(name).endswith(folder)]
+    folders = sorted({_folder_of(name) for name in names})
+    if len(folders) > 1:
+        problem = f"holds the clients of several models: {', '.join(folders)}"
+        raise file_error(path, problem, "give the folder of one to traces.ServeGenPool.read")
     clients = []
-    for name in sorted((name for name in files if _TRACE.search(name)), key=lambda name: (len(name), name)):
+    for name in sorted(names, key=lambda name: (len(name), name)):
         number = _TRACE.search(name).group(1)  # type: ignore[union-attr]
         dataset = name.removesuffix("trace.csv") + "dataset.json"
         histograms = _histograms(f"{dataset} of {path}", files[dataset]) if dataset in files else ()
@@ -91,14 +99,20 @@ def read_clients(path: str | os.PathLike[str]) -> tuple[tuple[Client, ...], str]
     return tuple(clients), sha256
 
 
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
 def _files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
     """Contents of the files of a folder or an archive by their names, and the sha256 of the archive."""
     if Path(path).is_dir():
         return {file.name: file.read_bytes() for file in sorted(Path(path).glob("chunk-*"))}, ""
+    import tarfile
+
     raw = contents(path)
     try:
         with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
-            members = [member for member in archive if member.isfile()]
+            members = [member for member in archive if member.isfile() and "chunk-" in member.name]
             found = {member.name: archive.extractfile(member).read() for member in members}  # type: ignore[union-attr]
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise file_error(path, f"is a damaged archive ({error})", NEW_COPY) from error
