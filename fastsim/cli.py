@@ -16,6 +16,7 @@ from fastsim import __version__
 COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
     "estimators": "list, show or train the operator estimators",
+    "traces": "list, describe, convert or fetch traces and workloads",
 }
 
 _USAGE = "usage: fastsim [--version] COMMAND [--help] ..."

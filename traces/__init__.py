@@ -4,6 +4,7 @@ Knows nothing of estimators or of the simulator. Importing it is cheap: polars l
 """
 
 from traces.catalog import fetch
+from traces.describe import describe
 from traces.errors import TraceError
 from traces.generators import generate
 from traces.mixing import ClientClass, mix
@@ -23,6 +24,7 @@ __all__ = [
     "ServeGenPool",
     "TraceError",
     "Workload",
+    "describe",
     "fetch",
     "generate",
     "mix",

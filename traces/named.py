@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from traces.errors import TraceError, shown
 from traces.generators import generate
-from traces.published import VIDUR_PAPER
 from traces.quantile_tables import load_quantile_table
 from traces.workload import Workload
 
@@ -70,7 +69,7 @@ WORKLOADS: Final[dict[str, NamedWorkload]] = {
     "arxiv-4k": NamedWorkload(
         "Arxiv-Summarization-4K of the Vidur paper: summaries of papers",
         "arxiv_4k",
-        f"fitted: the lengths that Vidur ships, whose statistics are those published in {VIDUR_PAPER}",
+        "fitted: the lengths that Vidur ships, whose statistics are those that the paper publishes",
         **_VIDUR_BENCH,  # type: ignore[arg-type]
     ),
     "bwb-4k": NamedWorkload(
@@ -87,7 +86,7 @@ WORKLOADS: Final[dict[str, NamedWorkload]] = {
         _POISSON,
         max_total_tokens=8192,
     ),
-    "azure-conv-2023": NamedWorkload(
+    "azure-conv-like": NamedWorkload(
         "conversation requests of the Azure LLM inference trace 2023",
         "azure_conv_2023",
         "fitted: the trace",
@@ -96,7 +95,7 @@ WORKLOADS: Final[dict[str, NamedWorkload]] = {
         {"rates": (1.0, 1.55), "dwell_s": (740.0, 740.0)},
         qps=5.53,
     ),
-    "azure-code-2023": NamedWorkload(
+    "azure-code-like": NamedWorkload(
         "code completion requests of the Azure LLM inference trace 2023",
         "azure_code_2023",
         "fitted: the trace",
@@ -105,7 +104,7 @@ WORKLOADS: Final[dict[str, NamedWorkload]] = {
         {"on_s": 8.1, "off_s": 38.3},
         qps=2.566,
     ),
-    "mooncake-conversation": NamedWorkload(
+    "mooncake-conv-like": NamedWorkload(
         "conversation requests of the Mooncake trace, long prompts, without their common prefixes",
         "mooncake_conversation",
         "fitted: the trace",
@@ -113,7 +112,7 @@ WORKLOADS: Final[dict[str, NamedWorkload]] = {
         "assumed: Poisson at the trace's rate, whose requests per minute vary little more than that",
         qps=3.4,
     ),
-    "deepseek-r1": NamedWorkload(
+    "deepseek-r1-like": NamedWorkload(
         "reasoning requests of ServeGen's deepseek-r1, short prompts and long outputs",
         "deepseek_r1",
         "fitted: a day drawn from the histograms of ServeGen's clients",
