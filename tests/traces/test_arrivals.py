@@ -98,7 +98,8 @@ def test_refuses_bad_cv(cv):
             "posson",
             {},
             "arrivals",
-            "arrivals is 'posson'; choose one of diurnal, gamma, mmpp, on_off, poisson, replay, static, trace, weibull.",
+            "arrivals is 'posson'; choose one of "
+            "diurnal, gamma, mmpp, on_off, poisson, replay, static, trace, weibull.",
         ),
         (
             None,

@@ -10,6 +10,7 @@ from traces import TraceError, Workload, write
 from traces.choices import choose
 from traces.empirical import Correlated, Empirical
 from traces.lengths import LENGTHS, Fixed, Lognormal, QuantileTable, Uniform
+from traces.quantile_tables import embedded_tables
 
 N = 200_000
 OPTIONS = {
@@ -108,8 +109,8 @@ def test_lognormal_never_leaves_the_legal_range():
         (
             "cauchy",
             {},
-            "lengths is 'cauchy'; choose one of azure_code_2023, azure_conv_2023, correlated, empirical, fixed, lognormal, "
-            "quantile_table, trace, uniform, uniform_total, zipf.",
+            "lengths is 'cauchy'; choose one of azure_code_2023, azure_conv_2023, correlated, empirical, fixed, "
+            "lognormal, quantile_table, trace, uniform, uniform_total, zipf.",
         ),
         (
             "azure_conv_2023",
