@@ -53,15 +53,15 @@ def test_fitted_arrivals_are_as_bursty_as_their_trace(public_traces, name, file)
         assert drawn["index_of_dispersion"][window_s] == pytest.approx(real["index_of_dispersion"][window_s], rel=0.25)
 
 
-@pytest.mark.parametrize(
-    ("table", "file"),
-    [
-        ("arxiv_4k", "vidur/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv.gz"),
-        ("sharegpt_8k", "sarathi/sharegpt_8k_filtered_stats_llama2_tokenizer.csv.gz"),
-        ("mooncake_conversation", "mooncake/conversation_trace.jsonl.gz"),
-        ("deepseek_r1", "servegen/deepseek-r1.tar.gz"),
-    ],
-)
+FITTED = {
+    "arxiv_4k": "vidur/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv.gz",
+    "sharegpt_8k": "sarathi/sharegpt_8k_filtered_stats_llama2_tokenizer.csv.gz",
+    "mooncake_conversation": "mooncake/conversation_trace.jsonl.gz",
+    "deepseek_r1": "servegen/deepseek-r1.tar.gz",
+}
+
+
+@pytest.mark.parametrize(("table", "file"), list(FITTED.items()))
 def test_fitted_tables_come_from_their_files(public_traces, table, file):
     embedded = load_quantile_table(table)
     assert (

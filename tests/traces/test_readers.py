@@ -119,8 +119,8 @@ def test_burstgpt_sessions_are_numbered():
         ),
         (b"soon,ChatGPT,1,1,2,x\n", f"Timestamp is 'soon' on line 2 of {{}}; {SECONDS}."),
         (
-            b"5,ChatGPT,1,1,2\n",
-            f"Total tokens is the last column on line 2 of {{}}, which has 5 cells under a header of 6; {LINE}.",
+            b"5,ChatGPT,1\n",
+            f"Request tokens is the last column on line 2 of {{}}, which has 3 cells under a header of 6; {LINE}.",
         ),
     ],
 )
