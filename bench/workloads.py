@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parser("how fast workloads are drawn, read and described")
     arguments.add_argument("directory", nargs="?", type=Path, help="folder of public traces")
     options = arguments.parse_args()
-    num_requests, repeats = (100_000, 1) if options.smoke else (NUM_REQUESTS, 3)
+    num_requests, repeats = (100_000, 1) if options.smoke else (NUM_REQUESTS, 2)
     rows = []
     for what, parameters in GENERATED.items():
         note(what)

@@ -160,8 +160,9 @@ def _workload(command: TracesCommand) -> tuple[str, "Workload"]:
     seed = integer("seed", command.seed)
     path = located(name)
     if name in WORKLOADS and not path.exists():
-        rate = qps or WORKLOADS[name].qps or _DEFAULT_QPS
-        workload = named_workload(name, num_requests=num_requests or _DEFAULT_REQUESTS, qps=rate, seed=seed)
+        rate = WORKLOADS[name].qps or _DEFAULT_QPS if qps is None else qps
+        count = _DEFAULT_REQUESTS if num_requests is None else num_requests
+        workload = named_workload(name, num_requests=count, qps=rate, seed=seed)
     else:
         with progress(f"reading {path}"):
             workload = Workload.read(path)

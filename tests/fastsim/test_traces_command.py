@@ -113,6 +113,8 @@ def test_what_is_converted_is_the_same_workload(cli: Cli, make_trace: Callable[.
         (["describe", "chat-1m", "--plot", "a.png"], ["plot", "give FILE.html"]),
         (["convert", "chat-1m"], ["out is not given", "write fastsim traces convert chat-1m FILE.parquet"]),
         (["convert", "chat-1m", "a.csv"], ["out", "give FILE.parquet"]),
+        (["describe", "chat-1m", "--qps", "0"], ["qps is 0", "give a number from 1e-09"]),
+        (["describe", "chat-1m", "--requests", "0"], ["num_requests is 0", "from 1"]),
         (["list", "--qps", "3"], ["qps '3' means nothing to list", "choose describe or convert"]),
     ],
 )
