@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
+    "traces": "list, describe, convert or fetch traces and workloads",
 }
 
 _USAGE = "usage: fastsim [--version] COMMAND [--help] ..."

@@ -90,6 +90,8 @@ def whole_numbers(name: str, values: Any, n: int) -> NDArray[Any]:
     column = numbers(name, values)
     _check_length(name, column, n)
     low, high = RANGES[name]
+    if column.dtype.kind in "iu" and len(column) and low <= column.min() and column.max() <= high:
+        return column.astype(dtype)
     bad = ~((column >= low) & (column <= high) & (column == np.trunc(column)))
     if bad.any():
         index = int(bad.argmax())

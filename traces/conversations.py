@@ -138,19 +138,32 @@ def draw_conversations(
         notes += (f"{num_cut} of {n} turns were cut to max_total_tokens {longest}",)
     if num_ended := int(np.count_nonzero(np.diff(firsts) < turns[: len(firsts) - 1])):
         notes += (f"{num_ended} of {len(firsts)} conversations ended early, at max_total_tokens {longest}",)
-    return Turns(session, total - output, output, think_s, _blocks(conversations, session, firsts, total), notes)
+    shared_tokens = conversations.system_prompt_tokens
+    block_tokens = conversations.block_tokens or (16 if shared_tokens > 0 else 512)
+    blocks = session_blocks(session, firsts, total, block_tokens, shared_tokens)
+    return Turns(session, total - output, output, think_s, blocks, notes)
 
 
-def _blocks(
-    conversations: Conversations, session: NDArray[np.int64], firsts: NDArray[np.int64], total: NDArray[np.int64]
+def session_blocks(
+    session: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+    total: NDArray[np.int64],
+    block_tokens: int,
+    shared_tokens: int = 0,
 ) -> BlockIds:
-    """Ids of the blocks of each turn: those of the system prompt from 0, then of each conversation its own.
+    """Ids of the blocks of each turn: those of a shared text from 0, then of each conversation its own.
 
     A last block that a turn fills in part has the id that it keeps when the next turn goes on with the same text.
+
+    Args:
+        session: number of the conversation of each turn, from 0, shape (n,).
+        firsts: where the conversations begin, shape (num_sessions,).
+        total: tokens of prompt and output of each turn, rising within a conversation, shape (n,).
+        block_tokens: tokens of a block.
+        shared_tokens: length of the text with which all conversations begin.
     """
-    block_tokens = conversations.block_tokens or (16 if conversations.system_prompt_tokens > 0 else 512)
     counts = -(-total // block_tokens)
-    shared = conversations.system_prompt_tokens // block_tokens
+    shared = shared_tokens // block_tokens
     most = counts[np.append(firsts[1:], len(counts)) - 1]  # of the last turn
     shift = offsets_of(most - shared)[:-1]
     offsets = offsets_of(counts)

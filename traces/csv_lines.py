@@ -23,27 +23,58 @@ class Format:
 
     Attributes:
         name: its name in a workload's provenance.
-        columns: the columns of arrival, prompt tokens and output tokens.
+        arrival: the column of arrivals, or None where a file has lengths only.
+        prompt: the column of prompt tokens.
+        output: the column of output tokens.
         arrival_wanted: what an arrival cell holds, for messages.
+        from_earliest: whether arrivals count from the earliest.
+        session: a column of texts that name conversations, which a file may have.
+        with_failures: whether requests without tokens are failures, which are left out.
     """
 
     name: str
-    columns: tuple[str, str, str]
-    arrival_wanted: str
+    arrival: str | None
+    prompt: str
+    output: str
+    arrival_wanted: str = "a finite number of seconds of at least 0"
+    from_earliest: bool = False
+    session: str | None = None
+    with_failures: bool = False
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that a file must have."""
+        return (*(() if self.arrival is None else (self.arrival,)), self.prompt, self.output)
 
     def columns_in(self, names: list[str]) -> dict[str, str]:
         """What each field of a workload is called in a file with a header of these names, the arrival first."""
-        required = dict(zip(("arrival_s", "prompt_tokens", "output_tokens"), self.columns, strict=True))
-        return required | {name: name for name in DEFAULTS if name in names}
+        found = {} if self.arrival is None else {"arrival_s": self.arrival}
+        found |= {"prompt_tokens": self.prompt, "output_tokens": self.output}
+        found |= {name: name for name in DEFAULTS if name in names}
+        return found | ({"session": self.session} if self.session in names else {})
 
 
 AZURE: Final = Format(
-    "azure", ("TIMESTAMP", "ContextTokens", "GeneratedTokens"), "a UTC time such as 2023-11-16 18:15:46.6805900"
+    "azure",
+    "TIMESTAMP",
+    "ContextTokens",
+    "GeneratedTokens",
+    "a UTC time such as 2023-11-16 18:15:46.6805900",
+    from_earliest=True,
 )
-VIDUR: Final = Format(
-    "vidur", ("arrived_at", "num_prefill_tokens", "num_decode_tokens"), "a finite number of seconds of at least 0"
+VIDUR: Final = Format("vidur", "arrived_at", "num_prefill_tokens", "num_decode_tokens")
+BURSTGPT: Final = Format(
+    "burstgpt",
+    "Timestamp",
+    "Request tokens",
+    "Response tokens",
+    from_earliest=True,
+    session="Session ID",
+    with_failures=True,
 )
-FORMATS: Final = (AZURE, VIDUR)
+SARATHI: Final = Format("sarathi", None, "num_prefill_tokens", "num_decode_tokens")
+FORMATS: Final = (AZURE, VIDUR, BURSTGPT, SARATHI)
+NO_ARRIVALS: Final = "the file has no arrivals: all requests arrive at time 0"
 
 
 def parse(path: str | os.PathLike[str], text: bytes) -> tuple[str, dict[str, Any]]:
@@ -64,14 +95,16 @@ def parse(path: str | os.PathLike[str], text: bytes) -> tuple[str, dict[str, Any
 def _recognise(path: str | os.PathLike[str], names: list[str]) -> Format:
     """The format whose columns a header has."""
     for candidate in FORMATS:
-        missing = [column for column in candidate.columns if column not in names]
+        missing = [column for column in candidate.required if column not in names]
         if not missing:
             return candidate
-        if missing == [candidate.columns[0]]:
-            problem = f"has lengths but no arrivals (no column {missing[0]})"
-            mend = "add that column, or take the lengths to Workload.from_arrays with arrivals from traces.arrivals"
-            raise file_error(path, problem, mend)
-    known = " or ".join(",".join(candidate.columns) for candidate in FORMATS)
+    for candidate in FORMATS:
+        if [column for column in candidate.required if column not in names] == [candidate.arrival]:
+            problem = f"has lengths but no arrivals (no column {candidate.arrival})"
+            raise file_error(
+                path, problem, f"add that column, or call the others {SARATHI.prompt} and {SARATHI.output}"
+            )
+    known = " or ".join(",".join(candidate.required) for candidate in FORMATS)
     mend = f"give a file with the header {known}, or one of JSON lines"
     raise file_error(path, f"starts with {shown(','.join(names))} on line 1", mend)
 
@@ -95,16 +128,20 @@ def _columns(path: str | os.PathLike[str], body: bytes, names: list[str], trace_
     parsed = {name: cell.cast(pl.Float64, strict=False) for name, cell in cells.items()}
     if trace_format is AZURE:
         parsed["arrival_s"] = _nanoseconds(cells["arrival_s"])
+    if "session" in wanted and wanted["session"] == trace_format.session:
+        parsed["session"] = _numbered(cells["session"])
     values = frame.select(**parsed)
     empty = frame.select(**{name: cell.is_null() | (cell == "") for name, cell in cells.items()})
+    least = {"prompt_tokens": 0, "output_tokens": 0} if trace_format.with_failures else {}
     good = values.select(
-        (pl.col("arrival_s") >= 0) & (pl.col("arrival_s") < float("inf")),
+        *(_is_time(name) for name in wanted if name == "arrival_s"),
         *(
-            pl.col(name).is_between(*RANGES[name]) & (pl.col(name) == pl.col(name).floor())
+            pl.col(name).is_between(least.get(name, RANGES[name][0]), RANGES[name][1])
+            & (pl.col(name) == pl.col(name).floor())
             for name in wanted
             if name in RANGES
         ),
-        *(empty[name] | ((pl.col(name) >= 0) & (pl.col(name) < float("inf"))) for name in wanted if name == "think_s"),
+        *(empty[name] | _is_time(name) for name in wanted if name == "think_s"),
         complete=frame[columns[-1]].is_null(),
     ).fill_null(False)
     bad_rows = good.select((~pl.all_horizontal(pl.all())).arg_true()).to_series()
@@ -112,12 +149,37 @@ def _columns(path: str | os.PathLike[str], body: bytes, names: list[str], trace_
         row = int(bad_rows[0])
         text = next(islice(io.BytesIO(body), row, None)).decode("utf-8", "replace")
         raise _cell_error(f"on line {row + 2} of {path}", text, names, trace_format, good.row(row))
+    notes: tuple[str, ...] = ()
+    if trace_format.with_failures:
+        num_rows, values = values.height, values.filter((pl.col("prompt_tokens") > 0) & (pl.col("output_tokens") > 0))
+        if num_failed := num_rows - values.height:
+            notes = (f"{num_failed} of {num_rows} requests failed (they have no tokens) and were left out",)
+        if num_failed == num_rows:
+            raise file_error(path, "holds failed requests only", "give another file")
     arrays: dict[str, NDArray[Any]] = {name: values[name].to_numpy() for name in values.columns}
-    if trace_format is AZURE:
-        arrays["arrival_s"] = (arrays["arrival_s"] - arrays["arrival_s"].min()) / 1e9
+    if trace_format.arrival is None:
+        arrays["arrival_s"] = np.zeros(values.height)
+        notes = (NO_ARRIVALS,)
+    elif trace_format.from_earliest:
+        units_per_s = 1e9 if trace_format is AZURE else 1.0
+        arrays["arrival_s"] = (arrays["arrival_s"] - arrays["arrival_s"].min()) / units_per_s
     if "think_s" in arrays:
         _check_think_times(path, arrays)
-    return arrays
+    return {**arrays, "notes": notes}
+
+
+def _is_time(name: str) -> "pl.Expr":
+    """Whether cells are finite and not negative."""
+    import polars as pl
+
+    return (pl.col(name) >= 0) & (pl.col(name) < float("inf"))
+
+
+def _numbered(name: "pl.Expr") -> "pl.Expr":
+    """A number from 0 on for each of the texts, the same for the same; -1 for an empty one."""
+    import polars as pl
+
+    return (pl.when(name != "").then(name).rank("dense").cast(pl.Int64) - 1).fill_null(-1)
 
 
 def _check_think_times(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]]) -> None:
@@ -158,4 +220,5 @@ def _cell_error(where: str, text: str, names: list[str], trace_format: Format, g
     if name not in RANGES:
         return TraceError(column, cell, problem, f"give {trace_format.arrival_wanted}")
     low, high = RANGES[name]
+    low = 0 if trace_format.with_failures and name in ("prompt_tokens", "output_tokens") else low
     return TraceError(column, cell, problem, f"give a whole number from {low} to {high}")

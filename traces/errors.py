@@ -6,6 +6,10 @@ import numpy as np
 
 MAX_TOKENS: Final = 2**31 - 1
 """Largest token count taken; far above any context length, and small enough that sums over a workload fit int64."""
+MIN_QPS: Final = 1e-9
+"""Smallest rate taken, in requests per second."""
+MAX_QPS: Final = 1e9
+"""Largest rate taken."""
 MAX_CLASS: Final = 127
 """Largest request class, the least important one."""
 MAX_SESSION: Final = 2**53 - 1

@@ -1,23 +1,31 @@
 """Synthetic workloads: an arrival process and a length distribution, from one seed."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from traces.arrivals import ARRIVALS, ArrivalProcess, Static
+from traces.arrivals import ARRIVALS, ArrivalProcess, Gamma, Poisson, Static, Weibull
 from traces.choices import choose
 from traces.classes import check_shares, draw_classes
 from traces.conversations import CONVERSATIONS, Conversations, draw_conversations
 from traces.errors import TraceError, real_number, shown, whole_number
 from traces.lengths import LENGTHS, LengthDistribution, Lengths
+from traces.modulated import Diurnal, Mmpp, OnOff
 from traces.resizing import cut_prompts
 from traces.trace_columns import TraceArrivals
 from traces.workload import Workload
 
 # Rows drawn at a time: the temporary arrays of a block stay in the processor's cache, which is 3 times as fast.
 _BLOCK: Final = 65_536
-_WITHOUT_RATE: Final = {
+#: Processes whose arrivals at another rate are the same ones on another time axis.
+_STRETCHABLE: Final = (Poisson, Gamma, Weibull)
+#: Arrivals that take no ``qps``, and why.
+WITHOUT_RATE: Final = {
+    "replay": "arrivals of a trace come when they come; rate_scale takes more or fewer of them",
     "static": "static arrivals are all at time 0",
     "trace": "arrivals of a file come when they come; time_scale stretches them",
 }
@@ -51,11 +59,11 @@ def generate(
         num_requests: how many, at least 1; whole floats such as 1e6 are taken.
         qps: mean arrival rate in requests per second, for the processes that have one; or give it in
             ``arrival_options``. Conversations begin at the rate of qps / turns.
-        arrivals: a name in ``traces.arrivals.ARRIVALS``: gamma, poisson, static, trace. Of conversations it is the
-            process of their first turns.
+        arrivals: a name in ``traces.arrivals.ARRIVALS``: diurnal, gamma, mmpp, on_off, poisson, replay, static, trace,
+            weibull. Of conversations it is the process of their first turns.
         arrival_options: fields of that process.
-        lengths: a name in ``traces.lengths.LENGTHS``: azure_code_2023, azure_conv_2023, fixed, lognormal,
-            quantile_table, trace, uniform, uniform_total, zipf.
+        lengths: a name in ``traces.lengths.LENGTHS``: azure_code_2023, azure_conv_2023, correlated, empirical, fixed,
+            lognormal, quantile_table, trace, uniform, uniform_total, zipf.
         length_options: fields of that distribution.
         max_total_tokens: most tokens of prompt and output together, at least 2. Longer requests lose prompt tokens;
             outputs beyond max_total_tokens - 1 are cut to that first. Conversations end before they get longer. None
@@ -79,24 +87,25 @@ def generate(
     distribution = choose("lengths", LENGTHS, lengths, _options("length_options", length_options))
     talk = _conversations(conversations, conversation_options)
 
-    def draw_lengths(m: int) -> Lengths:
-        return _draw(distribution, m, _streams(seed)[1])
-
     more: dict[str, Any] = {}
-    arrival_stream = _streams(seed)[0]
+    arrival_stream, length_stream = _streams(seed)
     if talk is None:
-        prompt_tokens, output_tokens = draw_lengths(n)
-        if max_total_tokens is not None:
-            prompt_tokens, output_tokens, num_cut = cut_prompts(prompt_tokens, output_tokens, max_total_tokens)
-            if num_cut:
-                notes += (f"{num_cut} of {n} requests were cut to max_total_tokens {max_total_tokens}",)
-        arrival_s = process.sample(n, arrival_stream)
+        with ThreadPoolExecutor(1) as threads:  # numpy draws both at once, from streams of their own
+            waiting = threads.submit(process.sample, n, arrival_stream)
+            prompt_tokens, output_tokens, num_cut = _draw(distribution, n, length_stream, max_total_tokens)
+            arrival_s = waiting.result()
+        if num_cut:
+            notes += (f"{num_cut} of {n} requests were cut to max_total_tokens {max_total_tokens}",)
     else:
+
+        def draw_lengths(m: int) -> Lengths:
+            return _draw(distribution, m, _streams(seed)[1], None)[:2]
+
         turns = draw_conversations(talk, n, seed, draw_lengths, max_total_tokens)
         prompt_tokens, output_tokens = turns.prompt_tokens, turns.output_tokens
         notes += turns.notes
-        starts_s = process.sample(int(turns.session[-1]) + 1, arrival_stream)
-        arrival_s = starts_s[turns.session] * (1 if arrivals in _WITHOUT_RATE else talk.turns)
+        starts_s = _of_conversations(process, talk.turns).sample(int(turns.session[-1]) + 1, arrival_stream)
+        arrival_s = starts_s[turns.session] * (talk.turns if isinstance(process, _STRETCHABLE) else 1)
         more = {"session": turns.session, "think_s": turns.think_s, "blocks": turns.blocks}
 
     provenance: dict[str, Any] = {
@@ -158,8 +167,8 @@ def _process(
     if qps is not None:
         if "qps" in options:
             raise TraceError("qps", qps, f"is {shown(qps)} and stands in arrival_options too", "give it once")
-        if arrivals in _WITHOUT_RATE:
-            notes = (f"qps {shown(qps)} is not used: {_WITHOUT_RATE[arrivals]}",)
+        if arrivals in WITHOUT_RATE:
+            notes = (f"qps {shown(qps)} is not used: {WITHOUT_RATE[arrivals]}",)
         else:
             options["qps"] = qps
     return choose("arrivals", ARRIVALS, arrivals, options), notes
@@ -193,10 +202,23 @@ def _options(field: str, options: Mapping[str, object] | None) -> dict[str, Any]
     return dict(options)
 
 
-def _draw(distribution: LengthDistribution, n: int, rng: np.random.Generator) -> Lengths:
-    """Prompt and output tokens, each of shape (n,), drawn block by block."""
-    prompt_tokens, output_tokens = np.empty(n, np.int64), np.empty(n, np.int64)
+def _of_conversations(process: ArrivalProcess, turns: float) -> ArrivalProcess:
+    """The process at 1 / ``turns`` of its rate, where stretching its arrivals would not do."""
+    if isinstance(process, Diurnal | Mmpp | OnOff):
+        return replace(process, qps=process.qps / turns)
+    return process
+
+
+def _draw(
+    distribution: LengthDistribution, n: int, rng: np.random.Generator, max_total_tokens: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Prompt and output tokens, each of shape (n,), drawn block by block, and how many requests were cut."""
+    prompt_tokens, output_tokens, num_cut = np.empty(n, np.int64), np.empty(n, np.int64), 0
     for start in range(0, n, _BLOCK):
         block = slice(start, min(start + _BLOCK, n))
-        prompt_tokens[block], output_tokens[block] = distribution.sample(block.stop - start, rng)
-    return prompt_tokens, output_tokens
+        prompt, output = distribution.sample(block.stop - start, rng)
+        if max_total_tokens is not None:
+            prompt, output, cut_here = cut_prompts(prompt, output, max_total_tokens)
+            num_cut += cut_here
+        prompt_tokens[block], output_tokens[block] = prompt, output
+    return prompt_tokens, output_tokens, num_cut

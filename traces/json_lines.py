@@ -26,6 +26,7 @@ class JsonFormat:
         output: key of the output tokens.
         block_ids: key of the block ids; either all lines have it or none has.
         block_tokens: tokens of a block.
+        distinction: another key that tells the format from one with the same keys.
     """
 
     name: str
@@ -35,6 +36,7 @@ class JsonFormat:
     output: str
     block_ids: str
     block_tokens: int
+    distinction: str | None = None
 
     @property
     def required(self) -> tuple[str, str, str]:
@@ -42,11 +44,15 @@ class JsonFormat:
         return self.arrival, self.prompt, self.output
 
 
+#: Mooncake's keys, but other units, and a key that tells it apart.
+BAILIAN: Final = JsonFormat(
+    "bailian", "timestamp", 1.0, "input_length", "output_length", "hash_ids", 16, "parent_chat_id"
+)
 MOONCAKE: Final = JsonFormat("mooncake", "timestamp", 1e3, "input_length", "output_length", "hash_ids", 512)
 LLMSERVINGSIM: Final = JsonFormat(
     "llmservingsim", "arrival_time_ns", 1e9, "input_toks", "output_toks", "prompt_block_ids", 16
 )
-JSON_FORMATS: Final = (MOONCAKE, LLMSERVINGSIM)
+JSON_FORMATS: Final = (BAILIAN, MOONCAKE, LLMSERVINGSIM)
 
 
 def parse(path: str | os.PathLike[str], text: bytes) -> tuple[str, dict[str, Any]]:
@@ -80,9 +86,9 @@ def _recognise(path: str | os.PathLike[str], text: bytes) -> JsonFormat:
     """The format whose keys the first line has."""
     first = _object(path, 1, text.partition(b"\n")[0])
     for candidate in JSON_FORMATS:
-        if set(candidate.required) <= set(first):
+        if set(candidate.required) <= set(first) and (candidate.distinction is None or candidate.distinction in first):
             return candidate
-    known = " or ".join(",".join(candidate.required) for candidate in JSON_FORMATS)
+    known = " or ".join(",".join(candidate.required) for candidate in (MOONCAKE, LLMSERVINGSIM))
     raise file_error(path, f"has the keys {shown(','.join(first))} on line 1", f"give a file with the keys {known}")
 
 

@@ -10,13 +10,13 @@ azure_code_2023    2048.2 for 2047.8 (+0.02 %)  28.07 for 27.88 (+0.7 %)
 =================  ===========================  ===========================
 """
 
-import math
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from traces.empirical import Correlated, Empirical, lognormal_tokens
 from traces.errors import MAX_TOKENS, real_number, whole_number
 from traces.quantile_tables import load_quantile_table
 from traces.total_lengths import UniformTotal, Zipf
@@ -123,8 +123,8 @@ class Lognormal:
         """Prompt and output tokens, each of shape (n,)."""
         drawn = rng.standard_normal((n, 2))
         return (
-            _lognormal_tokens(drawn[:, 0], self.prompt_mean, self.prompt_cv),
-            _lognormal_tokens(drawn[:, 1], self.output_mean, self.output_cv),
+            lognormal_tokens(drawn[:, 0], self.prompt_mean, self.prompt_cv),
+            lognormal_tokens(drawn[:, 1], self.output_mean, self.output_cv),
         )
 
 
@@ -168,6 +168,8 @@ class AzureCode2023:
 LENGTHS: Final[dict[str, type[LengthDistribution]]] = {
     "azure_code_2023": AzureCode2023,
     "azure_conv_2023": AzureConv2023,
+    "correlated": Correlated,
+    "empirical": Empirical,
     "fixed": Fixed,
     "lognormal": Lognormal,
     "quantile_table": QuantileTable,
@@ -176,10 +178,3 @@ LENGTHS: Final[dict[str, type[LengthDistribution]]] = {
     "uniform_total": UniformTotal,
     "zipf": Zipf,
 }
-
-
-def _lognormal_tokens(normal: NDArray[np.float64], mean: float, cv: float) -> NDArray[np.int64]:
-    """Whole tokens, shape (n,), from standard normal numbers of that shape."""
-    variance = math.log1p(cv * cv)
-    drawn = np.exp(math.log(mean) - variance / 2 + math.sqrt(variance) * normal)
-    return np.clip(np.rint(drawn), 1, MAX_TOKENS).astype(np.int64)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from traces.block_ids import BlockIds, max_blocks
 from traces.errors import real_number, whole_number
+from traces.rates import with_rate
 from traces.trace_columns import scaled
 from traces.workload import Workload
 
@@ -19,6 +20,8 @@ class Resizing:
         prompt_scale: what prompts are multiplied with; the result is cut to an integer, at least 1.
         output_scale: the same for outputs.
         time_scale: what arrival times are multiplied with.
+        rate_scale: requests for each of the trace in the same time: more are copies of it, fewer are drawn from it; see
+            `traces.rates.with_rate`.
         max_total_tokens: most tokens of prompt and output together. Longer requests lose prompt tokens; outputs beyond
             max_total_tokens - 1 are cut to that first. 0 cuts nothing.
     """
@@ -26,20 +29,23 @@ class Resizing:
     prompt_scale: float = 1.0
     output_scale: float = 1.0
     time_scale: float = 1.0
+    rate_scale: float = 1.0
     max_total_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("prompt_scale", "output_scale", "time_scale"):
+        for name in ("prompt_scale", "output_scale", "time_scale", "rate_scale"):
             object.__setattr__(self, name, real_number(name, getattr(self, name), 1e-9, 1e9))
         least = 2 if self.max_total_tokens else 0
         most = whole_number("max_total_tokens", self.max_total_tokens, least)
         object.__setattr__(self, "max_total_tokens", most)
 
-    def apply(self, workload: Workload) -> Workload:
-        """The changed requests; a note says how many were cut.
+    def apply(self, workload: Workload, seed: int = 0) -> Workload:
+        """The changed requests; a note says how many were cut, and the seed is that of ``rate_scale``.
 
         Block ids stay as far as the text does: a prompt loses its end, or gets tokens of its own there.
         """
+        if self.rate_scale != 1:
+            workload = with_rate(workload, self.rate_scale, seed)
         prompt, output = scaled(workload.prompt_tokens, workload.output_tokens, self.prompt_scale, self.output_scale)
         notes = workload.notes
         if self.max_total_tokens:

@@ -40,17 +40,17 @@ class TraceLengths:
 
     def __post_init__(self) -> None:
         """Read the file once to check it; raises TraceError."""
-        object.__setattr__(self, "path", _path(self.path))
+        object.__setattr__(self, "path", path_text(self.path))
         for name in ("prompt_scale", "output_scale"):
             object.__setattr__(self, name, real_number(name, getattr(self, name), 1e-6, 1e6))
         object.__setattr__(self, "max_total", whole_number("max_total", self.max_total, 0))
         if self.max_total == 1:
             raise TraceError("max_total", 1, "is 1", "give 2 or more, or 0 to cut nothing")
-        _lengths(self.path, _version(self.path))
+        _lengths(self.path, version_of(self.path))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Prompt and output tokens, each of shape (n,)."""
-        prompt, output = scaled(*_lengths(self.path, _version(self.path)), self.prompt_scale, self.output_scale)
+        prompt, output = scaled(*_lengths(self.path, version_of(self.path)), self.prompt_scale, self.output_scale)
         if self.max_total:
             prompt, output = cut_in_proportion(prompt, output, self.max_total)
         drawn = rng.integers(0, len(prompt), n)
@@ -75,7 +75,7 @@ class TraceArrivals:
 
     def __post_init__(self) -> None:
         """Read the file once to check it; raises TraceError."""
-        object.__setattr__(self, "path", _path(self.path))
+        object.__setattr__(self, "path", path_text(self.path))
         for name in ("start", "end"):
             if not isinstance(value := getattr(self, name), str):
                 raise TraceError(name, value, f"is {shown(value)}", "give a timestamp such as 2021-01-31 12:00:00")
@@ -84,7 +84,7 @@ class TraceArrivals:
 
     def times_s(self) -> NDArray[np.float64]:
         """All arrivals in seconds, nondecreasing."""
-        return _arrivals(self.path, _version(self.path), self.start, self.end) * self.time_scale
+        return _arrivals(self.path, version_of(self.path), self.start, self.end) * self.time_scale
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Arrival times in seconds, shape (n,); draws nothing.
@@ -119,14 +119,14 @@ def cut_in_proportion(
     return np.clip((prompt * kept).astype(np.int64), 1, max_total - output), output
 
 
-def _path(given: object) -> str:
+def path_text(given: object) -> str:
     """A path as text; raises TraceError where it is none."""
     if not isinstance(given, str | os.PathLike):
         raise TraceError("path", given, f"is {shown(given)}", "give the path of a CSV file")
     return os.fspath(given)
 
 
-def _version(path: str) -> tuple[int, int] | None:
+def version_of(path: str) -> tuple[int, int] | None:
     """What changes when a file is written again, so that nothing is kept of the one before; None of no file."""
     try:
         status = os.stat(path)

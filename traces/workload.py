@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from traces.arrivals import MAX_QPS, MIN_QPS
 from traces.block_ids import BlockIds
 from traces.classes import check_shares, draw_classes
 from traces.columns import (
@@ -22,7 +21,8 @@ from traces.columns import (
     think_times,
     whole_numbers,
 )
-from traces.errors import MAX_SESSION, TraceError, real_number, whole_number
+from traces.errors import MAX_QPS, MAX_SESSION, MIN_QPS, TraceError, real_number, whole_number
+from traces.objectives import Objective, check_objectives
 
 _NOT_GIVEN: Final[Any] = None
 
@@ -45,6 +45,8 @@ class Workload:
             ``arrival_s``. Finite, at least 0, and only where the session has a request before it; float64, shape (n,).
             All nan unless given.
         blocks: which requests begin with the same text; see ``block_ids``.
+        objectives: what the classes 0, 1, ... are promised, if anything; see `traces.objectives`. They change no
+            simulation, and do not count in the hash.
     """
 
     arrival_s: NDArray[np.float64]
@@ -56,6 +58,7 @@ class Workload:
     session: NDArray[np.int64] = _NOT_GIVEN
     think_s: NDArray[np.float64] = _NOT_GIVEN
     blocks: BlockIds = _NOT_GIVEN
+    objectives: tuple[Objective, ...] = ()
 
     def __post_init__(self) -> None:
         """Check, sort by arrival (stable) and freeze; raises TraceError."""
@@ -83,6 +86,8 @@ class Workload:
             column.setflags(write=False)
             object.__setattr__(self, name, column)
         object.__setattr__(self, "blocks", blocks)
+        objectives = check_objectives(self.objectives, int(columns["request_class"].max()) + 1)
+        object.__setattr__(self, "objectives", objectives)
         object.__setattr__(self, "provenance", dict(self.provenance))
         object.__setattr__(self, "notes", notes)
 
@@ -100,6 +105,7 @@ class Workload:
         block_ids: Sequence[Sequence[int]] | NDArray[np.int64] | None = None,
         block_tokens: int | None = None,
         block_offsets: ArrayLike | None = None,
+        objectives: Sequence[Objective] = (),
     ) -> "Workload":
         """Make a workload of any equally long sequences of numbers; whole floats are taken as whole numbers.
 
@@ -115,12 +121,14 @@ class Workload:
             block_ids: one sequence of ids per request; or, with ``block_offsets``, all ids in one flat array.
             block_tokens: tokens that an id stands for.
             block_offsets: where the ids of each request begin, and the end of the last; shape (n + 1,).
+            objectives: what the classes are promised, the most important first; empty for nothing.
 
         Raises:
             TraceError: naming the argument and the index of the first bad element, as given.
         """
         arrays: tuple[Any, Any, Any] = (arrival_s, prompt_tokens, output_tokens)
         more: dict[str, Any] = {"request_class": request_class, "session": session, "think_s": think_s}
+        more["objectives"] = objectives
         if block_ids is not None or block_tokens is not None or block_offsets is not None:
             n = len(numbers("arrival_s", arrival_s))
             more["blocks"] = BlockIds.checked(block_ids, block_offsets, block_tokens, n)

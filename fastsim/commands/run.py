@@ -83,8 +83,11 @@ class RunCommand:
         None,
         "shares of the request classes, the most important first: 0.2,0.8 (default: those of the trace, or one)",
     )
+    workload: Optional[str] = flag(
+        None, "arrivals and lengths by one name, see 'fastsim traces list'; --qps overrides its rate"
+    )
     trace: Optional[str] = flag(
-        None, "replay this trace file (CSV of Azure or Vidur, JSON lines of Mooncake or LLMServingSim, .gz or not)"
+        None, "replay this trace: a file in any format of docs/workloads.md, or the name of one that was fetched"
     )
     seed: int = flag(0, "of everything random")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
@@ -195,9 +198,11 @@ def _read_files(
         given = {word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")}
         replaced: tuple[str, ...] = ()
         if "trace" in given and "trace" not in defaults:
-            replaced = ("requests", "qps", *_GENERATORS)
+            replaced = ("requests", "qps", "workload", *_GENERATORS)
+        elif "workload" in given:
+            replaced = ("trace", "qps", *_GENERATORS)
         elif given & set(_GENERATORS):
-            replaced = ("trace",)
+            replaced = ("trace", "workload")
         if _early_value(rest, "--client") == "closed" and not given & {"qps", "arrivals"}:
             replaced += ("qps", "arrivals")
         for name in replaced:
@@ -250,7 +255,9 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     """The configuration and the workload that the flags ask for."""
     from fastsim.machine import load_machine
     from traces import Workload
+    from traces.catalog import located
     from traces.choices import choose
+    from traces.rates import with_arrivals
     from traces.resizing import Resizing
 
     names = {spec.name for spec in fields(SimulationConfig)}
@@ -272,20 +279,22 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
         return config, _generate(command, options, config, num_requests, qps)
-    for group in _GENERATORS:
-        asked = getattr(command, group) or options[group]
+    for group in (*_GENERATORS, "workload"):
+        asked = getattr(command, group) or options.get(group)
         if asked:
             raise ConfigError(group, asked, "is given with a trace, which has its own", f"leave out --{group}")
     with progress(f"reading {command.trace}"):
-        workload = Workload.read(command.trace)
+        workload = Workload.read(located(command.trace))
     if options["trace"]:
-        workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload)
+        workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload, config.seed)
     if num_requests is not None:
         if num_requests > len(workload):
             wrong = f"is more than the {len(workload)} of the trace, which is never looped"
             raise ConfigError("requests", num_requests, wrong, f"give {len(workload)} or less")
         workload = workload.head(num_requests)
-    workload = workload if qps is None else workload.scaled(qps)
+    if qps is not None:
+        is_spread = workload.qps is not None or len(workload) == 1
+        workload = workload.scaled(qps) if is_spread else with_arrivals(workload, qps=qps, seed=config.seed)
     if command.class_shares is not None:
         workload = workload.with_classes(_shares(command.class_shares), config.seed)
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
@@ -308,22 +317,36 @@ def _generate(
 ) -> "Workload":
     """The synthetic workload that the flags ask for."""
     from traces import Workload
+    from traces.generators import WITHOUT_RATE
+    from traces.named import described, find
 
-    arrivals = command.arrivals or DEFAULT_ARRIVALS
-    rate_elsewhere = arrivals in ("static", "trace") or "qps" in options["arrivals"]
-    return Workload.generate(
+    parameters: dict[str, Any] = {
+        "arrivals": command.arrivals or DEFAULT_ARRIVALS,
+        "arrival_options": options["arrivals"],
+        "lengths": command.lengths or DEFAULT_LENGTHS,
+        "length_options": options["lengths"],
+        "max_total_tokens": None,
+    }
+    default_qps = DEFAULT_QPS
+    if command.workload is not None:
+        for group in ("arrivals", "lengths"):
+            if asked := getattr(command, group) or options[group]:
+                raise ConfigError(group, asked, "is given with a workload, which has its own", f"leave out --{group}")
+        named = find(command.workload)
+        parameters, default_qps = named.parameters(), named.qps or DEFAULT_QPS
+    if qps is None and parameters["arrivals"] not in WITHOUT_RATE and "qps" not in options["arrivals"]:
+        qps = default_qps
+    parameters["max_total_tokens"] = min(parameters["max_total_tokens"] or config.max_model_len, config.max_model_len)
+    workload = Workload.generate(
         num_requests=DEFAULT_REQUESTS if num_requests is None else num_requests,
-        qps=DEFAULT_QPS if qps is None and not rate_elsewhere else qps,
-        arrivals=arrivals,
-        arrival_options=options["arrivals"],
-        lengths=command.lengths or DEFAULT_LENGTHS,
-        length_options=options["lengths"],
+        qps=qps,
         conversations=command.conversations,
         conversation_options=options["conversations"] or None,
-        max_total_tokens=config.max_model_len,
         class_shares=None if command.class_shares is None else _shares(command.class_shares),
         seed=config.seed,
+        **parameters,
     )
+    return workload if command.workload is None else described(workload, command.workload)
 
 
 def _shares(given: Any) -> Any:
@@ -355,6 +378,8 @@ def _prepare_machine(config: SimulationConfig, workload: "Workload", intervals: 
 
 def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num_requests: int) -> dict[str, Any]:
     """The section [workload] of config.toml, from which --config repeats the run, whatever the defaults are then."""
+    from traces.generators import WITHOUT_RATE
+
     table: dict[str, Any] = {}
     if command.requests is not None or command.trace is None:
         table["requests"] = num_requests
@@ -363,15 +388,19 @@ def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num
     if command.class_shares is not None:
         table["class_shares"] = _shares(command.class_shares)
     if command.trace is not None:
-        trace = str(Path(command.trace).resolve())
+        from traces.catalog import located
+
+        trace = str(located(command.trace).resolve())
         return {"trace": {"name": trace, **options["trace"]} if options["trace"] else trace, **table}
     arrivals, lengths = command.arrivals or DEFAULT_ARRIVALS, command.lengths or DEFAULT_LENGTHS
     if command.conversations is not None:
         table["conversations"] = {"name": command.conversations, **options["conversations"]}
+    if command.workload is not None:
+        return table | {"workload": command.workload}
     table["lengths"] = {"name": lengths, **{key: _lasting(value) for key, value in options["lengths"].items()}}
     if command.client == "closed":
         return table
-    if command.qps is None and arrivals not in ("static", "trace") and "qps" not in options["arrivals"]:
+    if command.qps is None and arrivals not in WITHOUT_RATE and "qps" not in options["arrivals"]:
         table["qps"] = DEFAULT_QPS
     table["arrivals"] = {"name": arrivals, **{key: _lasting(value) for key, value in options["arrivals"].items()}}
     return table

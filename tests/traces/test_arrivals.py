@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from traces import TraceError
-from traces.arrivals import ARRIVALS, Gamma, Poisson, Static
+from traces.arrivals import ARRIVALS, Gamma, Poisson, Static, Weibull, weibull_shape
 from traces.choices import choose
 
 N = 200_000
@@ -40,14 +40,30 @@ def test_gamma_of_cv_1_is_poisson():
     assert np.abs(-np.expm1(-ordered) - np.arange(1, N + 1) / N).max() < 1.63 / math.sqrt(N)
 
 
-@pytest.mark.parametrize("process", [Poisson(2.0), Gamma(2.0, 0.5), Gamma(2.0, 10.0)])
+@pytest.mark.parametrize("cv", [0.3, 1.0, 3.0])
+def test_weibull_has_its_rate_and_cv(cv):
+    drawn = intervals(Weibull(qps=0.5, cv=cv))
+    assert drawn.mean() == pytest.approx(2.0, rel=5 * cv / math.sqrt(N))
+    assert drawn.std() / drawn.mean() == pytest.approx(cv, rel=0.12 if cv > 1 else 0.02)  # heavy tails converge slowly
+
+
+@pytest.mark.parametrize("cv", [0.001, 0.5, 1.0, 10.0, 100.0])
+def test_the_shape_of_weibull_gives_the_cv(cv):
+    shape = weibull_shape(cv)
+    first, second = math.gamma(1 + 1 / shape), math.exp(math.lgamma(1 + 2 / shape))
+    if shape < 50:  # beyond, the difference drowns in rounding
+        assert math.sqrt(second - first**2) / first == pytest.approx(cv, rel=1e-6)
+    assert weibull_shape(1.0) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("process", [Poisson(2.0), Gamma(2.0, 0.5), Gamma(2.0, 10.0), Weibull(2.0, 2.0)])
 def test_first_arrival_is_the_first_interval(process):
     firsts = np.array([draw(process, n=1, seed=seed)[0] for seed in range(2000)])
     assert firsts.mean() == pytest.approx(0.5, rel=4 * firsts.std() / firsts.mean() / math.sqrt(2000))
     assert np.all(np.diff(draw(process)) >= 0)
 
 
-@pytest.mark.parametrize("process", [Poisson(2.0), Gamma(2.0, 0.5), Gamma(2.0, 10.0), Static()])
+@pytest.mark.parametrize("process", [Poisson(2.0), Gamma(2.0, 0.5), Gamma(2.0, 10.0), Weibull(2.0, 2.0), Static()])
 def test_more_requests_extend_the_same_arrivals(process):
     np.testing.assert_array_equal(draw(process, 1000)[:333], draw(process, 333))
 
@@ -78,8 +94,19 @@ def test_refuses_bad_cv(cv):
 @pytest.mark.parametrize(
     ("name", "options", "field", "sentence"),
     [
-        ("posson", {}, "arrivals", "arrivals is 'posson'; choose one of gamma, poisson, static, trace."),
-        (None, {}, "arrivals", "arrivals is None; choose one of gamma, poisson, static, trace."),
+        (
+            "posson",
+            {},
+            "arrivals",
+            "arrivals is 'posson'; choose one of "
+            "diurnal, gamma, mmpp, on_off, poisson, replay, static, trace, weibull.",
+        ),
+        (
+            None,
+            {},
+            "arrivals",
+            "arrivals is None; choose one of diurnal, gamma, mmpp, on_off, poisson, replay, static, trace, weibull.",
+        ),
         ("gamma", {"qps": 1}, "cv", "cv is missing for arrivals 'gamma'; its options are: qps, cv."),
         ("poisson", {"rate": 1}, "rate", "rate is not an option of arrivals 'poisson'; its options are: qps."),
         ("static", {"qps": 1}, "qps", "qps is not an option of arrivals 'static'; its options are: none."),

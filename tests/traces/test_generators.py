@@ -12,7 +12,9 @@ from traces.arrivals import Poisson
 from traces.generators import _BLOCK
 from traces.lengths import AzureConv2023
 
-ARRIVALS = [("poisson", {}), ("gamma", {"cv": 3}), ("gamma", {"cv": 0.1})]
+ARRIVALS = [("poisson", {}), ("gamma", {"cv": 3}), ("gamma", {"cv": 0.1}), ("weibull", {"cv": 2})]
+ARRIVALS += [("diurnal", {"period_s": 50}), ("on_off", {"on_s": 3, "off_s": 9})]
+ARRIVALS += [("mmpp", {"rates": (1, 2, 0.5), "dwell_s": (5, 5, 8)})]
 
 
 def lengths_of(workload):
@@ -137,7 +139,11 @@ def test_classes_leave_arrivals_and_lengths_as_they_are():
             "arrival_options",
             "arrival_options is [1]; give a mapping of option names to values.",
         ),
-        ({"arrivals": "burst"}, "arrivals", "arrivals is 'burst'; choose one of gamma, poisson, static, trace."),
+        (
+            {"arrivals": "burst"},
+            "arrivals",
+            "arrivals is 'burst'; choose one of diurnal, gamma, mmpp, on_off, poisson, replay, static, trace, weibull.",
+        ),
         ({"length_options": {"x": 2}}, "x", "x is not an option of lengths 'azure_conv_2023'; its options are: none."),
         (
             {"max_total_tokens": 1},

@@ -44,6 +44,19 @@ def test_mooncake():
     assert workload.provenance["format"] == "mooncake"
 
 
+def test_bailian_has_the_keys_of_mooncake_in_other_units():
+    first = {"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.114, "input_length": 20, "output_length": 9}
+    first |= {"type": "text", "turn": 1, "hash_ids": [1089, 13148]}
+    workload = read_bytes(lines(first, first | {"timestamp": 62, "parent_chat_id": 159, "turn": 2}))
+    assert workload.arrival_s.tolist() == [61.114, 62.0]
+    assert (workload.block_ids.tolist(), workload.block_tokens) == ([1089, 13148] * 2, 16)
+    assert workload.provenance["format"] == "bailian"
+    with pytest.raises(
+        TraceError, match=r"^hash_ids has 3 elements on line 1 of .*, for a prompt and output of 29 tokens;"
+    ):
+        read_bytes(lines(first | {"hash_ids": [1, 2, 3]}))
+
+
 def test_llmservingsim():
     workload = read_bytes(gzip.compress(lines(LLMSERVINGSIM)))
     assert workload.arrival_s.tolist() == [0.046926808]

@@ -6,14 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traces import TraceError
+from traces import TraceError, Workload, write
 from traces.choices import choose
+from traces.empirical import Correlated, Empirical
 from traces.lengths import LENGTHS, Fixed, Lognormal, QuantileTable, Uniform
+from traces.quantile_tables import embedded_tables
 
 N = 200_000
 OPTIONS = {
     "azure_code_2023": {},
     "azure_conv_2023": {},
+    "correlated": {"prompt_mean": 90, "prompt_cv": 1, "output_mean": 20, "output_cv": 2, "correlation": -0.5},
+    "empirical": {"path": str(Path(__file__).parent / "pairs.csv")},
     "fixed": {"prompt": 512, "output": 1e2},
     "lognormal": {"prompt_mean": 1000, "prompt_cv": 1.5, "output_mean": 200, "output_cv": 0.5},
     "quantile_table": {"table": "azure_code_2023"},
@@ -49,6 +53,24 @@ def test_drawing_in_parts_is_drawing_at_once(name, first, second):
     whole = draw(distribution, first + second, seed=5)
     for side in (0, 1):
         np.testing.assert_array_equal(np.concatenate([part[side] for part in parts]), whole[side])
+
+
+@pytest.mark.parametrize("correlation", [-0.8, 0.0, 0.5, 1.0])
+def test_correlated_lengths_have_their_means_and_correlation(correlation):
+    prompt, output = draw(Correlated(1000, 1.0, 200, 0.5, correlation))
+    assert prompt.mean() == pytest.approx(1000, rel=0.02)
+    assert output.mean() == pytest.approx(200, rel=0.02)
+    assert prompt.std() / prompt.mean() == pytest.approx(1.0, rel=0.05)
+    assert np.corrcoef(np.log(prompt), np.log(output))[0, 1] == pytest.approx(correlation, abs=0.01)
+
+
+def test_empirical_lengths_are_pairs_of_any_trace(tmp_path):
+    write(Workload.from_arrays([0, 1, 5], [10, 20, 30], [1, 2, 3]), tmp_path / "trace.parquet")
+    prompt, output = draw(Empirical(str(tmp_path / "trace.parquet")))
+    np.testing.assert_array_equal(prompt, 10 * output)
+    counts = np.bincount(output)[1:]
+    assert counts.sum() == N
+    assert counts.min() == pytest.approx(N / 3, rel=0.03)
 
 
 def test_fixed():
@@ -87,8 +109,8 @@ def test_lognormal_never_leaves_the_legal_range():
         (
             "cauchy",
             {},
-            "lengths is 'cauchy'; choose one of azure_code_2023, azure_conv_2023, fixed, lognormal, quantile_table, "
-            "trace, uniform, uniform_total, zipf.",
+            "lengths is 'cauchy'; choose one of azure_code_2023, azure_conv_2023, correlated, empirical, fixed, "
+            "lognormal, quantile_table, trace, uniform, uniform_total, zipf.",
         ),
         (
             "azure_conv_2023",
@@ -134,12 +156,12 @@ def test_lognormal_never_leaves_the_legal_range():
             "quantile_table",
             {"table": "azure"},
             "table is 'azure', which cannot be read (No such file or directory); "
-            "give the path of a table or one of azure_code_2023, azure_conv_2023.",
+            "give the path of a table or one of " + ", ".join(embedded_tables()) + ".",
         ),
         (
             "quantile_table",
             {"table": 3},
-            "table is 3; give the path of a table or one of azure_code_2023, azure_conv_2023.",
+            "table is 3; give the path of a table or one of " + ", ".join(embedded_tables()) + ".",
         ),
     ],
 )

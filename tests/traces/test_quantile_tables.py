@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traces import TraceError, Workload, read
+from traces.published import PUBLISHED
 from traces.quantile_tables import (
     LengthTable,
     Marginal,
@@ -37,8 +38,12 @@ def make_table(rank_correlation=0.0, low=1, high=1_000_001):
     return LengthTable("made up", "none", "none", 10, rank_correlation, marginal, marginal)
 
 
-def test_all_embedded_tables_are_tried_here():
-    assert embedded_tables().keys() == AZURE.keys()
+#: See test_named.py.
+FITTED_ELSEWHERE = {"arxiv_4k", "deepseek_r1", "mooncake_conversation", "sharegpt_8k"}
+
+
+def test_all_embedded_tables_are_tried_here_or_with_the_named_workloads():
+    assert embedded_tables().keys() == AZURE.keys() | FITTED_ELSEWHERE | PUBLISHED.keys()
 
 
 @pytest.mark.parametrize("name", AZURE)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from traces import TraceError, Workload, read
 
 AZURE = b"TIMESTAMP,ContextTokens,GeneratedTokens\n"
+BURSTGPT = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 VIDUR = b"arrived_at,num_prefill_tokens,num_decode_tokens\n"
 T = b"2023-11-16 18:15:46"
 CELLS = "give a whole number from 1 to 2147483647"
@@ -55,17 +56,19 @@ def test_azure_and_vidur_files_hold_the_same_requests(
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "num_requests", "mean_prompt", "longest"),
     [
-        "vidur/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv.gz",
-        "sarathi/sharegpt_8k_filtered_stats_llama2_tokenizer.csv.gz",
+        ("vidur/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv.gz", 28257, 2588.078, 4096),
+        ("sarathi/sharegpt_8k_filtered_stats_llama2_tokenizer.csv.gz", 30731, 2340.033, 8149),
     ],
 )
-def test_public_files_of_lengths_only_are_refused(public_traces, name):
-    with pytest.raises(
-        TraceError, match=r"has lengths but no arrivals \(no column arrived_at\); .*traces\.arrivals\.$"
-    ):
-        read(public_traces / name)
+def test_public_files_of_lengths_only_arrive_at_once(public_traces, name, num_requests, mean_prompt, longest):
+    workload = read(public_traces / name)
+    assert (len(workload), workload.provenance["format"]) == (num_requests, "sarathi")
+    assert not workload.arrival_s.any()
+    assert workload.prompt_tokens.mean() == pytest.approx(mean_prompt, abs=1e-3)
+    assert (workload.prompt_tokens + workload.output_tokens).max() == longest
+    assert workload.notes == ("the file has no arrivals: all requests arrive at time 0",)
 
 
 def test_azure_times_keep_all_decimals_and_count_from_the_earliest():
@@ -77,6 +80,64 @@ def test_azure_times_keep_all_decimals_and_count_from_the_earliest():
 def test_azure_2024_times_have_an_offset_and_may_lack_decimals():
     workload = read_bytes(AZURE + T + b"+00:00,1,2\n" + T + b".250000+00:00,3,4\n")
     assert rows(workload) == [(0.0, 1, 2), (0.25, 3, 4)]
+
+
+def test_azure_2024_times_load_as_published():
+    content = AZURE + b"2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-12 00:00:00+00:00,2399,6\n"
+    assert rows(read_bytes(content)) == [(0.0, 2162, 5), (pytest.approx(172799.99007, abs=1e-9), 2399, 6)]
+
+
+def test_burstgpt_counts_from_the_earliest_and_leaves_failures_out():
+    lines = b"5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,0,1087,API log\n118,GPT-4,417,276,693,API log\n"
+    workload = read_bytes(BURSTGPT + lines)
+    assert rows(workload) == [(0.0, 472, 18), (113.0, 417, 276)]
+    assert workload.notes == ("1 of 3 requests failed (they have no tokens) and were left out",)
+    assert workload.provenance["format"] == "burstgpt"
+    assert (workload.session == -1).all()
+
+
+def test_burstgpt_sessions_are_numbered():
+    header = b"Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    names = (b"1722ac82-0a46", b"", b"05e1", b"1722ac82-0a46")
+    lines = [b"19440110.0,%s,43,GPT-4,906,446,1352,Conversation log\n" % name for name in names]
+    session = read_bytes(header + b"".join(lines)).session.tolist()
+    assert session[0] == session[3] != session[2]
+    assert session[1] == -1
+    assert min(session[0], session[2]) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            b"5,ChatGPT,-1,18,17,x\n",
+            "Request tokens is '-1' on line 2 of {}; give a whole number from 0 to 2147483647.",
+        ),
+        (
+            b"5,ChatGPT,1,1.5,2,x\n",
+            "Response tokens is '1.5' on line 2 of {}; give a whole number from 0 to 2147483647.",
+        ),
+        (b"soon,ChatGPT,1,1,2,x\n", f"Timestamp is 'soon' on line 2 of {{}}; {SECONDS}."),
+        (
+            b"5,ChatGPT,1\n",
+            f"Request tokens is the last column on line 2 of {{}}, which has 3 cells under a header of 6; {LINE}.",
+        ),
+    ],
+)
+def test_bad_lines_of_burstgpt(tmp_path, line, sentence):
+    path = tmp_path / "burst.csv"
+    path.write_bytes(BURSTGPT + line)
+    with pytest.raises(TraceError) as caught:
+        read(path)
+    assert str(caught.value) == sentence.format(path)
+
+
+def test_bad_lines_of_lengths_only(tmp_path):
+    path = tmp_path / "lengths.csv"
+    path.write_bytes(b"num_prefill_tokens,num_decode_tokens,pd_ratio\n74,918,0.08\n290,,0.3\n")
+    with pytest.raises(TraceError) as caught:
+        read(path)
+    assert str(caught.value) == f"num_decode_tokens is empty on line 3 of {path}; {CELLS}."
 
 
 def test_layout_is_free_where_it_does_no_harm():
@@ -256,8 +317,8 @@ WHOLE = gzip.compress(VIDUR + b"".join(b"%d.5,%d,%d\n" % (i, i * 7919 % 997 + 1,
             "starts with 'arrived_at,num_prefill_tokens' on line 1",
             "give a file",
         ),
-        (b"num_prefill_tokens,num_decode_tokens\n1,2\n", "has lengths but no arrivals", "add that column, or take"),
-        (b"ContextTokens,GeneratedTokens\n1,2\n", "has lengths but no arrivals", "add that column, or take"),
+        (b"ContextTokens,GeneratedTokens\n1,2\n", "has lengths but no arrivals", "add that column, or call the others"),
+        (BURSTGPT + b"5,ChatGPT,472,0,472,API log\n", "holds failed requests only", "give another file"),
     ],
 )
 def test_bad_files(tmp_path, content, problem, mend):
