@@ -9,14 +9,14 @@ from fastsim.report.runs import Run
 from fastsim.svg import element
 
 _COLUMNS = ("mean", "p50", "p90", "p99")
-_LATENCIES = (
-    ("TTFT", "ttft_s"),
-    ("TPOT", "tpot_s"),
-    ("TBT", "tbt_s"),
-    ("E2E", "e2e_s"),
-    ("Normalised E2E", "e2e_normalized_s"),
-    ("Scheduling delay", "scheduling_delay_s"),
-)
+_LATENCIES = {
+    "TTFT": "ttft_s",
+    "TPOT": "tpot_s",
+    "TBT": "tbt_s",
+    "E2E": "e2e_s",
+    "Normalised E2E": "e2e_normalized_s",
+    "Scheduling delay": "scheduling_delay_s",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ _NUMBERS = (
     _Number("FLOPs used of the peak (MFU)", "metrics.mfu", "share", 1, True),
     _Number("Bandwidth used of the peak (MBU), at least", "hardware.mbu", "share", 1),
     _Number("GPUs busy", "metrics.utilization", "share"),
-    _Number("Stages waiting (bubbles)", "metrics.bubble_fraction", "share", -1),
+    _Number("Stages waiting for others", "metrics.bubble_fraction", "share", -1),
     _Number("Batch, mean requests", "metrics.batch_size_mean", ""),
     _Number("KV cache used, mean", "metrics.kv_use_mean", "share"),
     _Number("KV cache used, at most", "metrics.kv_use_max", "share", 0, True),
@@ -114,30 +114,35 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str
 def latency_table(runs: Sequence[Run]) -> str:
     """Means and quantiles of every latency, a row for each run."""
     rows = []
-    for label, key in _LATENCIES:
+    for label, key in _LATENCIES.items():
         base = runs[0].summary["metrics"].get(key, {})
         for i, run in enumerate(runs):
             found = run.summary["metrics"].get(key, {})
             cells = [element("td", [_cell(found.get(column), base.get(column), i)]) for column in _COLUMNS]
-            rows.append([_row_head(label, run, i, len(runs)), *cells])
-    return table(["Latency", *_COLUMNS], rows, "Latencies")
+            rows.append([*_row_head(label if i == 0 else "", run, i, len(runs)), *cells])
+    return table(["Latency", *_run_head(runs), *_COLUMNS], rows, "Latencies")
 
 
 def _cell(value: float | None, base: float | None, run: int) -> str:
     return element("span", written(value, "s")) + (_difference(value, base, -1) if run > 0 else "")
 
 
-def _row_head(label: str, run: Run, number: int, runs: int) -> str:
-    if runs == 1:
-        return element("th", label, scope="row")
-    shown = element("span", label, class_="" if number == 0 else "again")
-    return element("th", [shown, " ", element("span", run.name, class_=f"name run{number}")], scope="row")
+def _run_head(runs: Sequence[Run]) -> list[str]:
+    return ["Run"] if len(runs) > 1 else []
+
+
+def _row_head(label: str, run: Run, number: int, runs: int) -> list[str]:
+    """The label of a row, and of several runs whose it is."""
+    name = [element("td", [element("span", run.name, class_=f"name run{number}")], class_="run")]
+    return [element("th", label, scope="row"), *(name if runs > 1 else [])]
 
 
 def number_table(runs: Sequence[Run]) -> str:
-    """All other numbers, a column for each run."""
+    """All numbers but latencies, a column for each run."""
     rows = []
     for number in _shown(runs):
+        if number.path.split(".")[1] in _LATENCIES.values():
+            continue
         base = number.of(runs[0])
         cells = []
         for i, run in enumerate(runs):
@@ -167,5 +172,6 @@ def replica_table(runs: Sequence[Run]) -> str:
             cells = [
                 element("td", shown(replica[key]) if key in replica else NOTHING) for _, key, shown in _OF_REPLICAS
             ]
-            rows.append([_row_head(f"replica {number}", run, i, len(runs)), *cells])
-    return table(["Replica", *(label for label, _, _ in _OF_REPLICAS)], rows, "Replicas") if rows else ""
+            rows.append([*_row_head(f"replica {number}", run, i, len(runs)), *cells])
+    head = ["Replica", *_run_head(runs), *(label for label, _, _ in _OF_REPLICAS)]
+    return table(head, rows, "Replicas") if rows else ""

@@ -22,7 +22,8 @@ from fastsim.svg import element
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _ORIGIN = (
     f"Written by fastsim {__version__}. All times are simulated: those of iterations are predicted from measured "
-    "kernels, or were given; queues, batches and memory follow from the rules of the engine."
+    "kernels, or were given; queues, batches and memory follow from the rules of the engine. Costs are at an assumed "
+    "list price unless the configuration gives one."
 )
 
 
