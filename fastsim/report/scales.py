@@ -67,7 +67,7 @@ def _round_ratios(low: float, high: float) -> list[float]:
 
 def from_zero(largest: float, unit: str) -> Scale:
     """An axis from 0 to a round number that nothing passes; shares end at 1 if they come near."""
-    if largest <= 0 or (unit == "share" and largest > 0.5):
+    if largest <= 0 or (unit == "share" and 0.5 < largest <= 1.0):
         return Scale(0.0, 1.0, unit)
     step = _round_step(largest / 4, largest, unit)
     return Scale(0.0, math.ceil(largest / step - 1e-9) * step, unit)
