@@ -180,7 +180,9 @@ class Bar:
     text: str
 
 
-def draw_bars(title: str, note: str, rows: Sequence[tuple[str, Sequence[Bar]]], names: Sequence[str]) -> str:
+def draw_bars(
+    title: str, note: str, rows: Sequence[tuple[str, Sequence[Bar]]], names: Sequence[str], widest: float
+) -> str:
     """The figure of a chart of bars, some for each row.
 
     Args:
@@ -188,9 +190,9 @@ def draw_bars(title: str, note: str, rows: Sequence[tuple[str, Sequence[Bar]]], 
         note: a few words behind the title.
         rows: label and bars.
         names: of the runs.
+        widest: share of the widest bar that there can be, above 0.
     """
     marks, y = [], 4.0
-    widest = max((bar.share for _, bars in rows for bar in bars), default=0.0) or 1.0
     for label, bars in rows:
         marks.append(element("text", label, x=_LABELS - 8, y=y + 12, text_anchor="end"))
         for bar in bars:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastsim.report.quantities import NOTHING, change, written
+from fastsim.report.quantities import NOTHING, change, significant, written
 from fastsim.report.runs import Run
 from fastsim.svg import element
 
@@ -38,11 +38,11 @@ class _Number:
 
 
 _NUMBERS = (
-    _Number("TTFT, median", "metrics.ttft_s.p50", "s", -1, True),
-    _Number("TTFT, 99 %", "metrics.ttft_s.p99", "s", -1, True),
-    _Number("TPOT, median", "metrics.tpot_s.p50", "s", -1, True),
-    _Number("TPOT, 99 %", "metrics.tpot_s.p99", "s", -1, True),
-    _Number("E2E, median", "metrics.e2e_s.p50", "s", -1, True),
+    _Number("TTFT, p50", "metrics.ttft_s.p50", "s", -1, True),
+    _Number("TTFT, p99", "metrics.ttft_s.p99", "s", -1, True),
+    _Number("TPOT, p50", "metrics.tpot_s.p50", "s", -1, True),
+    _Number("TPOT, p99", "metrics.tpot_s.p99", "s", -1, True),
+    _Number("E2E, p50", "metrics.e2e_s.p50", "s", -1, True),
     _Number("Requests per second", "metrics.throughput_requests_per_s", "", 1, True),
     _Number("Output tokens per second", "metrics.throughput_output_tokens_per_s", "", 1, True),
     _Number("Tokens per second", "metrics.throughput_tokens_per_s", "", 1),
@@ -118,13 +118,22 @@ def latency_table(runs: Sequence[Run]) -> str:
         base = runs[0].summary["metrics"].get(key, {})
         for i, run in enumerate(runs):
             found = run.summary["metrics"].get(key, {})
-            cells = [element("td", [_cell(found.get(column), base.get(column), i)]) for column in _COLUMNS]
+            within = run.summary.get("confidence", {}).get("metrics", {}).get(key, {})
+            cells = [
+                element("td", [_cell(found.get(column), base.get(column), i, within.get(column))])
+                for column in _COLUMNS
+            ]
             rows.append([*_row_head(label if i == 0 else "", run, i, len(runs)), *cells])
     return table(["Latency", *_run_head(runs), *_COLUMNS], rows, "Latencies")
 
 
-def _cell(value: float | None, base: float | None, run: int) -> str:
-    return element("span", written(value, "s")) + (_difference(value, base, -1) if run > 0 else "")
+def _cell(value: float | None, base: float | None, run: int, within: Mapping[str, float] | None) -> str:
+    """A latency, its interval if there is one, and how far it is from that of the first run."""
+    interval = ""
+    if within and value:
+        half = (within["high"] - within["low"]) / 2
+        interval = " " + element("small", f"± {significant(100 * half / abs(value), 2)}%", class_="same")
+    return element("span", written(value, "s")) + interval + (_difference(value, base, -1) if run > 0 else "")
 
 
 def _run_head(runs: Sequence[Run]) -> list[str]:

@@ -37,6 +37,9 @@ def _notes_of(run: Run) -> list[str]:
         for file, (name, without) in _OF_FILES.items()
         if getattr(run, file) is None
     ]
+    if confidence := run.summary.get("confidence"):
+        where = "over runs of other seeds" if confidence["method"] == "seeds" else "from parts of the run"
+        found.append(f"± is a confidence of {confidence['level']:.0%} for what is random, {where}.")
     if "operators" not in run.summary:
         found.append("The operators were not recorded, so it is not said where the time went.")
     outside = run.summary.get("estimates", {}).get("outside_profiles", [])

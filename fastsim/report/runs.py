@@ -73,8 +73,18 @@ def _read(path: Path, name: str) -> Run:
         raise ConfigError("DIR", str(path), f"has a summary.json without {', '.join(missing)}", mend)
     requests = _read_frame(path / "requests.parquet", ("arrival_s", "ttft_s", "tpot_s", "e2e_s"))
     if requests is not None:
-        requests = requests[summary["config"].get("client", {}).get("warmup_requests", 0) :]
+        requests = _measured(requests, summary)
     return Run(name, summary, requests, _read_frame(path / "timeseries.parquet", ("replica", "start_s", "end_s")))
+
+
+def _measured(requests: "pl.DataFrame", summary: Mapping[str, Any]) -> "pl.DataFrame":
+    """The requests that the latencies of a summary are of: those behind a warm-up and before a cool-down."""
+    window = summary.get("window")
+    if window is None:
+        return requests[summary["config"].get("client", {}).get("warmup_requests", 0) :]
+    arrived = requests["arrival_s"].is_between(window["start_s"], window["end_s"])
+    # A cool-down of so many requests begins with the first of these, which does not count any more.
+    return requests.filter(arrived).sort("arrival_s").head(window["requests"])
 
 
 def _read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":

@@ -29,7 +29,8 @@ def operator_bars(runs: Sequence[Run]) -> list[str]:
             for name in order
         ]
         title = "Operators" if most == 1 else f"Operators of stage {stage}"
-        figures.append(draw_bars(title, "part of the busy time, and time", rows, [run.name for run in runs]))
+        widest = max(bar.share for _, bars in rows for bar in bars) or 1.0
+        figures.append(draw_bars(title, "part of the busy time, and time", rows, [run.name for run in runs], widest))
     return figures
 
 
@@ -51,7 +52,7 @@ def _gathered(
 
 
 def _operator(run: int, operator: Mapping[str, float]) -> Bar:
-    return Bar(run, operator["share"], f"{written(operator['share'], 'share')}, {written(operator['seconds'], 's')}")
+    return Bar(run, operator["share"], f"{operator['share']:.1%}, {written(operator['seconds'], 's')}")
 
 
 def objective_bars(runs: Sequence[Run]) -> list[str]:
@@ -71,9 +72,8 @@ def objective_bars(runs: Sequence[Run]) -> list[str]:
                 rows.setdefault(label, []).append(_met(i, objective["attainment"], None))
     if not rows:
         return []
-    return [
-        draw_bars("Objectives", "part of the requests that meet them", list(rows.items()), [run.name for run in runs])
-    ]
+    note, names = "part of the requests that meet them", [run.name for run in runs]
+    return [draw_bars("Objectives", note, list(rows.items()), names, 1.0)]
 
 
 def _met(run: int, attainment: float, requests: int | None) -> Bar:

@@ -90,6 +90,14 @@ def test_requests_of_a_warm_up_are_left_out(tmp_path: Path):
     assert found.requests["e2e_s"].to_list() == [101.0]
 
 
+def test_requests_outside_of_a_window_are_left_out(tmp_path: Path):
+    # The cool-down begins with the request that arrives at 50 s.
+    window = {"start_s": 10.0, "end_s": 50.0, "requests": 40}
+    (found,) = read_runs([str(write_run(tmp_path / "a", window=window))])
+    assert found.requests is not None
+    assert found.requests["arrival_s"].to_list() == list(map(float, range(10, 50)))
+
+
 def test_replicas_are_added_up_or_averaged_over_time():
     charts = {chart.title: chart for chart in charts_over_time([run()])}
     assert list(charts) == ["Requests", "Queue", "Batch", "KV cache", "Tokens", "Busy"]  # there were no preemptions
@@ -122,6 +130,14 @@ def test_differences_say_which_is_better():
     assert "<small class='better'>+100.0%</small>" in page
     assert "<small class='worse'>\N{MINUS SIGN}20.0%</small>" in page
     assert "<small class='same'>±0%</small>" in page
+
+
+def test_intervals_are_shown():
+    within = {"estimate": 0.51, "low": 0.459, "high": 0.561}
+    confidence = {"method": "seeds", "level": 0.95, "metrics": {"ttft_s": {"p50": within, "p99": None}}}
+    page = draw_page([run(confidence=confidence)])
+    assert re.findall("<span>(.*?)</span> <small class='same'>± (.*?)</small>", page) == [("510 ms", "10%")]
+    assert "± is a confidence of 95% for what is random, over runs of other seeds." in page
 
 
 def test_what_differs_in_the_configurations_comes_first():
