@@ -22,6 +22,8 @@ _LATENCIES = (
 LEVELS = np.array([0, 0.001, 0.005, *(i / 100 for i in range(1, 100)), 0.995, 0.999, 1])
 #: The axis is logarithmic if the slowest request takes more times as long as the median.
 _LONG_TAIL = 8.0
+#: An objective is drawn if it is at most so many times as long as the slowest request takes.
+_FAR = 2.0
 
 
 def distributions(runs: Sequence[Run]) -> list[LineChart]:
@@ -34,9 +36,10 @@ def distributions(runs: Sequence[Run]) -> list[LineChart]:
             if len(values) > 0:
                 lines.append(Line(number, "", np.quantile(values, LEVELS), LEVELS))
         if lines:
-            limits = [(limit_s, f"objective {written(limit_s, 's')}") for limit_s in sorted(_limits(runs, column))]
             note = f"{meaning}: part of the requests within it"
-            axis = _axis([line.x for line in lines])
+            asked = sorted(_limits(runs, column))
+            axis = _axis([line.x for line in lines], asked)
+            limits = [(value, f"objective {written(value, 's')}") for value in asked if axis.low <= value <= axis.high]
             charts.append(LineChart(title, note, axis, Scale(0.0, 1.0, "share"), lines, True, limits))
     return charts
 
@@ -49,8 +52,10 @@ def _values(run: Run, column: str) -> FloatArray:
     return values[np.isfinite(values)]
 
 
-def _axis(quantiles: Sequence[FloatArray]) -> Scale:
-    largest = max(float(of_run[-1]) for of_run in quantiles)
+def _axis(quantiles: Sequence[FloatArray], limits: Sequence[float]) -> Scale:
+    """An axis that holds the quantiles, and limits that are not far beyond them."""
+    slowest = max(float(of_run[-1]) for of_run in quantiles)
+    largest = max([slowest, *(limit for limit in limits if limit <= _FAR * slowest)])
     median = min(float(of_run[len(of_run) // 2]) for of_run in quantiles)
     if median <= 0 or largest < _LONG_TAIL * median:
         return from_zero(largest, "s")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fastsim.report.quantities import written
 from fastsim.report.runs import Run
 
 _OF_FILES = {
@@ -37,9 +38,16 @@ def _notes_of(run: Run) -> list[str]:
         for file, (name, without) in _OF_FILES.items()
         if getattr(run, file) is None
     ]
+    if window := run.summary.get("window"):
+        found.append(
+            f"Latencies and objectives are of the {window['requests']:,} requests that arrived from "
+            f"{written(window['start_s'], 's')} to {written(window['end_s'], 's')}; all else is of the whole run."
+        )
     if confidence := run.summary.get("confidence"):
         where = "over runs of other seeds" if confidence["method"] == "seeds" else "from parts of the run"
         found.append(f"± is a confidence of {confidence['level']:.0%} for what is random, {where}.")
+        if confidence.get("correlated"):
+            found.append(f"The run is too short for the ± of {', '.join(confidence['correlated'])}: they are wider.")
     if "operators" not in run.summary:
         found.append("The operators were not recorded, so it is not said where the time went.")
     outside = run.summary.get("estimates", {}).get("outside_profiles", [])

@@ -77,6 +77,15 @@ def test_distributions_tell_the_quantiles_of_the_summary():
     assert ttft.limits == [(0.5, "objective 500 ms")]
 
 
+@pytest.mark.parametrize(("limit_s", "drawn"), [(0.5, True), (1.9, True), (2.1, False)])
+def test_an_objective_is_drawn_where_it_is_or_not_at_all(limit_s: float, drawn: bool):
+    slo = summary()["slo"]
+    slo["classes"]["0"]["objectives"]["ttft_s"]["limit_s"] = limit_s
+    (ttft, *_) = distributions([run(slo=slo)])  # the slowest request takes 1.01 s
+    assert [value for value, _ in ttft.limits] == [limit_s] * drawn
+    assert all(value <= ttft.x.high for value, _ in ttft.limits)
+
+
 def test_a_delay_of_nothing_is_drawn():
     (chart,) = (chart for chart in distributions([run()]) if chart.title == "Scheduling delay")
     assert not chart.x.logarithmic
@@ -135,7 +144,9 @@ def test_differences_say_which_is_better():
 def test_intervals_are_shown():
     within = {"estimate": 0.51, "low": 0.459, "high": 0.561}
     confidence = {"method": "seeds", "level": 0.95, "metrics": {"ttft_s": {"p50": within, "p99": None}}}
-    page = draw_page([run(confidence=confidence)])
+    window = {"requests": 90, "start_s": 10.0, "end_s": 100.0}
+    page = draw_page([run(confidence=confidence, window=window)])
+    assert "Latencies and objectives are of the 90 requests that arrived from 10 s to 100 s" in page
     assert re.findall("<span>([^<]*)</span> <small class='same'>± (.*?)</small>", page) == [("510 ms", "10%")]
     assert "± is a confidence of 95% for what is random, over runs of other seeds." in page
 
