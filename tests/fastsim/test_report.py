@@ -122,6 +122,13 @@ def test_replicas_are_added_up_or_averaged_over_time():
     assert "mean over engines" in charts["Batch"].note
 
 
+def test_engines_of_a_replica_count_each():
+    renamed = timeseries().rename({"replica": "engine"}).with_columns(replica=0)
+    charts = {chart.title: chart for chart in charts_over_time([Run("a", summary(), None, renamed)])}
+    assert charts["Requests"].lines[0].y.tolist() == [4.0] * 50
+    assert charts["Batch"].lines[0].y.tolist() == [1.5] * 50
+
+
 @pytest.mark.parametrize("bins", [1, 140, 141, 512])
 def test_joined_bins_keep_the_sums(bins: int):
     (requests_chart, *_) = charts_over_time([Run("a", summary(), None, timeseries(bins, 1))])
