@@ -15,6 +15,7 @@ from fastsim import __version__
 #: Command -> what it does; each is the function `main` of the module of that name in fastsim.commands.
 COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
+    "report": "draw one run, or several side by side, as one HTML page",
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
     "traces": "list, describe, convert or fetch traces and workloads",
