@@ -56,6 +56,7 @@ class SimulationConfig:
         parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
         parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
+        record_metrics: also record sums over time, for ``SimulationResult.timeseries``.
         keep_requests: keep one row per request; always off above 2 M requests.
     """
 
@@ -88,6 +89,7 @@ class SimulationConfig:
     parity: str | None = None
     parity_options: Mapping[str, Any] = field(default_factory=dict)
     record_batches: bool = False
+    record_metrics: bool = False
     keep_requests: bool = True
 
     def __post_init__(self) -> None:
@@ -123,6 +125,9 @@ class SimulationConfig:
             self.batch_policy.check_stages(self.pipeline_parallel)
         check_engines(self)
         check_engine(self)
+        if self.record_metrics and self.parity is not None:
+            mend = "leave it out, or parity"
+            raise ConfigError("record_metrics", True, f"is not known to parity = {self.parity}", mend)
         self.client_choice.check()
 
     def __hash__(self) -> int:

@@ -117,6 +117,15 @@ class SimulationResult:
             columns = {"replica": replica, "engine": engine} | columns
         return pl.DataFrame(columns)
 
+    @functools.cached_property
+    def timeseries(self) -> "pl.DataFrame | None":
+        """One row per replica and bin of time, see `fastsim.series`; None without ``record_metrics``."""
+        if not self.config.record_metrics:
+            return None
+        from fastsim.series import describe_over_time
+
+        return describe_over_time(self.state, self.config.data_parallel)
+
     def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
 

@@ -23,6 +23,7 @@ from fastsim.profiled_range import find_warnings, largest_measured
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
+from fastsim.series import record_bins
 from fastsim.stage_tables import (
     StageTables,
     capture_sizes,
@@ -125,7 +126,7 @@ def _add_intervals(
 
     def metrics(run: "tuple[SimulationConfig, Workload, int]") -> dict[str, Any]:
         config, workload, member = run
-        alone = config.with_fields(record_batches=False)
+        alone = config.with_fields(record_batches=False, record_metrics=False)
         metrics: dict[str, Any] = _simulate(alone, workload, None, batch_policy, router, member)[0].summary["metrics"]
         return metrics
 
@@ -239,6 +240,7 @@ def _run(
         hit_weight=getattr(config.router_choice, "hit_weight", None),
         router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
+        record_bins=record_bins(config),
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),

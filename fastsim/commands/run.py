@@ -90,6 +90,7 @@ class RunCommand:
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
     keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
+    record_metrics: bool = flag(False, "record sums over time; always on with --out, but for --parity")
 
 
 def _epilog() -> str:
@@ -152,6 +153,7 @@ def main(words: Sequence[str]) -> int:
             raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
         command.record_batches = False  # the file is of a run that wrote them, this one writes nothing
     if command.out is not None:
+        command.record_metrics = command.parity is None
         from fastsim.result import writable_directory
 
         writable_directory(command.out)

@@ -25,7 +25,7 @@ def has_work_before(replica, until_s):
 
 
 @jit(forceinline=True)
-def arrive(requests, replicas, cluster, i):
+def arrive(requests, replicas, cluster, integers, i):
     """Put request i into the waiting queue of an engine of its replica; an idle one's clock jumps to the arrival."""
     request = requests[i]
     r = np.int64(request.replica)
@@ -40,7 +40,7 @@ def arrive(requests, replicas, cluster, i):
     if cluster.unit > 1:
         wake(replicas, cluster, r, request.arrival_s)
     elif replica.num_stages > 1:
-        arrive_at_stages(replica, request.arrival_s)
+        arrive_at_stages(replica, integers, request.arrival_s)
     elif replica.in_flight == 0:
         replica.try_to_form = 1
     head = replica.waiting_head

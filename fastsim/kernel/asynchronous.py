@@ -17,6 +17,7 @@ from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.processing import await_oldest, process_decodes, process_oldest
 from fastsim.kernel.running import enter_decodes
+from fastsim.kernel.series import pass_work
 from fastsim.kernel.skew import decodes_time, forget_origin
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
@@ -92,6 +93,8 @@ def send_ahead(state, r, start_s, model_s, most_members):
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes
     members = decodes + replica.num_chunks
+    if replica.device_s >= replica.next_work_edge_s:
+        pass_work(replica, integers, start_s, model_s)
     replica.busy_s += model_s
     replica.running_seconds += members * model_s
     if cluster.record_batches:
@@ -151,7 +154,10 @@ def leap(requests, replica, integers, tables, until_s):
         else:
             index, weight = locate(replica.decode_kv, replica.kv_bits)
             model_s = base_s + along_row(tables, row, index, weight)
-        replica.device_s = max(replica.clock_s + launch_s, replica.device_s) + model_s
+        start_s = max(replica.clock_s + launch_s, replica.device_s)
+        replica.device_s = start_s + model_s
+        if replica.device_s >= replica.next_work_edge_s:
+            pass_work(replica, integers, start_s, model_s)
         replica.busy_s += model_s
         replica.running_seconds += decodes * model_s
         count_batch(replica, decodes)

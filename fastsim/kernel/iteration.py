@@ -9,6 +9,7 @@ from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.radix_cache import keep_prefill
 from fastsim.kernel.running import join_decodes
+from fastsim.kernel.series import pass_iteration
 from fastsim.kernel.skew import decodes_time
 from fastsim.kernel.stages import describe_batch
 from fastsim.kernel.state import NONE
@@ -69,7 +70,7 @@ def finish(requests, replica, integers):
     if replica.num_prefills == 0 and replica.num_fresh == 0 and replica.last_step_end_s == replica.clock_s:
         finish_step(requests, replica, integers, seconds)
         return
-    count(replica, seconds)
+    count(replica, integers, seconds)
     replica.running_seconds += replica.num_chunks * seconds
     replica.prefill_tokens += replica.chunk_tokens
     replica.attention_pairs += replica.chunk_pairs
@@ -88,7 +89,7 @@ def finish(requests, replica, integers):
 @jit(forceinline=True)
 def finish_step(requests, replica, integers, seconds):
     """Finish an iteration of decodes alone whose last tokens all came at the clock: what `finish` does, but shorter."""
-    count(replica, seconds)
+    count(replica, integers, seconds)
     count_decodes(replica, seconds)
     count_gap(replica, integers, seconds, replica.num_decodes)
     replica.clock_s += seconds
@@ -131,8 +132,10 @@ def finish_chunks(requests, replica, integers):
 
 
 @jit()
-def count(replica, seconds):
+def count(replica, integers, seconds):
     """Add an iteration to the replica's sums, before anything of it is finished."""
+    if replica.clock_s + seconds >= replica.next_edge_s:
+        pass_iteration(replica, integers, seconds)
     used = replica.num_blocks - replica.free_blocks
     replica.iteration += 1
     count_outside(replica, replica.num_decodes * replica.decodes_run)

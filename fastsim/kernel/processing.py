@@ -8,6 +8,7 @@ from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP
 from fastsim.kernel.iteration import count_gap
 from fastsim.kernel.jit import bits_float, jit
 from fastsim.kernel.landing import deliver_late
+from fastsim.kernel.series import pass_clock
 from fastsim.kernel.state import ENDING, NONE
 
 
@@ -22,6 +23,8 @@ def await_oldest(replica, integers):
 @jit(forceinline=True)
 def process_decodes(replica, integers, flight):
     """Let the oldest flight, of decodes none of which has its last token, have been processed."""
+    if replica.next_end_s >= replica.next_edge_s:
+        pass_clock(replica, integers, replica.next_end_s, 0)
     replica.block_seconds += (replica.num_blocks - replica.free_blocks) * (replica.next_end_s - replica.clock_s)
     replica.clock_s = replica.next_end_s
     count_gap(replica, integers, replica.clock_s - replica.last_step_end_s, integers[flight + DECODES])
@@ -36,6 +39,8 @@ def process_oldest(requests, replica, integers):
     """Let the oldest flight have been processed: its requests have their tokens."""
     flight = flight_at(replica, 0)
     used = replica.num_blocks - replica.free_blocks
+    if replica.next_end_s >= replica.next_edge_s:
+        pass_clock(replica, integers, replica.next_end_s, 0)
     replica.block_seconds += used * (replica.next_end_s - replica.clock_s)
     replica.clock_s = replica.next_end_s
     decodes = integers[flight + DECODES]

@@ -139,6 +139,7 @@ class Engine:
         while self._policy.has_unfinished:
             batch = self._policy.schedule()
             self._preempted += batch.preempted
+            self.result.preempted_s += [clock_s] * len(batch.preempted)
             self._swapped_out_blocks += batch.swapped_out_blocks
             if batch.members:
                 self._count_iteration()
@@ -152,6 +153,10 @@ class Engine:
                 raise AssertionError(f"replica {self.replica} has requests but an empty batch at {clock_s} s")
             self._policy.begin_round()
         return None
+
+    def hold(self, begin_s: float, clock_s: float, num_in_flight: int) -> None:
+        """Note that since an event nothing has happened here, while so many requests were in flight."""
+        self.result.held.append((begin_s, clock_s, self.kv_blocks, num_in_flight))
 
     def _count_iteration(self) -> None:
         """Hold the bounds."""

@@ -1,0 +1,105 @@
+"""The Python side of `fastsim.kernel.series`: laying out its tracks, and reading them after a run."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsim.kernel.series import COLUMNS, EDGES, FIRST_WIDTH_S, HEADER, NUM_COLUMNS, ORIGIN_S, WIDTH_S, track_size
+from fastsim.kernel.state import State
+
+
+def num_tracks(replicas: np.ndarray) -> int:
+    """Tracks of an engine: by its clock; and by the device's, or by that of each of several stages."""
+    if replicas["most_edges"][0] == 0:
+        return 0
+    num_stages = int(replicas["num_stages"][0])
+    return 1 + (num_stages if num_stages > 1 else int(replicas["async_scheduling"][0]))
+
+
+def first_sent_s(workload: Any, pending: np.ndarray) -> float:
+    """When the first request is sent, at which the bins begin [s]."""
+    if len(pending) > 0:
+        return float(np.nanmin(pending["sent_s"]))
+    return float(workload.arrival_s.min())
+
+
+def place_tracks(replicas: np.ndarray, stages: np.ndarray, integers: npt.NDArray[np.int64], origin_s: float) -> None:
+    """Write where the tracks begin into the records, and begin the tracks; in place."""
+    size, tracks = track_size(int(replicas["most_edges"][0])), num_tracks(replicas)
+    for records in (replicas, stages):
+        records["next_edge_s"] = np.inf
+    replicas["next_work_edge_s"] = np.inf
+    if tracks == 0:
+        return
+    first_edge_s = origin_s + FIRST_WIDTH_S
+    replicas["next_edge_s"] = first_edge_s
+    if replicas["num_stages"][0] > 1:
+        stages["next_edge_s"] = first_edge_s
+        stages["track"] = (replicas["track"][:, None] + size * np.arange(1, tracks)).ravel()
+    elif tracks == 2:
+        replicas["next_work_edge_s"] = first_edge_s
+        replicas["work_track"] = replicas["track"] + size
+    for track in (replicas["track"][:, None] + size * np.arange(tracks)).ravel():
+        integers[track + ORIGIN_S : track + HEADER] = np.array([origin_s, FIRST_WIDTH_S, 0.0]).view(np.int64)
+
+
+def sums_at_edges(state: State, end_s: float) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.float64]]]:
+    """What was summed up by the edges of bins that are the same for all engines, the first edge at 0 sums.
+
+    The width of the bins is the smallest power of two, from FIRST_WIDTH_S on, of which so many as were asked for reach
+    to end_s.
+
+    Args:
+        state: after a run that recorded.
+        end_s: when nothing happens any more [s].
+
+    Returns:
+        The edges [bins + 1] [s], and by name in COLUMNS the sums up to each, [engines, bins + 1].
+    """
+    replicas, integers = state.replicas, state.integers
+    most, tracks = int(replicas["most_edges"][0]), num_tracks(replicas)
+    tracked = replicas["track"][:, None] + track_size(most) * np.arange(tracks)
+    origin_s = float(integers[tracked[0, 0] + ORIGIN_S : tracked[0, 0] + ORIGIN_S + 1].view(np.float64)[0])
+    width_s = FIRST_WIDTH_S
+    while origin_s + most * width_s < end_s:
+        width_s *= 2
+    bins = max(1, int(np.ceil((end_s - origin_s) / width_s)))
+    sums = np.zeros((len(replicas), bins + 1, NUM_COLUMNS))
+    whole = whole_sums(replicas, np.atleast_2d(state.stages.reshape(len(replicas), -1)["busy_s"]))
+    for engine in range(len(replicas)):
+        for track, ends in zip(tracked[engine], whole[engine], strict=True):
+            sums[engine] += sums_of_track(integers, int(track), ends, width_s, bins)
+    return origin_s + width_s * np.arange(bins + 1), {name: sums[:, :, i] for i, name in enumerate(COLUMNS)}
+
+
+def sums_of_track(
+    integers: npt.NDArray[np.int64], track: int, ends: npt.NDArray[np.float64], width_s: float, bins: int
+) -> npt.NDArray[np.float64]:
+    """The sums of a track at edges of a width that is at least its own, from 0 on, [bins + 1, NUM_COLUMNS]."""
+    every = round(width_s / float(integers[track + WIDTH_S : track + WIDTH_S + 1].view(np.float64)[0]))
+    edges = int(integers[track + EDGES])
+    first = track + HEADER
+    noted = integers[first : first + edges * NUM_COLUMNS].view(np.float64).reshape(edges, NUM_COLUMNS)
+    noted = noted[every - 1 :: every][: bins - 1]
+    sums = np.tile(ends, (bins + 1, 1))
+    sums[0] = 0.0
+    sums[1 : 1 + len(noted)] = noted
+    return sums
+
+
+def whole_sums(replicas: np.ndarray, stage_busy_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The sums of whole runs by track, [engines, tracks, NUM_COLUMNS]; each sum is in one track, or the stages' ones."""
+    names = {"iterations": "iteration"}
+    all_sums = np.stack([replicas[names.get(name, name)].astype(np.float64) for name in COLUMNS], axis=-1)
+    tracks = num_tracks(replicas)
+    whole = np.zeros((len(replicas), tracks, NUM_COLUMNS))
+    by_clock = [COLUMNS.index(name) for name in ("block_seconds", "preemptions")]
+    by_work = [i for i in range(NUM_COLUMNS) if i not in by_clock]
+    if replicas["num_stages"][0] > 1:
+        by_clock += [COLUMNS.index(name) for name in ("active_s", "running_seconds")]
+        by_work = [COLUMNS.index(name) for name in ("iterations", "prefill_tokens", "decode_tokens")]
+        whole[:, 1:, COLUMNS.index("busy_s")] = stage_busy_s
+    whole[:, 0, by_clock] = all_sums[:, by_clock]
+    whole[:, min(1, tracks - 1), by_work] = all_sums[:, by_work]
+    return whole
