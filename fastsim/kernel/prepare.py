@@ -187,8 +187,9 @@ def new_integers(
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
     list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
     `fastsim.kernel.own_slots`, the parts of the prefix cache (`fastsim.kernel.prepare_cache`), the tracks of
-    `fastsim.kernel.series`, and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages. Then,
-    once for all replicas, come the ids of named blocks and num_more integers for the clients.
+    `fastsim.kernel.series`, and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
+    stages one more than there are stages. Then, once for all replicas, come the ids of named blocks and num_more
+    integers for the clients.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.

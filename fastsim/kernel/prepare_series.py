@@ -70,7 +70,8 @@ def sums_at_edges(state: State, end_s: float) -> tuple[npt.NDArray[np.float64], 
     for engine in range(len(replicas)):
         for track, ends in zip(tracked[engine], whole[engine], strict=True):
             sums[engine] += sums_of_track(integers, int(track), ends, width_s, bins)
-    return origin_s + width_s * np.arange(bins + 1), {name: sums[:, :, i] for i, name in enumerate(COLUMNS)}
+    edges_s: npt.NDArray[np.float64] = origin_s + width_s * np.arange(bins + 1)
+    return edges_s, {name: sums[:, :, i] for i, name in enumerate(COLUMNS)}
 
 
 def sums_of_track(
@@ -89,7 +90,7 @@ def sums_of_track(
 
 
 def whole_sums(replicas: np.ndarray, stage_busy_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The sums of whole runs by track, [engines, tracks, NUM_COLUMNS]; each sum is in one track, or the stages' ones."""
+    """The sums of whole runs by track, [engines, tracks, NUM_COLUMNS]; each is in one track, or those of the stages."""
     names = {"iterations": "iteration"}
     all_sums = np.stack([replicas[names.get(name, name)].astype(np.float64) for name in COLUMNS], axis=-1)
     tracks = num_tracks(replicas)

@@ -38,7 +38,7 @@ SEED = 12_345_678_901
 
 @dataclass(frozen=True)
 class Case:
-    """One simulation: what arrives, what serves it, how long that takes, and by how many bins of time it is recorded."""
+    """One simulation: what arrives, what serves it, how long that takes, and in how many bins it is recorded."""
 
     requests: list[Request]
     config: ReferenceConfig
