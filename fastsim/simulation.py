@@ -220,6 +220,7 @@ def _run(
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
+    from fastsim.kernel.prepare_series import order_notes
     from fastsim.result import summarize
 
     run, (schedule, route) = compile_kernel(config, workload)
@@ -265,6 +266,7 @@ def _run(
     if status != states.DONE:
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    order_notes(state)
     state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
