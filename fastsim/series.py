@@ -97,7 +97,7 @@ def count_requests(
         """Seconds since the event of each request, in each bin."""
         left_s = np.tile(edges[1:], engines)[places[name]] - times[name]
         before = np.cumsum(count(name), axis=1) - count(name)
-        return before * np.diff(edges) + count(name, left_s)
+        return np.asarray(before * np.diff(edges) + count(name, left_s))
 
     width_s = edges[1] - edges[0]
     sent_s = passed("arrival_s")
@@ -114,4 +114,5 @@ def count_requests(
 def place_of(time_s: FloatArray, edges: FloatArray, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Place of the bin that each time lies in among those of all engines; the last bin includes its end."""
     bins = len(edges) - 1
-    return owner * bins + np.clip(((time_s - edges[0]) / (edges[1] - edges[0])).astype(np.int64), 0, bins - 1)
+    place = np.clip(((time_s - edges[0]) / (edges[1] - edges[0])).astype(np.int64), 0, bins - 1)
+    return np.asarray(owner * bins + place)

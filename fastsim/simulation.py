@@ -221,6 +221,7 @@ def _run(
     from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.kernel.prepare_series import order_notes
+    from fastsim.operator_shares import describe_batches, describe_operators
     from fastsim.result import summarize
 
     run, (schedule, route) = compile_kernel(config, workload)
@@ -273,6 +274,9 @@ def _run(
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
+    if config.record_metrics:
+        summary["batches"] = describe_batches(state)
+        summary["operators"] = describe_operators(config, tables, model, device, state)
     return SimulationResult(config, summary, state), find_warnings(config, workload, model, tables, state)
 
 

@@ -4,8 +4,8 @@ The functions of the other modules always work on the cohort at hand, whose numb
 cohort has a *slot* of the integer pool: those in flight, the one at hand, and the one on the bench. There are first its
 numbers (below), then its calendar of completions, its block crossings, its fresh decodes, and its *chunks*: three
 integers for each member that is not a decode of the cohort, or no longer: the request, whether the batch yields a token
-for it, and how often it had been preempted when the batch was formed, which tells who has been preempted meanwhile. Where
-requests are noted the stack of `fastsim.kernel.notes` comes last.
+for it, and how often it had been preempted when the batch was formed, which tells who has been preempted meanwhile.
+Where requests are noted, the stack of `fastsim.kernel.notes` comes last.
 All functions modify their arguments in place; ``replica`` is one REPLICA record.
 """
 

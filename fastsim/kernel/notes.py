@@ -1,11 +1,11 @@
-"""What is noted of each request under ``record_metrics``: how long it was preempted, and its longest time between tokens.
+"""What is noted of each request under ``record_metrics``: for how long it was preempted, and its longest gap.
 
-``integers[replica.notes]`` begins a few integers for each request, 0 where nothing is recorded. Most gaps are those of
-decode steps, which all decodes of a cohort share. Its slot has a *stack* of them: (decode step, gap), the later the
-smaller, for a gap that is followed by a larger one is nobody's longest from there on. A request looks up the largest one
-since its first step when it leaves the decodes, by bisection. While nobody comes or goes the largest gap is kept in the
-record alone (``gap_s``), so a leap costs one comparison per iteration. Entries older than the longest output are
-dropped, so the stack is a ring as long as the calendar.
+``integers[replica.notes]`` begins a few integers for each request; the place is 0 where nothing is recorded. Most gaps
+are those of decode steps, which all decodes of a cohort share. Its slot has a *stack* of them, (decode step, gap), the
+later the smaller: a gap that is followed by a larger one is nobody's longest any more. When a request leaves the
+decodes it looks up the largest one since its first step, by bisection. While nobody comes or goes the largest gap is
+kept in the record alone (``gap_s``), so a leap costs one comparison per iteration. Entries older than the longest
+output are dropped, so the stack is a ring as long as the calendar.
 """
 
 from fastsim.kernel.jit import bits_float, float_bits, jit

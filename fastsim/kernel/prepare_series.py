@@ -1,4 +1,4 @@
-"""The Python side of `fastsim.kernel.series`, ``visits`` and ``notes``: laying them out, and reading them after a run."""
+"""The Python side of `fastsim.kernel.series`, ``visits`` and ``notes``: their places, and reading them after a run."""
 
 from typing import Any
 
@@ -92,7 +92,7 @@ def sums_at_edges(state: State, end_s: float) -> tuple[npt.NDArray[np.float64], 
     for engine in range(len(replicas)):
         for track, ends in zip(tracked[engine], whole[engine], strict=True):
             sums[engine] += sums_of_track(integers, int(track), ends, width_s, bins)
-    edges_s: npt.NDArray[np.float64] = origin_s + width_s * np.arange(bins + 1)
+    edges_s = origin_s + width_s * np.arange(bins + 1, dtype=np.float64)
     return edges_s, {name: sums[:, :, i] for i, name in enumerate(COLUMNS)}
 
 
@@ -148,7 +148,7 @@ def request_notes(state: State) -> npt.NDArray[np.int64]:
 
 
 def order_notes(state: State) -> None:
-    """Bring the notes into the order of the workload, while the requests are still in that of their arrival; in place."""
+    """Bring the notes into the order of the workload, in place; the requests must still be in that of their arrival."""
     if state.replicas["notes"][0] > 0:
         noted = request_notes(state)
         noted[state.requests["row"]] = noted.copy()

@@ -1,10 +1,10 @@
 """How often, and for how long, batches had so many requests and tokens, under ``record_metrics``.
 
-``integers[replica.visits]``, 0 where nothing is recorded, begins histograms for all replicas together, of two integers
-for each number: how many batches had it, and their seconds. First come batches of decodes alone by their number; then,
-of batches with chunks, those by requests, by decodes, by tokens, and by tokens of the chunks. In a leap the decodes stay
-the same, so it is one entry. All else that a batch reads of the tables are two sums, of the attention of decodes and of
-chunks; where the table of both together is read, its time is that of the chunks.
+``integers[replica.visits]`` begins histograms for all replicas together, of two integers for each number: how many
+batches had it, and their seconds; the place is 0 where nothing is recorded. First come batches of decodes alone by
+their number; then, of batches with chunks, those by requests, by decodes, by tokens, and by tokens of the chunks. In a
+leap the decodes stay the same, so it is one entry. All else that a batch reads of the tables are two sums, of the
+attention of decodes and of chunks; where the table of both together is read, its time is that of the chunks.
 """
 
 from fastsim.kernel.jit import bits_float, float_bits, jit

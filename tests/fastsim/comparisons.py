@@ -16,7 +16,7 @@ COLUMNS = ("arrival_s", "replica", "scheduled_s", "first_token_s", "completed_s"
 
 
 def assert_equal(case: Case, state: State, expected: ReferenceResult) -> None:
-    """Requests, what is noted of them, replicas and times between tokens after a run, and that no block is left over."""
+    """Requests and their notes, replicas and times between tokens after a run, and that no block is left over."""
     for got, want in zip(client_requests(case, state), expected.requests, strict=True):
         assert [got[name] for name in COLUMNS] == [getattr(want, name) for name in COLUMNS]
     if case.record_bins > 0:
