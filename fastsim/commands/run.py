@@ -90,7 +90,7 @@ class RunCommand:
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
     keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
-    record_metrics: bool = flag(False, "record sums over time; always on with --out, but for --parity")
+    record_metrics: bool = flag(False, "record operators' shares, sizes of batches and series over time; on with --out")
 
 
 def _epilog() -> str:
