@@ -178,7 +178,9 @@ def main() -> int:
     rows = [steady(config, size, repeats) for config in configurations(arguments.smoke)]
     rows += [steady(config, size, repeats) for config in added(arguments.smoke)]
     rows.append(cached(trace, size, repeats))
-    of_recording: list[dict[str, Any]] = [{}] if arguments.smoke else [{}, {"engine": "vllm-0.19"}, {"pipeline_parallel": 4}]
+    of_recording: list[dict[str, Any]] = (
+        [{}] if arguments.smoke else [{}, {"engine": "vllm-0.19"}, {"pipeline_parallel": 4}]
+    )
     rows += [recording(fastsim.SimulationConfig(**fields), size, repeats) for fields in of_recording]
     starts = table_times() + start(1 if arguments.smoke else 5)
     if not arguments.json:

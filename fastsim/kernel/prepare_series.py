@@ -149,9 +149,10 @@ def request_notes(state: State) -> npt.NDArray[np.int64]:
 
 def order_notes(state: State) -> None:
     """Bring the notes into the order of the workload, in place; the requests must still be in that of their arrival."""
-    if state.replicas["notes"][0] > 0:
+    rows = state.requests["row"]
+    if state.replicas["notes"][0] > 0 and (rows != np.arange(len(rows))).any():
         noted = request_notes(state)
-        noted[state.requests["row"]] = noted.copy()
+        noted[rows] = noted.copy()
 
 
 def preempted_s(state: State) -> npt.NDArray[np.float64]:
