@@ -9,8 +9,8 @@ presets and clients add, on the same requests: asynchronous scheduling with grap
 ``vllm-0.19``, and closed clients; and with a prefix cache on a workload that names its blocks, conversations or, with
 ``--trace``, a trace such as Mooncake's, repeated until it has as many requests, at its own rate. Rows of what
 ``record_metrics`` costs have the CPU time of whole calls without and with it, in turns, and their ratio. A list
-``starts`` beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000 requests:
-``cold`` with empty caches (tables built, kernel compiled), ``cached`` with full ones, and ``help``.
+``starts`` beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000
+requests: ``cold`` with empty caches (tables built, kernel compiled), ``cached`` with full ones, and ``help``.
 """
 
 import os
