@@ -57,6 +57,9 @@ class SimulationConfig:
         parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
         parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
+        record_metrics: also record what happened over time (``SimulationResult.timeseries``), sizes of batches and the
+            time of operators (``summary["batches"]`` and ``["operators"]``), and preempted time and the longest time
+            between tokens of each request.
         keep_requests: keep one row per request; always off above 2 M requests.
     """
 
@@ -89,6 +92,7 @@ class SimulationConfig:
     parity: str | None = None
     parity_options: Mapping[str, Any] = field(default_factory=dict)
     record_batches: bool = False
+    record_metrics: bool = False
     keep_requests: bool = True
 
     def __post_init__(self) -> None:
@@ -124,6 +128,9 @@ class SimulationConfig:
             self.batch_policy.check_stages(self.pipeline_parallel)
         check_engines(self)
         check_engine(self)
+        if self.record_metrics and self.parity is not None:
+            mend = "leave it out, or parity"
+            raise ConfigError("record_metrics", True, f"is not known to parity = {self.parity}", mend)
         self.client_choice.check()
 
     def __hash__(self) -> int:

@@ -73,7 +73,9 @@ class SimulationResult:
         ``arrival_s`` is when its client sends it, ``first_token_s`` and ``completed_s`` when the client has them, and
         ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
 
-        ``tpot_s`` is null for requests with one output token. The columns ``request_class`` and ``session`` come last,
+        ``tpot_s`` is null for requests with one output token. With ``record_metrics`` there are ``preempted_s``, how
+        long a request waited to be scheduled again after preemptions, and ``worst_tbt_s``, the longest time between two
+        of its tokens, null where it has one. The columns ``request_class`` and ``session`` come last,
         where the workload has other classes than 0, and any session.
         """
         if not keeps_requests(self.config, len(self.state.requests)):
@@ -96,8 +98,20 @@ class SimulationResult:
                 "e2e_s": derived["e2e_s"],
                 "e2e_normalized_s": derived["e2e_normalized_s"],
             }
+            | self._noted()
             | {name: np.ascontiguousarray(table[name]) for name in given}
         )
+
+    def _noted(self) -> dict[str, "pl.Series"]:
+        """Columns of the requests that only a run that records has."""
+        if not self.config.record_metrics:
+            return {}
+        import polars as pl
+
+        from fastsim.kernel.prepare_series import preempted_s, worst_tbt_s
+
+        worst = pl.Series(worst_tbt_s(self.state)).fill_nan(None)
+        return {"preempted_s": pl.Series(preempted_s(self.state)), "worst_tbt_s": worst}
 
     @functools.cached_property
     def batches(self) -> "pl.DataFrame | None":
@@ -116,6 +130,15 @@ class SimulationResult:
             replica, engine = np.divmod(columns.pop("replica"), self.config.data_parallel)
             columns = {"replica": replica, "engine": engine} | columns
         return pl.DataFrame(columns)
+
+    @functools.cached_property
+    def timeseries(self) -> "pl.DataFrame | None":
+        """One row per replica and bin of time, see `fastsim.series`; None without ``record_metrics``."""
+        if not self.config.record_metrics:
+            return None
+        from fastsim.series import describe_over_time
+
+        return describe_over_time(self.state, self.config.data_parallel)
 
     def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
