@@ -127,9 +127,10 @@ class SimulationResult:
         return describe_over_time(self.state, self.config.data_parallel)
 
     def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
-        """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
+        """Write ``summary.json``, ``config.toml``, and what was kept of the frames.
 
-        Each file appears whole or not at all.
+        Those are ``requests.parquet``, ``timeseries.parquet`` and ``batches.parquet``. Each file appears whole or not
+        at all, and what an earlier result left goes.
 
         Args:
             directory: made where it does not exist.
@@ -141,11 +142,13 @@ class SimulationResult:
         from estimators.files import replace_file
 
         target = writable_directory(directory)
-        for name, frame in (("requests", self.requests), ("batches", self.batches)):
-            if frame is None:  # what an earlier result left would not belong to this one
+        for name in ("requests", "timeseries", "batches"):
+            frame = getattr(self, name)
+            if frame is None:
                 (target / f"{name}.parquet").unlink(missing_ok=True)
             else:
                 replace_file(target / f"{name}.parquet", frame.write_parquet)
+        (target / "trace.json.gz").unlink(missing_ok=True)  # which `fastsim.export` writes
         summary, config = json.dumps(self.summary, indent=2) + "\n", self.config.to_toml(workload)
         replace_file(target / "summary.json", lambda file: file.write(summary.encode()))
         replace_file(target / "config.toml", lambda file: file.write(config.encode()))
