@@ -27,6 +27,8 @@ _SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
 _GENERATORS = ("arrivals", "lengths", "conversations")
 #: All groups of such flags.
 GROUPS = (*_SERVING, *_GENERATORS, "trace")
+#: Flags that no file has.
+_OF_THE_COMMAND_LINE = {"config", "vidur_config", "out", "json", "intervals", "trace_window", "event_trace"}
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -242,7 +244,7 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
     defaults: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    known = {spec.name for spec in fields(RunCommand)} - {"config", "vidur_config", "out", "json", "intervals", "trace_window", "event_trace"}
+    known = {spec.name for spec in fields(RunCommand)} - _OF_THE_COMMAND_LINE
     for name, value in (values | workload).items():
         if name not in known:
             raise ConfigError(name, value, f"is not known in {path}", f"the fields are {', '.join(sorted(known))}")

@@ -1,7 +1,7 @@
 """``trace.json.gz``: a run in the trace-event format, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-An engine is a process and a pipeline stage a thread; both are numbered from 1, as 0 is a process of its own to Perfetto.
-A batch is a slice on every stage. A request is a row of nested slices (queued, prefill, decode) below its engine, and a
+An engine is a process and a pipeline stage a thread; both are numbered from 1, as 0 means something else to Perfetto. A
+batch is a slice on every stage. A request is a row of nested slices (queued, prefill, decode) below its engine, and a
 flow of arrows from the batch in which it was first scheduled to those that gave it its first and its last token.
 Counters show the tokens of batches, the KV blocks in use, and how many requests wait and run. Times are microseconds
 with three decimals, from the beginning of the simulation.
@@ -52,7 +52,7 @@ def write_trace(result: "SimulationResult", path: Path, window: Window = Window(
     def write(file: IO[bytes]) -> None:
         nonlocal count
         # No time and no name in the header: equal runs give equal files.
-        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed, io.TextIOWrapper(packed) as text:
+        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed, io.TextIOWrapper(packed) as text:
             text.write('{"displayTimeUnit":"ms","traceEvents":[\n')
             for event in events:
                 text.write(f",\n{event}" if count else event)
@@ -72,7 +72,11 @@ def trace_events(line: Timeline, window: Window, title: str) -> Iterator[str]:
         title: of the processes.
     """
     return itertools.chain(
-        _names(line, title), _batches(line), _batch_counters(line), _request_counters(line, window), _requests(line, window)
+        _names(line, title),
+        _batches(line),
+        _batch_counters(line),
+        _request_counters(line, window),
+        _requests(line, window),
     )
 
 
@@ -146,7 +150,7 @@ def _counter(name: str, pid: int, time: int, values: str) -> str:
 def _request_counters(line: Timeline, window: Window) -> Iterator[str]:
     """How many requests of each engine wait for their first batch, and how many run; who was preempted still runs."""
     known = line.engine != NONE
-    # Two counts: -1 and +1 as a request passes from one to the other. What came before counts at the window's beginning.
+    # Each request passes from one count to the other. What came before counts at the window's beginning.
     times = np.concatenate([column[known] for column in (line.sent_s, line.scheduled_s, line.completed_s)])
     engine, n = np.tile(line.engine[known], 3), int(known.sum())
     waits, runs = np.repeat((1, -1, 0), n), np.repeat((0, 1, -1), n)
@@ -173,8 +177,8 @@ def _requests(line: Timeline, window: Window) -> Iterator[str]:
     middle = _middles(line.batches)
     pid_of, tid_of = line.batches["replica"] + 1, line.batches["stage"] + 1
     latencies = ((edge - line.sent_s).tolist() for edge in edges[1:])
-    columns = zip(*(column.tolist() for column in (line.rows, engine, *cut)), *latencies, line.turns.tolist(), strict=True)
-    for row, pid, sent, scheduled, first, done, delay_s, ttft_s, e2e_s, turns in columns:
+    columns = (column.tolist() for column in (line.rows, engine, *cut, line.turns))
+    for row, pid, sent, scheduled, first, done, turns, delay_s, ttft_s, e2e_s in zip(*columns, *latencies, strict=True):
         common = f'"cat":"request","id":"{row}","pid":{pid},"tid":1'
         told = f',"args":{{"scheduling_delay_s":{delay_s:.9f},"ttft_s":{ttft_s:.9f},"e2e_s":{e2e_s:.9f}}}'
         yield _edge("b", f"request {row}", common, sent, told)
