@@ -56,7 +56,9 @@ class SimulationConfig:
         parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
         parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
-        record_metrics: also record sums over time, for ``SimulationResult.timeseries``.
+        record_metrics: also record what happened over time (``SimulationResult.timeseries``), sizes of batches and the
+            time of operators (``summary["batches"]`` and ``["operators"]``), and preempted time and the longest time
+            between tokens of each request.
         keep_requests: keep one row per request; always off above 2 M requests.
     """
 

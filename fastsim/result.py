@@ -73,7 +73,9 @@ class SimulationResult:
         ``arrival_s`` is when its client sends it, ``first_token_s`` and ``completed_s`` when the client has them, and
         ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
 
-        ``tpot_s`` is null for requests with one output token. The columns ``request_class`` and ``session`` come last,
+        ``tpot_s`` is null for requests with one output token. With ``record_metrics`` there are ``preempted_s``, how
+        long a request waited to be scheduled again after preemptions, ``preempted_prefill_s``, how much of that was before its first token, and ``worst_tbt_s``, the longest time between two
+        of its tokens, null where it has one. The columns ``request_class`` and ``session`` come last,
         where the workload has other classes than 0, and any session.
         """
         if not keeps_requests(self.config, len(self.state.requests)):
@@ -96,8 +98,24 @@ class SimulationResult:
                 "e2e_s": derived["e2e_s"],
                 "e2e_normalized_s": derived["e2e_normalized_s"],
             }
+            | self._noted()
             | {name: np.ascontiguousarray(table[name]) for name in given}
         )
+
+    def _noted(self) -> dict[str, "pl.Series"]:
+        """Columns of the requests that only a run that records has."""
+        if not self.config.record_metrics:
+            return {}
+        import polars as pl
+
+        from fastsim.kernel.prepare_series import preempted_prefill_s, preempted_s, worst_tbt_s
+
+        worst = pl.Series(worst_tbt_s(self.state)).fill_nan(None)
+        return {
+            "preempted_s": pl.Series(preempted_s(self.state)),
+            "preempted_prefill_s": pl.Series(preempted_prefill_s(self.state)),
+            "worst_tbt_s": worst,
+        }
 
     @functools.cached_property
     def batches(self) -> "pl.DataFrame | None":

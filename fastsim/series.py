@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.config import SimulationConfig
-from fastsim.kernel.prepare_series import sums_at_edges
+from fastsim.kernel.prepare_series import engine_of, sums_at_edges
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,22 +69,24 @@ def describe_over_time(state: "State", engines: int) -> "pl.DataFrame":
         "running_mean": gained["running_seconds"] / width_s,
         "kv_use_mean": gained["block_seconds"] / width_s / replicas["num_blocks"][:, None],
         "preemptions": np.rint(gained["preemptions"]).astype(np.int64),
-        **count_requests(requests, edges, len(replicas)),
+        **count_requests(requests, edges, engine_of(state), len(replicas)),
     }
     return pl.DataFrame({name: values.ravel() for name, values in columns.items()})
 
 
-def count_requests(requests: np.ndarray, edges: FloatArray, engines: int) -> dict[str, npt.NDArray[np.generic]]:
+def count_requests(
+    requests: np.ndarray, edges: FloatArray, owner: npt.NDArray[np.int64], engines: int
+) -> dict[str, npt.NDArray[np.generic]]:
     """What happened to the requests in each bin of time, by what is counted, [engines, bins].
 
     Args:
         requests: REQUEST records, all completed [n].
         edges: of the bins [bins + 1] [s].
-        engines: how many there are; ``requests["replica"]`` are their numbers.
+        owner: number of the engine of each [n].
+        engines: how many there are.
     """
     times = {name: np.ascontiguousarray(requests[name]) for name in ("arrival_s", "scheduled_s", "completed_s")}
     times["first_token_s"] = np.ascontiguousarray(requests["first_token_s"])
-    owner = requests["replica"].astype(np.int64)
     places = {name: place_of(time_s, edges, owner) for name, time_s in times.items()}
     shape = (engines, len(edges) - 1)
 
@@ -95,7 +97,7 @@ def count_requests(requests: np.ndarray, edges: FloatArray, engines: int) -> dic
         """Seconds since the event of each request, in each bin."""
         left_s = np.tile(edges[1:], engines)[places[name]] - times[name]
         before = np.cumsum(count(name), axis=1) - count(name)
-        return before * np.diff(edges) + count(name, left_s)
+        return np.asarray(before * np.diff(edges) + count(name, left_s))
 
     width_s = edges[1] - edges[0]
     sent_s = passed("arrival_s")
@@ -112,4 +114,5 @@ def count_requests(requests: np.ndarray, edges: FloatArray, engines: int) -> dic
 def place_of(time_s: FloatArray, edges: FloatArray, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Place of the bin that each time lies in among those of all engines; the last bin includes its end."""
     bins = len(edges) - 1
-    return owner * bins + np.clip(((time_s - edges[0]) / (edges[1] - edges[0])).astype(np.int64), 0, bins - 1)
+    place = np.clip(((time_s - edges[0]) / (edges[1] - edges[0])).astype(np.int64), 0, bins - 1)
+    return np.asarray(owner * bins + place)

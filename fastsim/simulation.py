@@ -228,6 +228,8 @@ def _run(
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
+    from fastsim.kernel.prepare_series import order_notes
+    from fastsim.operator_shares import describe_batches, describe_operators
     from fastsim.result import summarize
 
     run, (schedule, route) = compile_kernel(config, workload)
@@ -273,12 +275,16 @@ def _run(
     if status != states.DONE:
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    order_notes(state)
     state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
+    if config.record_metrics:
+        summary["batches"] = describe_batches(state)
+        summary["operators"] = describe_operators(config, tables, model, device, state)
     return SimulationResult(config, summary, state), find_warnings(config, workload, model, tables, state)
 
 

@@ -97,7 +97,7 @@ class RunCommand:
         None, "with --out: also write trace.json.gz, for Perfetto, of A:B seconds of the run, or : for all of it"
     )
     event_trace: Optional[str] = flag(None, "write this file: JSON lines, an event each, within --trace-window if any")
-    record_metrics: bool = flag(False, "record sums over time; always on with --out, but for --parity")
+    record_metrics: bool = flag(False, "record operators' shares, sizes of batches and series over time; on with --out")
 
 
 def _epilog() -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from fastsim.kernel.blocks import whole_tokens
 from fastsim.kernel.data_parallel import choose_engine, wake
 from fastsim.kernel.jit import jit
+from fastsim.kernel.notes import ENGINE, SIZE
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import arrive_at_stages
 from fastsim.kernel.state import WAITING
@@ -43,6 +44,8 @@ def arrive(requests, replicas, cluster, integers, i):
         arrive_at_stages(replica, integers, request.arrival_s)
     elif replica.in_flight == 0:
         replica.try_to_form = 1
+    if replica.notes > 0:
+        integers[replica.notes + SIZE * i + ENGINE] = r
     head = replica.waiting_head
     append_waiting(requests, replica, i)
     if replica.waiting_head != head:

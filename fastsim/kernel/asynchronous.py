@@ -22,6 +22,7 @@ from fastsim.kernel.skew import decodes_time, forget_origin
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
 from fastsim.kernel.tables import along_row, base_time, decode_row, locate
+from fastsim.kernel.visits import count_attention, visit, visit_batch
 
 
 @jit()
@@ -95,6 +96,9 @@ def send_ahead(state, r, start_s, model_s, most_members):
     members = decodes + replica.num_chunks
     if replica.device_s >= replica.next_work_edge_s:
         pass_work(replica, integers, start_s, model_s)
+    if replica.visits > 0:
+        visit_batch(replica, integers, decodes, model_s)
+        count_attention(replica, replica)
     replica.busy_s += model_s
     replica.running_seconds += members * model_s
     if cluster.record_batches:
@@ -136,24 +140,28 @@ def leap(requests, replica, integers, tables, until_s):
     base_s = base_time(tables, replica, decodes, decodes)
     row = decode_row(replica, decodes)
     launch_s = replica.launch_s + replica.launch_s_per_request * decodes
+    first_iteration = replica.iteration
+    attention_s = 0.0
     while replica.next_end_s <= until_s:
         flight = flight_at(replica, 0)
         slot = replica.calendar + (integers[flight + STEP] & replica.calendar_mask)
         if integers[flight + COMPLETE] + integers[flight + LATE] > 0 or integers[slot] != NONE:
-            return
+            break
         process_decodes(replica, integers, flight)
         replica.try_to_form = 1
         needed = blocks_to_decode(replica, integers)
         if replica.clock_s >= until_s or replica.batch_may_change or replica.step >= replica.ask_step:
-            return
+            break
         if not blocks_suffice(replica, needed):
-            return
+            break
         take_blocks(replica, integers, needed)
         if replica.has_skew:
-            model_s = base_s + decodes_time(tables, replica, requests, decodes)
+            decode_s = decodes_time(tables, replica, requests, decodes)
         else:
             index, weight = locate(replica.decode_kv, replica.kv_bits)
-            model_s = base_s + along_row(tables, row, index, weight)
+            decode_s = along_row(tables, row, index, weight)
+        model_s = base_s + decode_s
+        attention_s += decode_s
         start_s = max(replica.clock_s + launch_s, replica.device_s)
         replica.device_s = start_s + model_s
         if replica.device_s >= replica.next_work_edge_s:
@@ -168,7 +176,11 @@ def leap(requests, replica, integers, tables, until_s):
         replica.step += 1
         if integers[replica.calendar + ((replica.step - 1) & replica.calendar_mask)] != NONE:
             end_decodes(requests, replica, integers)
-            return
+            break
+    if replica.visits > 0:
+        count = replica.iteration - first_iteration
+        visit(integers, replica.visits + 2 * decodes, count, count * base_s + attention_s)
+        replica.decode_attention_s += attention_s
 
 
 @jit(forceinline=True)

@@ -18,7 +18,14 @@ from fastsim.kernel.prepare_clients import (
     place_clients,
     previous_in_session,
 )
-from fastsim.kernel.prepare_series import first_sent_s, num_tracks, place_tracks
+from fastsim.kernel.prepare_series import (
+    first_sent_s,
+    num_recorded_integers,
+    num_tracks,
+    place_recorded,
+    place_tracks,
+    stack_size,
+)
 from fastsim.kernel.series import track_size
 from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import (
@@ -97,7 +104,8 @@ def new_state(
         expert: estimators.ExpertLayout of the tables, where they have that part: the engines are in lockstep.
         padded_tokens: of engines in lockstep: by number of tokens what all of them are padded to, from 0 on [tokens].
         profiled: largest measured value of an axis of PROFILED_AXES, where there is one.
-        record_bins: most bins of time by which sums are kept (`fastsim.kernel.series`), an even number; 0 keeps none.
+        record_bins: most bins of time by which sums are kept (`fastsim.kernel.series`), an even number; 0 keeps none,
+            nor what `fastsim.kernel.visits` and `fastsim.kernel.notes` keep.
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -130,9 +138,11 @@ def new_state(
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     replicas["most_edges"] = record_bins
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    num_more = len(padded_tokens) + num_integers(pending)
+    num_recorded = num_recorded_integers(replicas, layout, len(requests))
+    num_more = num_recorded + len(padded_tokens) + num_integers(pending)
     integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_more)
-    first_padded = len(integers) - num_more
+    place_recorded(replicas, layout, len(integers) - num_more)
+    first_padded = len(integers) - num_more + num_recorded
     integers[first_padded : first_padded + len(padded_tokens)] = padded_tokens
     if named_blocks is not None:
         name_requests(pending if dynamic else requests, named_blocks)
@@ -195,6 +205,7 @@ def new_integers(
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
     ring = 1 << longest_output.bit_length()
     slot_size = HEADER + ring + int(replicas["block_size"][0]) + (1 + 3) * max_num_seqs
+    slot_size += stack_size(replicas, ring)
     num_slots = num_stages + 2 if num_stages > 1 else 2
     parts = {
         "prefills": 2 * max_num_seqs,

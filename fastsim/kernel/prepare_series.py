@@ -1,12 +1,14 @@
-"""The Python side of `fastsim.kernel.series`: laying out its tracks, and reading them after a run."""
+"""The Python side of `fastsim.kernel.series`, ``visits`` and ``notes``: their places, and reading them after a run."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastsim.kernel import notes
 from fastsim.kernel.series import COLUMNS, EDGES, FIRST_WIDTH_S, HEADER, NUM_COLUMNS, ORIGIN_S, WIDTH_S, track_size
 from fastsim.kernel.state import State
+from fastsim.kernel.visits import CHUNK_TOKENS, DECODES, DECODES_ALONE, SEQUENCES, TOKENS, visits_size
 
 
 def num_tracks(replicas: np.ndarray) -> int:
@@ -15,6 +17,26 @@ def num_tracks(replicas: np.ndarray) -> int:
         return 0
     num_stages = int(replicas["num_stages"][0])
     return 1 + (num_stages if num_stages > 1 else int(replicas["async_scheduling"][0]))
+
+
+def stack_size(replicas: np.ndarray, ring: int) -> int:
+    """Integers of the stack of gaps of a cohort whose calendar has so many places."""
+    return notes.STACK_HEADER + 2 * ring if replicas["most_edges"][0] > 0 else 0
+
+
+def num_recorded_integers(replicas: np.ndarray, layout: Any, num_requests: int) -> int:
+    """Integers that visits and notes need, for all replicas together."""
+    if replicas["most_edges"][0] == 0:
+        return 0
+    return visits_size(layout.max_sequences, layout.max_tokens) + notes.SIZE * num_requests
+
+
+def place_recorded(replicas: np.ndarray, layout: Any, begin: int) -> None:
+    """Write where visits and notes begin into the records, in place."""
+    if replicas["most_edges"][0] > 0:
+        replicas["visits"] = begin
+        replicas["visited_sequences"], replicas["visited_tokens"] = layout.max_sequences, layout.max_tokens
+        replicas["notes"] = begin + visits_size(layout.max_sequences, layout.max_tokens)
 
 
 def first_sent_s(workload: Any, pending: np.ndarray) -> float:
@@ -70,7 +92,7 @@ def sums_at_edges(state: State, end_s: float) -> tuple[npt.NDArray[np.float64], 
     for engine in range(len(replicas)):
         for track, ends in zip(tracked[engine], whole[engine], strict=True):
             sums[engine] += sums_of_track(integers, int(track), ends, width_s, bins)
-    edges_s: npt.NDArray[np.float64] = origin_s + width_s * np.arange(bins + 1)
+    edges_s = origin_s + width_s * np.arange(bins + 1, dtype=np.float64)
     return edges_s, {name: sums[:, :, i] for i, name in enumerate(COLUMNS)}
 
 
@@ -104,3 +126,50 @@ def whole_sums(replicas: np.ndarray, stage_busy_s: npt.NDArray[np.float64]) -> n
     whole[:, 0, by_clock] = all_sums[:, by_clock]
     whole[:, min(1, tracks - 1), by_work] = all_sums[:, by_work]
     return whole
+
+
+def histograms(state: State) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """How many batches had each number, and their seconds: the histograms of `fastsim.kernel.visits`, in order."""
+    replica = state.replicas[0]
+    begin, found = int(replica["visits"]), []
+    sequences, tokens = int(replica["visited_sequences"]) + 1, int(replica["visited_tokens"]) + 1
+    lengths = {DECODES_ALONE: sequences, SEQUENCES: sequences, DECODES: sequences, TOKENS: tokens, CHUNK_TOKENS: tokens}
+    for histogram in range(len(lengths)):
+        pairs = state.integers[begin : begin + 2 * lengths[histogram]].reshape(-1, 2)
+        found.append((pairs[:, 0].copy(), pairs[:, 1].copy().view(np.float64)))
+        begin += 2 * lengths[histogram]
+    return found
+
+
+def request_notes(state: State) -> npt.NDArray[np.int64]:
+    """The notes of the requests, a view of the pool, [n, `fastsim.kernel.notes.SIZE`]."""
+    begin = int(state.replicas["notes"][0])
+    return state.integers[begin : begin + notes.SIZE * len(state.requests)].reshape(-1, notes.SIZE)
+
+
+def order_notes(state: State) -> None:
+    """Bring the notes into the order of the workload, in place; the requests must still be in that of their arrival."""
+    if state.replicas["notes"][0] > 0:
+        noted = request_notes(state)
+        noted[state.requests["row"]] = noted.copy()
+
+
+def preempted_s(state: State) -> npt.NDArray[np.float64]:
+    """How long each request waited to be scheduled again after preemptions [s]."""
+    return request_notes(state)[:, notes.PREEMPTED_S].copy().view(np.float64)
+
+
+def preempted_prefill_s(state: State) -> npt.NDArray[np.float64]:
+    """How much of `preempted_s` was before the first token of each request [s]."""
+    return request_notes(state)[:, notes.PREEMPTED_PREFILL_S].copy().view(np.float64)
+
+
+def worst_tbt_s(state: State) -> npt.NDArray[np.float64]:
+    """The longest time between two tokens of each request, NaN for those with one [s]."""
+    worst = request_notes(state)[:, notes.WORST_TBT_S].copy().view(np.float64)
+    return np.where(state.requests["output_tokens"] > 1, worst, np.nan)
+
+
+def engine_of(state: State) -> npt.NDArray[np.int64]:
+    """Which REPLICA record served each request."""
+    return request_notes(state)[:, notes.ENGINE]

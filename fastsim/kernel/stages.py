@@ -23,6 +23,7 @@ from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.series import pass_clock, pass_stage
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 from fastsim.kernel.tables import count_outside
+from fastsim.kernel.visits import count_attention, visit_batch
 
 
 @jit()
@@ -168,6 +169,11 @@ def run_through(state, tables, r, decodes):
             duration_s += stage.send_latency_s + stage.send_s_per_token * num_tokens
         if replica.swapped_blocks > 0:
             duration_s += replica.swap_s_per_block * replica.swapped_blocks
+            stage.copies_s += replica.swap_s_per_block * replica.swapped_blocks
+        if replica.visits > 0:
+            count_attention(replica, stage)
+            if s == 0:
+                visit_batch(replica, integers, decodes, duration_s)
         start_s = max(begin_s, stage.free_s)
         begin_s = start_s + duration_s
         if begin_s >= stage.next_edge_s:

@@ -18,6 +18,7 @@ from fastsim import kernel
 from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
 from fastsim.kernel.prepare_clients import Clients, as_clients_see
+from fastsim.kernel.prepare_series import order_notes
 from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
 from fastsim.named_blocks import name_blocks
@@ -395,6 +396,7 @@ def run_kernel(case: Case, record_batches: bool = False):
 
 def client_requests(case: Case, state: State) -> np.ndarray:
     """The requests after a run, in the order of the case, with the times of their clients."""
+    order_notes(state)
     sent_s = SimpleNamespace(arrival_s=np.array([arrival_s for arrival_s, _, _ in case.requests]))
     return as_clients_see(state.requests, state.pending, sent_s, clients_of(case.config))
 

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from comparisons import assert_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import Case, cases, client_requests, run_kernel
 from plain_tables import plain_config, plain_tables
+from reference.results import ReferenceResult
 from reference.series import NAMES, series
 from reference.simulate import simulate as reference_simulate
 from reference_tests.feature_cases import ENGINES, FEATURES
@@ -16,18 +18,21 @@ from simulate_calls import run, some_workload
 import fastsim
 from fastsim import ConfigError, SimulationConfig, Workload
 from fastsim.kernel.jit import DISABLED
-from fastsim.kernel.prepare_series import sums_at_edges
+from fastsim.kernel.prepare_series import histograms, sums_at_edges
 from fastsim.kernel.state import State
+from fastsim.kernel.visits import CHUNK_TOKENS, DECODES, DECODES_ALONE, SEQUENCES, TOKENS
 from fastsim.series import record_bins
-from fastsim.vidur.options import PARITIES
 
 EXAMPLES = 60 if DISABLED else 600
 
 
 def assert_series_equal(case: Case) -> None:
-    """Every sum in every bin, up to rounding: the kernel takes differences of running sums."""
+    """Every sum in every bin, up to rounding: the kernel takes differences of running sums; and the rest."""
     state = run_kernel(case)
-    expected = reference_simulate(case.requests, case.tables, case.config).replicas
+    result = reference_simulate(case.requests, case.tables, case.config)
+    assert_visits_equal(state, result)
+    assert_equal(case, state, result)
+    expected = result.replicas
     edges, sums = sums_at_edges(state, float(state.replicas["clock_s"].max()))
     assert len(edges) - 1 <= case.record_bins
     for engine, result in enumerate(expected):
@@ -35,6 +40,23 @@ def assert_series_equal(case: Case) -> None:
         for name in NAMES:
             tolerance = 1e-9 * max(1.0, sum(want[name]))
             assert np.diff(sums[name][engine]) == pytest.approx(want[name], rel=0, abs=tolerance), name
+
+
+def assert_visits_equal(state: State, result: ReferenceResult) -> None:
+    """How many batches had each number of requests and tokens, and, up to rounding, their seconds."""
+    expected = [[np.zeros(len(of_one)) for of_one in pair] for pair in histograms(state)]
+    for batch in result.batches:
+        begin_s, end_s = batch.stage_times[0] if batch.stage_times else (batch.start_s, batch.end_s)
+        numbers = {DECODES_ALONE: batch.num_decodes}
+        if batch.chunks:
+            numbers = {SEQUENCES: batch.num_sequences, DECODES: batch.num_decodes, TOKENS: batch.num_tokens}
+            numbers[CHUNK_TOKENS] = batch.num_tokens - batch.num_decodes
+        for histogram, number in numbers.items():
+            expected[histogram][0][number] += 1
+            expected[histogram][1][number] += end_s - begin_s
+    for got, want in zip(histograms(state), expected, strict=True):
+        assert np.array_equal(got[0], want[0])
+        assert got[1] == pytest.approx(want[1], rel=1e-9, abs=1e-9 * max(1.0, want[1].sum()))
 
 
 recorded = st.sampled_from([2, 8, 64])
@@ -120,6 +142,5 @@ def test_memory_is_bounded(replicas: int, bins: int):
 
 
 def test_vidurs_rules_record_nothing():
-    assert "vidur" in PARITIES
     with pytest.raises(ConfigError, match=r"record_metrics .* parity"):
         SimulationConfig(record_metrics=True, parity="vidur")
