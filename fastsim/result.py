@@ -74,9 +74,10 @@ class SimulationResult:
         ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
 
         ``tpot_s`` is null for requests with one output token. With ``record_metrics`` there are ``preempted_s``, how
-        long a request waited to be scheduled again after preemptions, ``preempted_prefill_s``, how much of that was before its first token, and ``worst_tbt_s``, the longest time between two
-        of its tokens, null where it has one. The columns ``request_class`` and ``session`` come last,
-        where the workload has other classes than 0, and any session.
+        long a request waited to be scheduled again after preemptions, ``preempted_prefill_s``, how much of that was
+        before its first token, and ``worst_tbt_s``, the longest time between two of its tokens, null where it has one.
+        The columns ``request_class`` and ``session`` come last, where the workload has other classes than 0, and any
+        session.
         """
         if not keeps_requests(self.config, len(self.state.requests)):
             return None

@@ -109,9 +109,15 @@ def number_batches(batches: np.ndarray) -> Integers:
 
 
 def engine_of(result: "SimulationResult") -> Integers:
-    """Number of the engine that served each request; NONE where replicas have several and nobody noted which."""
+    """Number of the engine that served each request; NONE where replicas have several and ``record_metrics`` is off."""
     replica = result.state.requests["replica"].astype(np.int64)
-    return replica if result.config.data_parallel == 1 else np.full(len(replica), NONE)
+    if result.config.data_parallel == 1:
+        return replica
+    if not result.config.record_metrics:
+        return np.full(len(replica), NONE)
+    from fastsim.kernel.prepare_series import engine_of as noted
+
+    return noted(result.state)
 
 
 def find_turns(

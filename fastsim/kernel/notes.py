@@ -11,7 +11,7 @@ output are dropped, so the stack is a ring as long as the calendar.
 from fastsim.kernel.jit import bits_float, float_bits, jit
 
 #: Of a request: time between preemptions and being scheduled again [s], longest gap so far [s], decode step of the
-#: first gap that it shares with its cohort, its REPLICA record, and the first of these times before its first token [s].
+#: first gap that it shares with its cohort, its REPLICA record, how much of the first was before its first token [s].
 PREEMPTED_S, WORST_TBT_S, FIRST_STEP, ENGINE, PREEMPTED_PREFILL_S = range(5)
 SIZE = 5
 #: Places within a stack: numbers of its first entry and of the one behind its last, which only ever grow with it.
