@@ -159,8 +159,11 @@ def main(words: Sequence[str]) -> int:
         if not defaults.get("record_batches"):
             raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
         command.record_batches = False  # the file is of a run that wrote them, this one writes nothing
+    if command.parity is None:
+        command.record_metrics |= command.out is not None
+    elif defaults.get("record_metrics"):
+        command.record_metrics = False  # the file is of a run by our rules
     if command.out is not None:
-        command.record_metrics = command.parity is None
         from fastsim.result import writable_directory
 
         writable_directory(command.out)

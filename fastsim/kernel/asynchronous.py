@@ -18,11 +18,11 @@ from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.processing import await_oldest, process_decodes, process_oldest
 from fastsim.kernel.running import enter_decodes
 from fastsim.kernel.series import pass_work
-from fastsim.kernel.skew import decodes_time, forget_origin
+from fastsim.kernel.skew import forget_origin, row_time
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
-from fastsim.kernel.tables import along_row, base_time, decode_row, locate
-from fastsim.kernel.visits import count_attention, visit, visit_batch
+from fastsim.kernel.tables import base_time, decode_row
+from fastsim.kernel.visits import count_attention, visit_batch, visit_leap
 
 
 @jit()
@@ -155,11 +155,7 @@ def leap(requests, replica, integers, tables, until_s):
         if not blocks_suffice(replica, needed):
             break
         take_blocks(replica, integers, needed)
-        if replica.has_skew:
-            decode_s = decodes_time(tables, replica, requests, decodes)
-        else:
-            index, weight = locate(replica.decode_kv, replica.kv_bits)
-            decode_s = along_row(tables, row, index, weight)
+        decode_s = row_time(tables, replica, requests, decodes, row)
         model_s = base_s + decode_s
         attention_s += decode_s
         start_s = max(replica.clock_s + launch_s, replica.device_s)
@@ -177,10 +173,7 @@ def leap(requests, replica, integers, tables, until_s):
         if integers[replica.calendar + ((replica.step - 1) & replica.calendar_mask)] != NONE:
             end_decodes(requests, replica, integers)
             break
-    if replica.visits > 0:
-        count = replica.iteration - first_iteration
-        visit(integers, replica.visits + 2 * decodes, count, count * base_s + attention_s)
-        replica.decode_attention_s += attention_s
+    visit_leap(replica, integers, decodes, first_iteration, base_s, attention_s)
 
 
 @jit(forceinline=True)

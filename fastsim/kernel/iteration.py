@@ -11,11 +11,11 @@ from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.radix_cache import keep_prefill
 from fastsim.kernel.running import join_decodes
 from fastsim.kernel.series import pass_iteration
-from fastsim.kernel.skew import decodes_time
+from fastsim.kernel.skew import row_time
 from fastsim.kernel.stages import describe_batch
 from fastsim.kernel.state import NONE
-from fastsim.kernel.tables import along_row, base_time, count_outside, decode_row, locate
-from fastsim.kernel.visits import count_attention, visit, visit_batch
+from fastsim.kernel.tables import base_time, count_outside, decode_row
+from fastsim.kernel.visits import count_attention, visit_batch, visit_leap
 
 
 @jit(forceinline=True)
@@ -248,11 +248,7 @@ def leap(requests, replica, integers, tables, until_s):
     first_iteration = replica.iteration
     attention_s = 0.0
     while True:
-        if replica.has_skew:
-            decode_s = decodes_time(tables, replica, requests, decodes)
-        else:
-            index, weight = locate(replica.decode_kv, replica.kv_bits)
-            decode_s = along_row(tables, row, index, weight)
+        decode_s = row_time(tables, replica, requests, decodes, row)
         seconds = base + decode_s
         if replica.clock_s + seconds > until_s or replica.num_fresh > 0 or replica.last_step_end_s != replica.clock_s:
             replica.iteration_s = seconds
@@ -266,8 +262,5 @@ def leap(requests, replica, integers, tables, until_s):
         if not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
             break
         take_blocks(replica, integers, needed)
-    if replica.visits > 0:
-        count = replica.iteration - first_iteration
-        visit(integers, replica.visits + 2 * decodes, count, count * base + attention_s)
-        replica.decode_attention_s += attention_s
-        replica.batch_decode_s, replica.batch_prefill_s = decode_s, 0.0
+    visit_leap(replica, integers, decodes, first_iteration, base, attention_s)
+    replica.batch_decode_s, replica.batch_prefill_s = decode_s, 0.0

@@ -41,6 +41,15 @@ def visit_batch(replica, integers, decodes, seconds):
 
 
 @jit()
+def visit_leap(replica, integers, decodes, first_iteration, base_s, attention_s):
+    """Count iterations of decodes alone, from a first one on: each takes base_s, and all together attention_s [s]."""
+    if replica.visits > 0:
+        count = replica.iteration - first_iteration
+        visit(integers, replica.visits + 2 * decodes, count, count * base_s + attention_s)
+        replica.decode_attention_s += attention_s
+
+
+@jit()
 def count_attention(replica, place):
     """Add the attention of the batch at hand to the sums in a REPLICA or STAGE record."""
     place.decode_attention_s += replica.batch_decode_s

@@ -143,4 +143,4 @@ def test_memory_is_bounded(replicas: int, bins: int):
 
 def test_vidurs_rules_record_nothing():
     with pytest.raises(ConfigError, match=r"record_metrics .* parity"):
-        SimulationConfig(record_metrics=True, parity="vidur")
+        SimulationConfig(record_metrics=True, parity="vidur", scheduler="vllm_v0")
