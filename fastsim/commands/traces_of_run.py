@@ -16,12 +16,15 @@ def traced_window(command: Any) -> Window | None:
     """The part of the run that the flags ask to be traced; None if they ask for nothing.
 
     Raises:
-        ConfigError: the window is none, or there is nowhere to write to.
+        ConfigError: the window is none, there is nowhere to write to, or the run is by Vidur's rules.
     """
     if command.trace_window is None and command.event_trace is None:
         return None
     if command.out is None and command.event_trace is None:
         raise ConfigError("trace_window", command.trace_window, "has nowhere to write to", "give --out DIR")
+    if command.parity is not None:
+        mend = "give --record-batches, for batches.parquet"
+        raise ConfigError("parity", command.parity, "has a batch log that is not traced", mend)
     if command.event_trace is not None:
         path = Path(command.event_trace)
         if path.is_dir() or not path.absolute().parent.is_dir():
