@@ -94,7 +94,7 @@ def batch_log(result: "SimulationResult") -> np.ndarray:
     if result.config.parity is not None:
         mend = "give --record-batches, for batches.parquet"
         raise ConfigError("parity", result.config.parity, "has a batch log that is not traced", mend)
-    if len(result.state.batches) == 0:
+    if not result.state.cluster["record_batches"][0]:
         raise ConfigError("record_batches", False, "leaves nothing to trace", "give record_batches=True")
     log: np.ndarray = result.state.batches[: int(result.state.cluster["num_batches"][0])]
     return log
