@@ -80,7 +80,7 @@ def _table(one: Explanation) -> list[str]:
     """A line for each part that there is, with a bar for each group, and their sum."""
     heading = f"{one.metric.upper():16}"
     for name, group in one.groups.items():
-        words = f"{_GROUPS[name]} of {group['requests']:,}"
+        words = f"{_GROUPS[name]} ({group['requests']:,} requests)"
         heading += f"    {words:41}"
     lines = [heading.rstrip()]
     shown = {name: percentages(group) for name, group in one.groups.items()}
