@@ -16,6 +16,7 @@ from fastsim import __version__
 COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
     "report": "draw one run, or several side by side, as one HTML page",
+    "explain": "say why the latencies of a run are what they are",
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
     "traces": "list, describe, convert or fetch traces and workloads",

@@ -74,9 +74,10 @@ class SimulationResult:
         ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
 
         ``tpot_s`` is null for requests with one output token. With ``record_metrics`` there are ``preempted_s``, how
-        long a request waited to be scheduled again after preemptions, and ``worst_tbt_s``, the longest time between two
-        of its tokens, null where it has one. The columns ``request_class`` and ``session`` come last,
-        where the workload has other classes than 0, and any session.
+        long a request waited to be scheduled again after preemptions, ``preempted_prefill_s``, how much of that was
+        before its first token, and ``worst_tbt_s``, the longest time between two of its tokens, null where it has one.
+        The columns ``request_class`` and ``session`` come last, where the workload has other classes than 0, and any
+        session.
         """
         if not keeps_requests(self.config, len(self.state.requests)):
             return None
@@ -108,10 +109,14 @@ class SimulationResult:
             return {}
         import polars as pl
 
-        from fastsim.kernel.prepare_series import preempted_s, worst_tbt_s
+        from fastsim.kernel.prepare_series import preempted_prefill_s, preempted_s, worst_tbt_s
 
         worst = pl.Series(worst_tbt_s(self.state)).fill_nan(None)
-        return {"preempted_s": pl.Series(preempted_s(self.state)), "worst_tbt_s": worst}
+        return {
+            "preempted_s": pl.Series(preempted_s(self.state)),
+            "preempted_prefill_s": pl.Series(preempted_prefill_s(self.state)),
+            "worst_tbt_s": worst,
+        }
 
     @functools.cached_property
     def batches(self) -> "pl.DataFrame | None":
@@ -141,9 +146,10 @@ class SimulationResult:
         return describe_over_time(self.state, self.config.data_parallel)
 
     def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
-        """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
+        """Write ``summary.json``, ``config.toml``, and what was kept of the frames.
 
-        Each file appears whole or not at all.
+        Those are ``requests.parquet``, ``timeseries.parquet`` and ``batches.parquet``. Each file appears whole or not
+        at all, and what an earlier result left goes.
 
         Args:
             directory: made where it does not exist.
@@ -155,11 +161,13 @@ class SimulationResult:
         from estimators.files import replace_file
 
         target = writable_directory(directory)
-        for name, frame in (("requests", self.requests), ("batches", self.batches)):
-            if frame is None:  # what an earlier result left would not belong to this one
+        for name in ("requests", "timeseries", "batches"):
+            frame = getattr(self, name)
+            if frame is None:
                 (target / f"{name}.parquet").unlink(missing_ok=True)
             else:
                 replace_file(target / f"{name}.parquet", frame.write_parquet)
+        (target / "trace.json.gz").unlink(missing_ok=True)  # which `fastsim.export` writes
         summary, config = json.dumps(self.summary, indent=2) + "\n", self.config.to_toml(workload)
         replace_file(target / "summary.json", lambda file: file.write(summary.encode()))
         replace_file(target / "config.toml", lambda file: file.write(config.encode()))

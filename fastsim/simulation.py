@@ -49,6 +49,7 @@ def simulate(
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     intervals: bool = False,
+    batch_window: tuple[float, float] | None = None,
 ) -> SimulationResult:
     """Simulate one configuration under one workload.
 
@@ -61,6 +62,8 @@ def simulate(
         router: a function of your own in place of the router.
         intervals: say in ``summary["intervals"]`` how far the metrics may be off because times are predicted; takes
             five more runs, on threads.
+        batch_window: keep rows of the batch log that overlap this part of the simulated time, for `fastsim.export`,
+            whether or not all are kept [s].
 
     Returns:
         The result; the same arguments give the same result, whatever else runs.
@@ -72,7 +75,7 @@ def simulate(
     """
     if intervals:
         check_intervals(config, tables)
-    result, found = _simulate(config, workload, tables, batch_policy, router)
+    result, found = _simulate(config, workload, tables, batch_policy, router, batch_window=batch_window)
     if intervals:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             _add_intervals(pool, [result], [workload], batch_policy, router)
@@ -88,6 +91,7 @@ def _simulate(
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     member: int = 0,
+    batch_window: tuple[float, float] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     """What `simulate` does, and what it warns about: a warning is issued where the caller's frame is at hand."""
     if config.parity is not None:
@@ -95,6 +99,8 @@ def _simulate(
 
         if batch_policy is not None or router is not None:
             raise ConfigError("parity", config.parity, "takes no functions of your own", "leave them out, or parity")
+        if batch_window is not None:
+            raise ConfigError("parity", config.parity, "keeps its batch log whole", "give record_batches instead")
         return simulate_parity(config, workload, tables)
     if batch_policy is not None and schedules_ahead(config):
         mend = "give engine.async_scheduling = false"
@@ -112,7 +118,8 @@ def _simulate(
         for kind, function in (("batch_policy", batch_policy), ("router", router))
         if function is not None
     }
-    return _run(config, workload, joined, model, device, pool, own)
+    window = None if config.record_batches else batch_window
+    return _run(config, workload, joined, model, device, pool, own, window)
 
 
 def _add_intervals(
@@ -216,6 +223,7 @@ def _run(
     device: "DeviceSpec",
     pool: Pool,
     own: Mapping[str, Any],
+    batch_window: tuple[float, float] | None,
 ) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
@@ -241,7 +249,7 @@ def _run(
         seed=config.seed,
         hit_weight=getattr(config.router_choice, "hit_weight", None),
         router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
-        batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
+        batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches or batch_window is not None else 0,
         record_bins=record_bins(config),
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
@@ -257,7 +265,7 @@ def _run(
         **_stage_fields(config, bases, model, device),
     )
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
-        state = with_longer_log(state)
+        state = with_longer_log(state, batch_window)
     if status == states.NO_SUCH_REPLICA and "router" in own:
         mend = f"return 0 to {config.replicas - 1}"
         raise ConfigError("router", own["router"].__name__, "chose a replica that does not exist", mend)

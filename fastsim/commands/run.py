@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from fastsim.commands.parsing import Parser, flag, progress, split_options
+from fastsim.commands.traces_of_run import traced_window, write_traces
 from fastsim.commands.vidur import read_vidur
 from fastsim.config import SimulationConfig, read_toml
 from fastsim.config_checks import DTYPES, EXPERT_EXCHANGES, EXPERT_LOADS
@@ -26,6 +27,8 @@ _SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
 _GENERATORS = ("arrivals", "lengths", "conversations")
 #: All groups of such flags.
 GROUPS = (*_SERVING, *_GENERATORS, "trace")
+#: Flags that no file has.
+_OF_THE_COMMAND_LINE = {"config", "vidur_config", "out", "json", "intervals", "trace_window", "event_trace"}
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -95,6 +98,10 @@ class RunCommand:
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
     keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
+    trace_window: Optional[str] = flag(
+        None, "with --out: also write trace.json.gz, for Perfetto, of A:B seconds of the run, or : for all of it"
+    )
+    event_trace: Optional[str] = flag(None, "write this file: JSON lines, an event each, within --trace-window if any")
     record_metrics: bool = flag(False, "record operators' shares, sizes of batches and series over time; on with --out")
 
 
@@ -165,6 +172,7 @@ def main(words: Sequence[str]) -> int:
         from fastsim.result import writable_directory
 
         writable_directory(command.out)
+    window = traced_window(command)
     config, workload = _prepare(command, options)
     tables = _prepare_machine(config, workload, command.intervals)
     # What traces calls max_total_tokens is this command's max_model_len.
@@ -174,12 +182,14 @@ def main(words: Sequence[str]) -> int:
     from fastsim.simulation import simulate
 
     with progress(f"simulating {len(workload):,} requests"):
-        result = simulate(config, workload, tables, intervals=command.intervals)
+        result = simulate(config, workload, tables, intervals=command.intervals, batch_window=window)
     if command.out is not None:
         try:
             result.write(command.out, _workload_table(command, options, len(workload)))
         except OSError as error:
             raise ConfigError("out", command.out, f"cannot be written ({error})", "choose another") from None
+    if window is not None:
+        write_traces(command, result, window)
     if command.json:
         print(json.dumps(result.summary))
     else:
@@ -244,7 +254,7 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
     defaults: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    known = {spec.name for spec in fields(RunCommand)} - {"config", "vidur_config", "out", "json", "intervals"}
+    known = {spec.name for spec in fields(RunCommand)} - _OF_THE_COMMAND_LINE
     for name, value in (values | workload).items():
         if name not in known:
             raise ConfigError(name, value, f"is not known in {path}", f"the fields are {', '.join(sorted(known))}")

@@ -11,9 +11,9 @@ output are dropped, so the stack is a ring as long as the calendar.
 from fastsim.kernel.jit import bits_float, float_bits, jit
 
 #: Of a request: time between preemptions and being scheduled again [s], longest gap so far [s], decode step of the
-#: first gap that it shares with its cohort, and its REPLICA record.
-PREEMPTED_S, WORST_TBT_S, FIRST_STEP, ENGINE = range(4)
-SIZE = 4
+#: first gap that it shares with its cohort, its REPLICA record, how much of the first was before its first token [s].
+PREEMPTED_S, WORST_TBT_S, FIRST_STEP, ENGINE, PREEMPTED_PREFILL_S = range(5)
+SIZE = 5
 #: Places within a stack: numbers of its first entry and of the one behind its last, which only ever grow with it.
 BOTTOM, TOP = range(2)
 STACK_HEADER = 2
@@ -24,6 +24,15 @@ def add_preempted(replica, integers, i, seconds):
     """Add to the time that request i was preempted for: the clock when that ends, and its negative when it begins."""
     place = replica.notes + SIZE * i + PREEMPTED_S
     integers[place] = float_bits(bits_float(integers[place]) + seconds)
+
+
+@jit()
+def end_preemption(requests, replica, integers, i):
+    """Request i, which was preempted, is scheduled again at the clock."""
+    add_preempted(replica, integers, i, replica.clock_s)
+    if not requests[i].first_token_s >= 0.0:
+        place = replica.notes + SIZE * i
+        integers[place + PREEMPTED_PREFILL_S] = integers[place + PREEMPTED_S]
 
 
 @jit()

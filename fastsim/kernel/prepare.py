@@ -306,8 +306,18 @@ def point_at_joint_tables(replicas: np.ndarray, layout: Any, joint: Any, skew: A
             replicas[f"skew_{axis}"] = getattr(skew, axis)
 
 
-def with_longer_log(state: State) -> State:
-    """The same state with twice the room in its batch log."""
-    batches = records(BATCH, 2 * len(state.batches))
-    batches[: len(state.batches)] = state.batches
+def with_longer_log(state: State, window: tuple[float, float] | None = None) -> State:
+    """The same state with room in its batch log, which is full.
+
+    Args:
+        state: of a run.
+        window: rows outside of it are dropped [s]; None keeps all.
+    """
+    used = state.batches[: int(state.cluster["num_batches"][0])]
+    if window is not None:
+        used = used[(used["end_s"] > window[0]) & (used["start_s"] < window[1])]
+    longer = 2 * len(used) > len(state.batches)
+    batches = records(BATCH, (1 + longer) * len(state.batches))
+    batches[: len(used)] = used
+    state.cluster["num_batches"] = len(used)
     return state._replace(batches=batches)

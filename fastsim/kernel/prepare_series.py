@@ -160,6 +160,11 @@ def preempted_s(state: State) -> npt.NDArray[np.float64]:
     return request_notes(state)[:, notes.PREEMPTED_S].copy().view(np.float64)
 
 
+def preempted_prefill_s(state: State) -> npt.NDArray[np.float64]:
+    """How much of `preempted_s` was before the first token of each request [s]."""
+    return request_notes(state)[:, notes.PREEMPTED_PREFILL_S].copy().view(np.float64)
+
+
 def worst_tbt_s(state: State) -> npt.NDArray[np.float64]:
     """The longest time between two tokens of each request, NaN for those with one [s]."""
     worst = request_notes(state)[:, notes.WORST_TBT_S].copy().view(np.float64)

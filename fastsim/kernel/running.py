@@ -13,7 +13,7 @@ import numpy as np
 
 from fastsim.kernel.blocks import blocks_of, count_crossing, first_blocks
 from fastsim.kernel.jit import jit
-from fastsim.kernel.notes import add_preempted, begin_steps, end_steps
+from fastsim.kernel.notes import begin_steps, end_preemption, end_steps
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.prefix_cache import hold_found, mark
 from fastsim.kernel.queues import append_running, insert_due, pop_waiting, remove_due
@@ -33,7 +33,7 @@ def admit(requests, replica, integers, num_tokens):
     append_running(requests, replica, i)
     request.phase = PREFILL
     if replica.notes > 0 and request.preemptions > 0:
-        add_preempted(replica, integers, i, replica.clock_s)
+        end_preemption(requests, replica, integers, i)
     if not request.scheduled_s >= 0.0:
         request.scheduled_s = replica.clock_s
         request.cached_tokens = request.computed
@@ -62,7 +62,7 @@ def resume(requests, replica, integers):
     request = requests[i]
     append_running(requests, replica, i)
     if replica.notes > 0:
-        add_preempted(replica, integers, i, replica.clock_s)
+        end_preemption(requests, replica, integers, i)
     replica.swapped_blocks += blocks_of(request.computed, replica)
     replica.free_blocks -= blocks_of(request.prompt_tokens + request.generated, replica)
     enter_decodes(requests, replica, integers, i)

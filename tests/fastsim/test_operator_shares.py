@@ -91,4 +91,4 @@ def test_recording_changes_nothing_else(fields: dict):
     added = {"batches", "operators"}
     kept = {name: value for name, value in without_wall_time(recorded.summary).items() if name not in added}
     assert kept | {"config": None} == without_wall_time(plain.summary) | {"config": None}
-    assert recorded.requests.drop("preempted_s", "worst_tbt_s").equals(plain.requests)
+    assert recorded.requests.drop("preempted_s", "preempted_prefill_s", "worst_tbt_s").equals(plain.requests)

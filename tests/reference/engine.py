@@ -162,6 +162,8 @@ class Engine:
         """A request waits no longer because it was preempted, if it was."""
         if request.preempted_at_s is not None:
             request.preempted_s += clock_s - request.preempted_at_s
+            if not request.token_times_s:
+                request.preempted_prefill_s = request.preempted_s
             request.preempted_at_s = None
 
     def hold(self, begin_s: float, clock_s: float, num_in_flight: int) -> None:

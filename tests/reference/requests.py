@@ -35,6 +35,7 @@ class Request:
         preemptions: How often it was preempted.
         preempted_at_s: When it was preempted, while it waits to be scheduled again.
         preempted_s: For how long it was.
+        preempted_prefill_s: How much of that was before its first token.
         token_times_s: When each output token came.
         token_gaps_s: The times between them, as the engine tells them.
         last_token_iteration: Number, within its replica, of the iteration that gave the latest token.
@@ -63,6 +64,7 @@ class Request:
     preemptions: int = 0
     preempted_at_s: float | None = None
     preempted_s: float = 0.0
+    preempted_prefill_s: float = 0.0
     token_times_s: list[float] = field(default_factory=list)
     token_gaps_s: list[float] = field(default_factory=list)
     last_token_iteration: int | None = None

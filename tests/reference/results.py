@@ -81,6 +81,7 @@ class RequestResult:
         cached_tokens: Prompt tokens found in the prefix cache at its first admission.
         token_times: When each of its output tokens reached its client, in seconds.
         preempted_s: How long it waited in all to be scheduled again after preemptions.
+        preempted_prefill_s: How much of that was before its first token.
         worst_tbt_s: Longest time between two of its tokens, 0 for one token.
     """
 
@@ -93,6 +94,7 @@ class RequestResult:
     cached_tokens: int
     token_times: list[float]
     preempted_s: float = 0.0
+    preempted_prefill_s: float = 0.0
     worst_tbt_s: float = 0.0
 
 

@@ -1,0 +1,68 @@
+"""What ``fastsim run --out DIR`` has written, read again."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastsim.config import SimulationConfig
+from fastsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Run(NamedTuple):
+    """A run that was written.
+
+    Attributes:
+        config: what was simulated.
+        summary: as `fastsim.result.SimulationResult.summary`.
+        requests: one row per request.
+    """
+
+    config: SimulationConfig
+    summary: dict[str, Any]
+    requests: "pl.DataFrame"
+
+
+def read_run(directory: str) -> Run:
+    """Read what a run has written.
+
+    Raises:
+        ConfigError: the directory has none, or one that kept no requests.
+    """
+    import polars as pl
+
+    folder = Path(directory)
+    for name in ("config.toml", "summary.json"):
+        if not (folder / name).is_file():
+            raise ConfigError("directory", directory, f"has no {name}", "give what fastsim run --out DIR has written")
+    if not (folder / "requests.parquet").is_file():
+        mend = "repeat the run with at most 2 M requests, and with keep_requests"
+        raise ConfigError("directory", directory, "has no requests.parquet", mend)
+    try:
+        config = SimulationConfig.from_toml((folder / "config.toml").read_text(encoding="utf-8"))
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return Run(config, summary, pl.read_parquet(folder / "requests.parquet"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
+        raise ConfigError("directory", directory, f"cannot be read ({error})", "repeat the run") from None
+
+
+def tables_of(run: Run) -> tuple[Any, bool]:
+    """Iteration tables for the configuration of a run, from the cache or built.
+
+    Returns:
+        The tables, and whether they are those that the run read: not, where it was given others or is of another
+        version.
+    """
+    from fastsim.machine import load_machine, tables_for
+    from fastsim.stage_tables import join_tables
+
+    model, _, pool = load_machine(run.config)
+    # Only what has a name can have been found; but a run may have named blocks and found none.
+    names_blocks = bool((run.requests["cached_tokens"] > 0).any())
+    for named in dict.fromkeys((names_blocks, True)):
+        tables = tables_for(run.config, named)
+        if join_tables(run.config, tables, pool, named, model).hash == run.summary["hashes"]["tables"]:
+            return tables, True
+    return tables_for(run.config, names_blocks), False
