@@ -8,11 +8,10 @@ from typing import Any
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS, check_engines, check_names
 from fastsim.engine_presets import ENGINES, Engine, check_engine
 from fastsim.errors import ConfigError
+from fastsim.measuring import check_spans, read_objectives
 from fastsim.options import CLIENTS, QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
 from fastsim.schedulers import SCHEDULERS
-from fastsim.slo import read_objectives
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
-from fastsim.windows import check_spans
 
 _KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: Largest values that are simulated: what is more is a slip, and would end in the machine's memory.

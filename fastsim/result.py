@@ -201,6 +201,8 @@ def summarize(
     per_engine = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
     active = np.array([engine["active_s"] for engine in per_engine])
     weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
+    tbt_sum_s = float(replicas["tbt_sum_s"].sum())
+    latency_summary, distributions = summarize_latencies(counted, state.integers, tbt_sum_s, keep)
     several_classes = workload.request_class.min() < workload.request_class.max()
     summary = {
         "config": config.to_dict(),
@@ -216,7 +218,7 @@ def summarize(
             "makespan_s": makespan_s,
             "quantiles": "exact" if keep else "from a histogram, relative error at most 0.4 %",
         },
-        "metrics": summarize_latencies(counted, state.integers, float(replicas["tbt_sum_s"].sum()), keep)
+        "metrics": latency_summary
         | {
             "throughput_requests_per_s": _per(n, makespan_s),
             "throughput_output_tokens_per_s": _per(output_tokens, makespan_s),
@@ -234,6 +236,7 @@ def summarize(
             "cost_usd": cost_usd,
             "cost_usd_per_million_output_tokens": cost_usd / output_tokens * 1e6,
         },
+        "distributions": distributions,
         "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(counted),
         "hardware": describe_hardware(config, model, device, replicas, prompts, outputs, makespan_s),
     } | ({"classes": describe_classes(counted, keep)} if several_classes else {})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
+from fastsim.confidence import batch_means
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.engine_presets import engine_limits, schedules_ahead
@@ -31,10 +32,12 @@ from fastsim.stage_tables import (
     join_tables,
     padded_tokens,
 )
+from fastsim.windows import find_growth
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
     from fastsim.kernel.prepare_clients import Clients
+    from fastsim.kernel.state import State
     from traces import Workload
 
 _FIRST_BATCH_LOG_ROWS = 1 << 16
@@ -48,6 +51,8 @@ def simulate(
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     intervals: bool = False,
+    confidence: bool = False,
+    watch: Callable[["State"], None] | None = None,
 ) -> SimulationResult:
     """Simulate one configuration under one workload.
 
@@ -60,6 +65,10 @@ def simulate(
         router: a function of your own in place of the router.
         intervals: say in ``summary["intervals"]`` how far the metrics may be off because times are predicted; takes
             five more runs, on threads.
+        confidence: say in ``summary["confidence"]`` how far latencies may be off because the run is so short
+            (`fastsim.confidence`).
+        watch: called with the kernel's tables before the event loop starts, to be read from another thread while it
+            runs (`fastsim.progress`).
 
     Returns:
         The result; the same arguments give the same result, whatever else runs.
@@ -71,7 +80,9 @@ def simulate(
     """
     if intervals:
         check_intervals(config, tables)
-    result, found = _simulate(config, workload, tables, batch_policy, router)
+    result, found = _simulate(config, workload, tables, batch_policy, router, watch=watch)
+    if confidence:
+        result.summary["confidence"] = batch_means(config, result.state.requests, result.summary["metrics"])
     if intervals:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             _add_intervals(pool, [result], [workload], batch_policy, router)
@@ -87,6 +98,7 @@ def _simulate(
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     member: int = 0,
+    watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     """What `simulate` does, and what it warns about: a warning is issued where the caller's frame is at hand."""
     if config.parity is not None:
@@ -111,7 +123,7 @@ def _simulate(
         for kind, function in (("batch_policy", batch_policy), ("router", router))
         if function is not None
     }
-    return _run(config, workload, joined, model, device, pool, own)
+    return _run(config, workload, joined, model, device, pool, own, watch)
 
 
 def _add_intervals(
@@ -215,6 +227,7 @@ def _run(
     device: "DeviceSpec",
     pool: Pool,
     own: Mapping[str, Any],
+    watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
@@ -252,6 +265,8 @@ def _run(
         profiled=largest_measured(tables),
         **_stage_fields(config, bases, model, device),
     )
+    if watch is not None:
+        watch(state)
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state)
     if status == states.NO_SUCH_REPLICA and "router" in own:
@@ -269,7 +284,10 @@ def _run(
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
-    return SimulationResult(config, summary, state), find_warnings(config, workload, model, tables, state)
+    found = find_warnings(config, workload, model, tables, state)
+    if "load" in summary:
+        found += find_growth(summary["load"])
+    return SimulationResult(config, summary, state), found
 
 
 def _clients(config: SimulationConfig) -> "Clients":

@@ -10,75 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsim.errors import ConfigError
-from fastsim.quantities import seconds
+from fastsim.measuring import TBT_P99, TIMES
 
 if TYPE_CHECKING:
     from traces import Workload
 
-#: Times of a request that can have an objective; ``worst_tbt_s`` is the longest gap between two of its tokens.
-TIMES = ("ttft_s", "tpot_s", "worst_tbt_s", "e2e_s")
-#: One of the whole run: 99 % of all gaps between tokens are shorter.
-TBT_P99 = "tbt_p99_s"
-_MOST_CLASS = 127
 
-Objectives = dict[str, Any]
-
-
-def read_objectives(given: Mapping[Any, Any]) -> Objectives:
-    """Check objectives, and bring them into one form.
-
-    Args:
-        given: by name of `TIMES` or ``tbt_p99_s`` the most that a request may take, a number of seconds or text such as
-            ``"50ms"``; and by number of a class a table of what is other for its requests.
-
-    Returns:
-        The same with seconds, and classes as text.
-
-    Raises:
-        ConfigError: an unknown name, or a time that is none.
-    """
-    found: Objectives = {}
-    for name, value in given.items():
-        if str(name).isdecimal():
-            if int(name) > _MOST_CLASS or not isinstance(value, Mapping):
-                wrong = "is not a class of requests with a table of times"
-                raise ConfigError("slo", name, wrong, f"give a class from 0 to {_MOST_CLASS} and a table for it")
-            found[str(int(name))] = {key: _read_time(key, time, TIMES) for key, time in value.items()}
-        else:
-            found[name] = _read_time(name, value, (*TIMES, TBT_P99))
-    return found
-
-
-def _read_time(name: Any, value: Any, known: tuple[str, ...]) -> float:
-    if name not in known:
-        raise ConfigError("slo", name, "has no objective", f"give one of {', '.join(known)}")
-    time_s = seconds(f"slo.{name}", value)
-    if time_s <= 0:
-        raise ConfigError(f"slo.{name}", value, "is met by no request", "give more than 0")
-    return time_s
-
-
-def parse_objectives(text: str) -> dict[str, str]:
-    """Objectives as on the command line, ``ttft=1s,tpot=50ms``, by their full names.
-
-    Raises:
-        ConfigError: a part is not of this form.
-    """
-    parts = [part.partition("=") for part in text.split(",")]
-    for name, equals, value in parts:
-        if not (name.strip() and equals and value.strip()):
-            raise ConfigError("slo", text, "is not a list of objectives", "give ttft=1s,tpot=50ms, say")
-    return {f"{name.strip().removesuffix('_s')}_s": value.strip() for name, _, value in parts}
-
-
-def needs_worst_tbt(objectives: Objectives) -> bool:
-    """Whether some objective is on the longest gap between two tokens of a request."""
-    tables = [objectives, *(table for table in objectives.values() if isinstance(table, Mapping))]
-    return any("worst_tbt_s" in table for table in tables)
-
-
-def objectives_of(configured: Mapping[str, Any], workload: "Workload") -> tuple[str, Mapping[str, Any], Mapping[int, str]]:
+def objectives_of(
+    configured: Mapping[str, Any], workload: "Workload"
+) -> tuple[str, Mapping[str, Any], Mapping[int, str]]:
     """The objectives of a run, where they come from, and what its classes are called.
 
     Those of the configuration stand in place of all that the workload carries.

@@ -4,13 +4,14 @@ The measured ones arrive behind the warm-up and before the cool-down, which are 
 arrival, in time or in requests.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsim.errors import ConfigError
-from fastsim.quantities import seconds, split_unit
+from fastsim.measuring import read_span
 
 if TYPE_CHECKING:
     from fastsim.config import SimulationConfig
@@ -25,6 +26,10 @@ Z_GROWING = 2.326
 PILED_UP = 0.02
 
 
+class GrowingLoadWarning(UserWarning):
+    """More and more requests were outstanding while they arrived."""
+
+
 class Window(NamedTuple):
     """What of a run is measured.
 
@@ -37,33 +42,6 @@ class Window(NamedTuple):
     counted: npt.NDArray[np.bool_]
     start_s: float
     end_s: float
-
-
-def read_span(field: str, value: str) -> tuple[float, bool]:
-    """A warm-up or cool-down: an amount, and whether it counts requests rather than seconds.
-
-    Raises:
-        ConfigError: it is neither a time nor a whole number of requests.
-    """
-    amount, unit = split_unit(value)
-    if unit != "req":
-        return seconds(field, value), False
-    if amount is None or amount != int(amount):
-        raise ConfigError(field, value, "is not a number of requests", "give 500req, say")
-    return amount, True
-
-
-def check_spans(config: "SimulationConfig") -> None:
-    """Refuse a warm-up or cool-down that cannot be read, or a second warm-up.
-
-    Raises:
-        ConfigError: as said.
-    """
-    for name in ("warmup", "cooldown"):
-        if (value := getattr(config, name)) is not None:
-            read_span(name, value)
-    if config.warmup is not None and getattr(config.client_choice, "warmup_requests", 0) > 0:
-        raise ConfigError("warmup", config.warmup, "is given beside client.warmup_requests", "give one of them")
 
 
 def find_window(config: "SimulationConfig", arrival_s: npt.NDArray[np.float64]) -> Window | None:
@@ -178,6 +156,19 @@ def describe_load(config: "SimulationConfig", requests: np.ndarray) -> dict[str,
     piled_up = float(np.median(rises / (later - earlier))) * SPANS / max(arrived, 1)
     growing = z > Z_GROWING and piled_up > PILED_UP
     return {"growing": growing, "outstanding": outstanding.tolist(), "z": z, "piled_up": piled_up}
+
+
+def find_growth(load: Mapping[str, Any]) -> list[Warning]:
+    """What to warn about, given what `describe_load` says: nothing where the load is steady or not known."""
+    if not load["growing"]:
+        return []
+    first, last = load["outstanding"][0], load["outstanding"][-1]
+    return [
+        GrowingLoadWarning(
+            f"requests pile up: {first:,.0f} were outstanding in the first tenth of the time measured and {last:,.0f} "
+            "in the last; more arrive than are served, or the run is too short, and its latencies depend on its length"
+        )
+    ]
 
 
 def _area(times_s: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
