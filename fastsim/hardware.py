@@ -90,7 +90,7 @@ def bytes_moved(
     tokens = config.data_parallel * processed / max(iterations, 1)
     weights = sum(_weights_read(config, model, stage, tokens) for stage in range(pp))
     read = written = 0.0
-    whole, windowed = _contexts(prompt_tokens, output_tokens, model.window)
+    whole, windowed = contexts_of(prompt_tokens, output_tokens, model.window)
     for stage in range(pp):
         layers = model.pipeline_stage(pp, stage)
         per_layer = model.kv_bytes_per_token(tp, kv_dtype, pp, stage) / layers.layers
@@ -115,7 +115,7 @@ def _weights_read(config: "SimulationConfig", model: "ModelSpec", stage: int, to
     return float(sum(held[name] * DTYPE_BYTES[model.part_dtype(name, config.dtype)] for name in held))
 
 
-def _contexts(prompt_tokens: "Tokens", output_tokens: "Tokens", window: int | None) -> tuple[float, float]:
+def contexts_of(prompt_tokens: "Tokens", output_tokens: "Tokens", window: int | None) -> tuple[float, float]:
     """Sum of the contexts of all decodes [tokens], and the same of what a window lets them see.
 
     A decode reads the prompt and the output tokens before its own, itself included: the first output token comes of the
