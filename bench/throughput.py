@@ -7,7 +7,8 @@ every batch policy on 1 replica and on 64 with least-outstanding routing, with 1
 lightllm does not have), each at 0.95 of its own capacity. Rows of ``vllm_v1`` on 1 replica follow with what the engine
 presets and clients add, on the same requests: asynchronous scheduling with graph padding, the whole preset
 ``vllm-0.19``, and closed clients; and with a prefix cache on a workload that names its blocks, conversations or, with
-``--trace``, a trace such as Mooncake's, repeated until it has as many requests, at its own rate. A list ``starts``
+``--trace``, a trace such as Mooncake's, repeated until it has as many requests, at its own rate. Rows of what
+``record_metrics`` costs have the CPU time of whole calls without and with it, in turns, and their ratio. A list ``starts``
 beside them holds the tables (built, cached) and whole processes, from nothing to a printed summary of 10,000 requests:
 ``cold`` with empty caches (tables built, kernel compiled), ``cached`` with full ones, and ``help``.
 """
@@ -78,6 +79,28 @@ def cached(trace: fastsim.Workload | None, num_requests: int, repeats: int) -> R
         config = fastsim.SimulationConfig(max_model_len=131072, scheduler_options={"max_num_batched_tokens": 8192})
         workload = trace.repeated(-(-num_requests // len(trace)))
     return timed(config, workload, tables_for(config, names_blocks=True), repeats)
+
+
+def recording(config: fastsim.SimulationConfig, num_requests: int, repeats: int) -> Row:
+    """One row: what ``record_metrics`` adds to the CPU time of `fastsim.simulate`, the best of runs in turns."""
+    _, workload, tables = standard_work(num_requests, config.with_fields(engine="ideal"))
+    note(f"record_metrics, engine {config.engine}, {config.pipeline_parallel} stages: {num_requests:,} requests")
+    cpu_s: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(1 + repeats):  # the first loads the kernel
+        for recorded, times in cpu_s.items():
+            started = time.process_time()
+            fastsim.simulate(config.with_fields(record_metrics=recorded), workload, tables)
+            times.append(time.process_time() - started)
+    without, with_it = (min(times) for times in cpu_s.values())
+    return {
+        "what": "record_metrics",
+        "engine": config.engine,
+        "pp": config.pipeline_parallel,
+        "requests": num_requests,
+        "cpu_s": without,
+        "cpu_s_recording": with_it,
+        "ratio": with_it / without,
+    }
 
 
 def timed(config: fastsim.SimulationConfig, workload: fastsim.Workload, tables: Any, repeats: int) -> Row:
@@ -155,6 +178,10 @@ def main() -> int:
     rows = [steady(config, size, repeats) for config in configurations(arguments.smoke)]
     rows += [steady(config, size, repeats) for config in added(arguments.smoke)]
     rows.append(cached(trace, size, repeats))
+    of_recording: list[dict[str, Any]] = (
+        [{}] if arguments.smoke else [{}, {"engine": "vllm-0.19"}, {"pipeline_parallel": 4}]
+    )
+    rows += [recording(fastsim.SimulationConfig(**fields), size, repeats) for fields in of_recording]
     starts = table_times() + start(1 if arguments.smoke else 5)
     if not arguments.json:
         for row in starts:

@@ -112,10 +112,10 @@ def build_tables(
         "layout": asdict(layout),
         "prefill_rule": prefill_rule,
     }
-    return table_cache.cached(table_cache.content_key(parts, _sources()), build)
+    return table_cache.cached(table_cache.content_key(parts, table_sources()), build)
 
 
-def _sources() -> list[Path]:
+def table_sources() -> list[Path]:
     """The code that turns predictions into tables, part of the key: an edited constant must not meet old tables."""
     files = (
         __file__,

@@ -1,10 +1,11 @@
-"""Where cached files are kept, and writing a file in one step."""
+"""Where cached files are kept, writing a file in one step, and locks between processes."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,3 +31,26 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that ``path`` stands for, which one thread of one process has at a time; others wait.
+
+    Where the operating system or the file system has no such locks, nobody waits.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            # Closing is not enough: a process forked meanwhile has the file open as well.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)

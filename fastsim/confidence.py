@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.metrics import QUANTILES, latencies
-from fastsim.windows import measured_requests
+from fastsim.windows import measured
 
 if TYPE_CHECKING:
     from fastsim.config import SimulationConfig
@@ -44,7 +44,7 @@ def batch_means(config: "SimulationConfig", requests: np.ndarray, metrics: Mappi
         ``metrics`` by name and statistic, each with ``estimate``, ``low`` and ``high``, or None where batches are too
         short for it, and which of them are ``correlated``.
     """
-    finished = measured_requests(config, requests)
+    finished = requests[measured(config, requests)]
     finished = finished[~np.isnan(finished["completed_s"])]
     finished = finished[np.argsort(finished["arrival_s"], kind="stable")]
     found: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS, check_engines, check_names
 from fastsim.engine_presets import ENGINES, Engine, check_engine
 from fastsim.errors import ConfigError
-from fastsim.measuring import check_spans, read_objectives
+from fastsim.measuring import check_spans, check_worst_tbt, read_objectives
 from fastsim.options import CLIENTS, QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
@@ -57,6 +57,9 @@ class SimulationConfig:
         parity: ``"vidur"`` simulates by the exact rules of the simulator Vidur, oddities included; None by ours.
         parity_options: its fields that differ from their defaults.
         record_batches: keep one row per iteration and stage in ``SimulationResult.batches``.
+        record_metrics: also record what happened over time (``SimulationResult.timeseries``), sizes of batches and the
+            time of operators (``summary["batches"]`` and ``["operators"]``), and preempted time and the longest time
+            between tokens of each request.
         keep_requests: keep one row per request; always off above 2 M requests.
         slo: service level objectives in place of the workload's, such as ``{"ttft_s": 1.0, "tpot_s": 0.05}``, and by
             number of a class what is other for it: ``{"e2e_s": 60, "0": {"ttft_s": "500ms"}}``. The names are
@@ -96,6 +99,7 @@ class SimulationConfig:
     parity: str | None = None
     parity_options: Mapping[str, Any] = field(default_factory=dict)
     record_batches: bool = False
+    record_metrics: bool = False
     keep_requests: bool = True
     slo: Mapping[str, Any] = field(default_factory=dict)
     warmup: str | None = None
@@ -136,9 +140,13 @@ class SimulationConfig:
             self.batch_policy.check_stages(self.pipeline_parallel)
         check_engines(self)
         check_engine(self)
+        if self.record_metrics and self.parity is not None:
+            mend = "leave it out, or parity"
+            raise ConfigError("record_metrics", True, f"is not known to parity = {self.parity}", mend)
         self.client_choice.check()
         object.__setattr__(self, "slo", read_objectives(self.slo))
         check_spans(self)
+        check_worst_tbt(self)
 
     def __hash__(self) -> int:
         return hash(self.to_toml())

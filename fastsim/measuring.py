@@ -107,6 +107,18 @@ def read_span(field: str, value: str) -> tuple[float, bool]:
     return amount, True
 
 
+def check_worst_tbt(config: "SimulationConfig") -> None:
+    """Refuse an objective on gaps between the tokens of each request where nobody notes them.
+
+    Raises:
+        ConfigError: as said.
+    """
+    tables = [config.slo, *(table for table in config.slo.values() if isinstance(table, Mapping))]
+    limits = [table["worst_tbt_s"] for table in tables if "worst_tbt_s" in table]
+    if limits and not config.record_metrics:
+        raise ConfigError("slo.worst_tbt_s", limits[0], "is not noted of requests", "give record_metrics = true too")
+
+
 def check_spans(config: "SimulationConfig") -> None:
     """Refuse a warm-up or cool-down that cannot be read, or a second warm-up.
 

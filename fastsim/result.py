@@ -28,7 +28,7 @@ from fastsim.metrics import (
     summarize_latencies,
 )
 from fastsim.slo import describe_objectives, objectives_of, times_of
-from fastsim.windows import describe_load, describe_window, find_window, measured_requests
+from fastsim.windows import describe_load, describe_window, find_window, measured
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,7 +76,9 @@ class SimulationResult:
         ``arrival_s`` is when its client sends it, ``first_token_s`` and ``completed_s`` when the client has them, and
         ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
 
-        ``tpot_s`` is null for requests with one output token. The columns ``request_class`` and ``session`` come last,
+        ``tpot_s`` is null for requests with one output token. With ``record_metrics`` there are ``preempted_s``, how
+        long a request waited to be scheduled again after preemptions, and ``worst_tbt_s``, the longest time between two
+        of its tokens, null where it has one. The columns ``request_class`` and ``session`` come last,
         where the workload has other classes than 0, and any session.
         """
         if not keeps_requests(self.config, len(self.state.requests)):
@@ -99,8 +101,20 @@ class SimulationResult:
                 "e2e_s": derived["e2e_s"],
                 "e2e_normalized_s": derived["e2e_normalized_s"],
             }
+            | self._noted()
             | {name: np.ascontiguousarray(table[name]) for name in given}
         )
+
+    def _noted(self) -> dict[str, "pl.Series"]:
+        """Columns of the requests that only a run that records has."""
+        if not self.config.record_metrics:
+            return {}
+        import polars as pl
+
+        from fastsim.kernel.prepare_series import preempted_s, worst_tbt_s
+
+        worst = pl.Series(worst_tbt_s(self.state)).fill_nan(None)
+        return {"preempted_s": pl.Series(preempted_s(self.state)), "worst_tbt_s": worst}
 
     @functools.cached_property
     def batches(self) -> "pl.DataFrame | None":
@@ -119,6 +133,15 @@ class SimulationResult:
             replica, engine = np.divmod(columns.pop("replica"), self.config.data_parallel)
             columns = {"replica": replica, "engine": engine} | columns
         return pl.DataFrame(columns)
+
+    @functools.cached_property
+    def timeseries(self) -> "pl.DataFrame | None":
+        """One row per replica and bin of time, see `fastsim.series`; None without ``record_metrics``."""
+        if not self.config.record_metrics:
+            return None
+        from fastsim.series import describe_over_time
+
+        return describe_over_time(self.state, self.config.data_parallel)
 
     def write(self, directory: str | os.PathLike[str], workload: Mapping[str, Any] | None = None) -> None:
         """Write ``requests.parquet``, ``batches.parquet`` (where kept), ``summary.json`` and ``config.toml``.
@@ -180,7 +203,7 @@ def summarize(
     """The summary of a finished run, but for its wall time, which the caller adds."""
     requests, replicas = state.requests, state.replicas
     n = len(requests)
-    counted = measured_requests(config, requests)
+    counted = requests[measured(config, requests)]
     makespan_s = float(requests["completed_s"].max() - requests["arrival_s"].min())
     keep = keeps_requests(config, n)
     prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
@@ -240,18 +263,21 @@ def summarize(
         "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(counted),
         "hardware": describe_hardware(config, model, device, replicas, prompts, outputs, makespan_s),
     } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
-    return summary | _asked_for(config, workload, requests, counted, summary)
+    return summary | _asked_for(config, workload, state, counted, summary)
 
 
 def _asked_for(
     config: SimulationConfig,
     workload: "Workload",
-    requests: np.ndarray,
+    state: "State",
     counted: np.ndarray,
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The sections of a summary that exist where there is a window, or where there are objectives."""
+    from fastsim.kernel.prepare_series import worst_tbt_s
+
     found: dict[str, Any] = {}
+    requests = state.requests
     duration_s = summary["simulation"]["makespan_s"]
     window = find_window(config, requests["arrival_s"])
     if window is not None:
@@ -261,7 +287,8 @@ def _asked_for(
     source, objectives, names = objectives_of(config.slo, workload)
     if any(objectives.values()):
         tbt_p99_s = summary["metrics"]["tbt_s"]["p99"]
-        times = times_of(counted)
+        worst_s = worst_tbt_s(state)[measured(config, requests)] if config.record_metrics else None
+        times = times_of(counted, worst_s)
         found["slo"] = describe_objectives(
             source, objectives, names, counted["request_class"], times, tbt_p99_s, duration_s
         )

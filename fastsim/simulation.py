@@ -24,6 +24,7 @@ from fastsim.profiled_range import find_warnings, largest_measured
 from fastsim.queue_orders import order_keys
 from fastsim.result import SimulationResult
 from fastsim.schedulers import SCHEDULERS
+from fastsim.series import record_bins
 from fastsim.stage_tables import (
     StageTables,
     capture_sizes,
@@ -137,7 +138,7 @@ def _add_intervals(
 
     def metrics(run: "tuple[SimulationConfig, Workload, int]") -> dict[str, Any]:
         config, workload, member = run
-        alone = config.with_fields(record_batches=False)
+        alone = config.with_fields(record_batches=False, record_metrics=False, slo={})
         metrics: dict[str, Any] = _simulate(alone, workload, None, batch_policy, router, member)[0].summary["metrics"]
         return metrics
 
@@ -232,6 +233,8 @@ def _run(
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
+    from fastsim.kernel.prepare_series import order_notes
+    from fastsim.operator_shares import describe_batches, describe_operators
     from fastsim.result import summarize
 
     run, (schedule, route) = compile_kernel(config, workload)
@@ -252,6 +255,7 @@ def _run(
         hit_weight=getattr(config.router_choice, "hit_weight", None),
         router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
         batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches else 0,
+        record_bins=record_bins(config),
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
@@ -278,12 +282,16 @@ def _run(
     if status != states.DONE:
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    order_notes(state)
     state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
     summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
     summary["simulation"]["requests_per_s"] = len(workload) / wall_s
+    if config.record_metrics:
+        summary["batches"] = describe_batches(state)
+        summary["operators"] = describe_operators(config, tables, model, device, state)
     found = find_warnings(config, workload, model, tables, state)
     if "load" in summary:
         found += find_growth(summary["load"])

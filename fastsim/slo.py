@@ -33,12 +33,15 @@ def objectives_of(
     return "workload", promised, names
 
 
-def times_of(requests: np.ndarray) -> dict[str, npt.NDArray[np.float64]]:
-    """What `describe_objectives` takes, of REQUEST records."""
+def times_of(
+    requests: np.ndarray, worst_tbt_s: npt.NDArray[np.float64] | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """What `describe_objectives` takes, of REQUEST records and what was recorded beside them, if it was."""
     arrival_s, first_s, completed_s = (requests[name].copy() for name in ("arrival_s", "first_token_s", "completed_s"))
     later = requests["output_tokens"] - 1.0
     tpot_s = np.divide(completed_s - first_s, later, where=later > 0, out=np.full(len(later), np.nan))
-    return {"ttft_s": first_s - arrival_s, "tpot_s": tpot_s, "e2e_s": completed_s - arrival_s}
+    times = {"ttft_s": first_s - arrival_s, "tpot_s": tpot_s, "e2e_s": completed_s - arrival_s}
+    return times if worst_tbt_s is None else times | {"worst_tbt_s": worst_tbt_s}
 
 
 def describe_objectives(

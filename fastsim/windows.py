@@ -83,12 +83,12 @@ def find_window(config: "SimulationConfig", arrival_s: npt.NDArray[np.float64]) 
     return Window(counted, start_s, end_s)
 
 
-def measured_requests(config: "SimulationConfig", requests: np.ndarray) -> np.ndarray:
-    """The REQUEST records that count, of those of a run in the order of its workload."""
+def measured(config: "SimulationConfig", requests: np.ndarray) -> "slice | npt.NDArray[np.bool_]":
+    """Which REQUEST records count, of those of a run in the order of its workload: an index into them."""
     window = find_window(config, requests["arrival_s"])
     if window is not None:
-        return requests[window.counted]
-    return requests[getattr(config.client_choice, "warmup_requests", 0) :]
+        return window.counted
+    return slice(getattr(config.client_choice, "warmup_requests", 0), None)
 
 
 def describe_window(config: "SimulationConfig", window: Window, requests: np.ndarray) -> dict[str, Any]:

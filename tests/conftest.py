@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import pytest
 from hypothesis import settings
 
 # Examples are the same in every run: what CI proves today it proves tomorrow, and a failure can be repeated.
@@ -12,3 +13,11 @@ settings.load_profile("fastsim")
 # Tests must not depend on what a user's cache holds, nor fill it; compiled kernels are kept between runs all the same.
 _CACHE = os.path.join(tempfile.gettempdir(), f"fastsim-tests-{os.getuid()}")
 os.environ["XDG_CACHE_HOME"] = _CACHE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels_in_the_shared_cache() -> None:
+    """A process chooses their place once; a test with a cache of its own must not be the first to ask."""
+    from fastsim.kernel.jit import cache_directory
+
+    cache_directory()

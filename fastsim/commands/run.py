@@ -103,6 +103,7 @@ class RunCommand:
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
     keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
+    record_metrics: bool = flag(False, "record operators' shares, sizes of batches and series over time; on with --out")
 
 
 def _epilog() -> str:
@@ -164,6 +165,10 @@ def main(words: Sequence[str]) -> int:
         if not defaults.get("record_batches"):
             raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
         command.record_batches = False  # the file is of a run that wrote them, this one writes nothing
+    if command.parity is None:
+        command.record_metrics |= command.out is not None
+    elif defaults.get("record_metrics"):
+        command.record_metrics = False  # the file is of a run by our rules
     if command.out is not None:
         from fastsim.result import writable_directory
 

@@ -72,7 +72,7 @@ def advance_stages(state, tables, schedule, r, until_s):
                 return status
         if replica.in_flight == 0 or replica.next_end_s > until_s:
             return DONE
-        pass_time(replica, replica.next_end_s)
+        pass_time(replica, state.integers, replica.next_end_s)
 
 
 @jit()

@@ -7,6 +7,7 @@ import numpy as np
 from fastsim.kernel.blocks import whole_tokens
 from fastsim.kernel.data_parallel import choose_engine, wake
 from fastsim.kernel.jit import jit
+from fastsim.kernel.notes import ENGINE, SIZE
 from fastsim.kernel.queues import append_waiting
 from fastsim.kernel.stages import arrive_at_stages
 from fastsim.kernel.state import WAITING
@@ -25,7 +26,7 @@ def has_work_before(replica, until_s):
 
 
 @jit(forceinline=True)
-def arrive(requests, replicas, cluster, i):
+def arrive(requests, replicas, cluster, integers, i):
     """Put request i into the waiting queue of an engine of its replica; an idle one's clock jumps to the arrival."""
     request = requests[i]
     r = np.int64(request.replica)
@@ -40,9 +41,11 @@ def arrive(requests, replicas, cluster, i):
     if cluster.unit > 1:
         wake(replicas, cluster, r, request.arrival_s)
     elif replica.num_stages > 1:
-        arrive_at_stages(replica, request.arrival_s)
+        arrive_at_stages(replica, integers, request.arrival_s)
     elif replica.in_flight == 0:
         replica.try_to_form = 1
+    if replica.notes > 0:
+        integers[replica.notes + SIZE * i + ENGINE] = r
     head = replica.waiting_head
     append_waiting(requests, replica, i)
     if replica.waiting_head != head:

@@ -17,10 +17,12 @@ from fastsim.kernel.jit import bits_float, float_bits, jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.processing import await_oldest, process_decodes, process_oldest
 from fastsim.kernel.running import enter_decodes
-from fastsim.kernel.skew import decodes_time, forget_origin
+from fastsim.kernel.series import pass_work
+from fastsim.kernel.skew import forget_origin, row_time
 from fastsim.kernel.stages import count_batch, describe_batch, is_empty, is_stalled
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, ENDING, NO_PROGRESS, NONE
-from fastsim.kernel.tables import along_row, base_time, decode_row, locate
+from fastsim.kernel.tables import base_time, decode_row
+from fastsim.kernel.visits import count_attention, visit_batch, visit_leap
 
 
 @jit()
@@ -92,6 +94,11 @@ def send_ahead(state, r, start_s, model_s, most_members):
     replica, cluster = replicas[r], cluster_table[0]
     decodes = replica.num_decodes
     members = decodes + replica.num_chunks
+    if replica.device_s >= replica.next_work_edge_s:
+        pass_work(replica, integers, start_s, model_s)
+    if replica.visits > 0:
+        visit_batch(replica, integers, decodes, model_s)
+        count_attention(replica, replica)
     replica.busy_s += model_s
     replica.running_seconds += members * model_s
     if cluster.record_batches:
@@ -133,25 +140,28 @@ def leap(requests, replica, integers, tables, until_s):
     base_s = base_time(tables, replica, decodes, decodes)
     row = decode_row(replica, decodes)
     launch_s = replica.launch_s + replica.launch_s_per_request * decodes
+    first_iteration = replica.iteration
+    attention_s = 0.0
     while replica.next_end_s <= until_s:
         flight = flight_at(replica, 0)
         slot = replica.calendar + (integers[flight + STEP] & replica.calendar_mask)
         if integers[flight + COMPLETE] + integers[flight + LATE] > 0 or integers[slot] != NONE:
-            return
+            break
         process_decodes(replica, integers, flight)
         replica.try_to_form = 1
         needed = blocks_to_decode(replica, integers)
         if replica.clock_s >= until_s or replica.batch_may_change or replica.step >= replica.ask_step:
-            return
+            break
         if not blocks_suffice(replica, needed):
-            return
+            break
         take_blocks(replica, integers, needed)
-        if replica.has_skew:
-            model_s = base_s + decodes_time(tables, replica, requests, decodes)
-        else:
-            index, weight = locate(replica.decode_kv, replica.kv_bits)
-            model_s = base_s + along_row(tables, row, index, weight)
-        replica.device_s = max(replica.clock_s + launch_s, replica.device_s) + model_s
+        decode_s = row_time(tables, replica, requests, decodes, row)
+        model_s = base_s + decode_s
+        attention_s += decode_s
+        start_s = max(replica.clock_s + launch_s, replica.device_s)
+        replica.device_s = start_s + model_s
+        if replica.device_s >= replica.next_work_edge_s:
+            pass_work(replica, integers, start_s, model_s)
         replica.busy_s += model_s
         replica.running_seconds += decodes * model_s
         count_batch(replica, decodes)
@@ -162,7 +172,8 @@ def leap(requests, replica, integers, tables, until_s):
         replica.step += 1
         if integers[replica.calendar + ((replica.step - 1) & replica.calendar_mask)] != NONE:
             end_decodes(requests, replica, integers)
-            return
+            break
+    visit_leap(replica, integers, decodes, first_iteration, base_s, attention_s)
 
 
 @jit(forceinline=True)

@@ -27,6 +27,7 @@ def batch_time(tables, replica, requests, integers, decodes, padded=0):
         prefill_s = joint_decodes_time(tables, replica, requests, decodes)
     num_tokens = max(decodes + replica.chunk_tokens, padded)
     base_s = base_time(tables, replica, num_tokens, decodes + replica.num_chunks)
+    replica.batch_decode_s, replica.batch_prefill_s = decode_s, prefill_s
     return base_s + decode_s + prefill_s
 
 

@@ -98,6 +98,6 @@ def route_next(state, route, row):
     if r < 0 or r >= fleet.size:
         return NO_SUCH_REPLICA
     requests[i].replica = r
-    arrive(requests, replicas, cluster, i)
+    arrive(requests, replicas, cluster, integers, i)
     cluster.next_request += 1
     return DONE

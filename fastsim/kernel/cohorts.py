@@ -5,10 +5,12 @@ cohort has a *slot* of the integer pool: those in flight, the one at hand, and t
 numbers (below), then its calendar of completions, its block crossings, its fresh decodes, and its *chunks*: three
 integers for each member that is not a decode of the cohort, or no longer: the request, whether the batch yields a token
 for it, and how often it had been preempted when the batch was formed, which tells who has been preempted meanwhile.
+Where requests are noted, the stack of `fastsim.kernel.notes` comes last.
 All functions modify their arguments in place; ``replica`` is one REPLICA record.
 """
 
 from fastsim.kernel.jit import bits_float, float_bits, jit
+from fastsim.kernel.notes import settle_gap
 
 #: Places within a slot, and where its calendar begins. END_S and MEMBERS are of a batch in flight only, those after
 #: them of `fastsim.kernel.own_slots` only.
@@ -26,6 +28,8 @@ def slot_place(replica, slot):
 @jit()
 def store_cohort(replica, integers):
     """Write the numbers of the cohort at hand into its slot."""
+    if replica.notes > 0:
+        settle_gap(replica, integers)
     place = slot_place(replica, replica.slot)
     integers[place + STEP] = replica.step
     integers[place + DECODES] = replica.num_decodes
@@ -57,6 +61,7 @@ def point_at_slot(replica):
     replica.crossings = replica.calendar + replica.calendar_mask + 1
     replica.fresh = replica.crossings + replica.block_size
     replica.chunks = replica.fresh + replica.max_num_seqs
+    replica.stack = replica.chunks + 3 * replica.max_num_seqs
 
 
 @jit()

@@ -4,6 +4,7 @@ import numpy as np
 
 from fastsim.kernel.blocks import blocks_of, count_crossing, held_blocks, whole_tokens
 from fastsim.kernel.jit import jit
+from fastsim.kernel.notes import end_steps
 from fastsim.kernel.pieces import free_dead, free_dead_first
 from fastsim.kernel.prefix_cache import release
 from fastsim.kernel.queues import remove_running
@@ -82,6 +83,8 @@ def complete_due(requests, replica, integers, step):
         request = requests[i]
         if replica.has_skew:
             forget_origin(replica, request.origin)
+        if replica.notes > 0:
+            end_steps(replica, integers, i)
         replica.num_decodes -= 1
         replica.decode_kv -= replica.step - request.origin
         count_crossing(replica, integers, request.origin, -1)

@@ -6,13 +6,16 @@ from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
 from fastsim.kernel.completion import complete, complete_due, settle
 from fastsim.kernel.histogram import bucket
 from fastsim.kernel.jit import jit
+from fastsim.kernel.notes import begin_steps, note_gap, push_gap
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.radix_cache import keep_prefill
 from fastsim.kernel.running import join_decodes
-from fastsim.kernel.skew import decodes_time
+from fastsim.kernel.series import pass_iteration
+from fastsim.kernel.skew import row_time
 from fastsim.kernel.stages import describe_batch
 from fastsim.kernel.state import NONE
-from fastsim.kernel.tables import along_row, base_time, count_outside, decode_row, locate
+from fastsim.kernel.tables import base_time, count_outside, decode_row
+from fastsim.kernel.visits import count_attention, visit_batch, visit_leap
 
 
 @jit(forceinline=True)
@@ -37,6 +40,7 @@ def start(requests, replica, integers, tables):
     replica.iteration_s = batch_time(tables, replica, requests, integers, decodes)
     if replica.swapped_blocks > 0:
         replica.iteration_s += replica.swap_s_per_block * replica.swapped_blocks
+        replica.copies_s += replica.swap_s_per_block * replica.swapped_blocks
         replica.swapped_blocks = 0
     replica.in_flight = 1
     note_peaks(replica, decodes)
@@ -66,10 +70,13 @@ def finish(requests, replica, integers):
     """Finish the iteration in flight: every decode in it has one more token, complete prefills have their next one."""
     seconds = replica.iteration_s
     replica.in_flight = 0
+    if replica.visits > 0:
+        visit_batch(replica, integers, replica.num_decodes * replica.decodes_run, seconds)
+        count_attention(replica, replica)
     if replica.num_prefills == 0 and replica.num_fresh == 0 and replica.last_step_end_s == replica.clock_s:
         finish_step(requests, replica, integers, seconds)
         return
-    count(replica, seconds)
+    count(replica, integers, seconds)
     replica.running_seconds += replica.num_chunks * seconds
     replica.prefill_tokens += replica.chunk_tokens
     replica.attention_pairs += replica.chunk_pairs
@@ -88,9 +95,10 @@ def finish(requests, replica, integers):
 @jit(forceinline=True)
 def finish_step(requests, replica, integers, seconds):
     """Finish an iteration of decodes alone whose last tokens all came at the clock: what `finish` does, but shorter."""
-    count(replica, seconds)
+    count(replica, integers, seconds)
     count_decodes(replica, seconds)
     count_gap(replica, integers, seconds, replica.num_decodes)
+    replica.gap_s = max(replica.gap_s, seconds)
     replica.clock_s += seconds
     advance_decodes(requests, replica, integers)
     if replica.num_done > 0:
@@ -131,8 +139,10 @@ def finish_chunks(requests, replica, integers):
 
 
 @jit()
-def count(replica, seconds):
+def count(replica, integers, seconds):
     """Add an iteration to the replica's sums, before anything of it is finished."""
+    if replica.clock_s + seconds >= replica.next_edge_s:
+        pass_iteration(replica, integers, seconds)
     used = replica.num_blocks - replica.free_blocks
     replica.iteration += 1
     count_outside(replica, replica.num_decodes * replica.decodes_run)
@@ -157,11 +167,12 @@ def count_gaps(requests, replica, integers, seconds):
     A gap is the step's duration where the last token came at its start, and else the difference of the clocks.
     """
     for k in range(replica.num_fresh):
-        count_gap(replica, integers, since(replica, requests[integers[replica.fresh + k]].last_token_s, seconds), 1)
+        i = integers[replica.fresh + k]
+        count_fresh_gap(replica, integers, i, since(replica, requests[i].last_token_s, seconds))
     others = replica.num_decodes - replica.num_fresh
-    replica.num_fresh = 0
     if others > 0:
-        count_gap(replica, integers, since(replica, replica.last_step_end_s, seconds), others)
+        count_shared_gap(replica, integers, since(replica, replica.last_step_end_s, seconds), others)
+    replica.num_fresh = 0
 
 
 @jit()
@@ -179,6 +190,32 @@ def count_gap(replica, integers, gap_s, decodes):
     replica.tbt_sum_s += decodes * gap_s
 
 
+@jit()
+def count_own_gap(replica, integers, i, gap_s):
+    """Count a time between tokens of request i alone."""
+    count_gap(replica, integers, gap_s, 1)
+    if replica.notes > 0:
+        note_gap(replica, integers, i, gap_s)
+
+
+@jit()
+def count_fresh_gap(replica, integers, i, gap_s):
+    """Count the time between tokens of a fresh decode in its first decode step, which is none of the others'."""
+    count_own_gap(replica, integers, i, gap_s)
+    if replica.notes > 0:
+        begin_steps(replica, integers, i, replica.step + 1)
+
+
+@jit()
+def count_shared_gap(replica, integers, gap_s, decodes):
+    """Count the time between tokens of the decodes of the cohort at hand that are not fresh, before its step ends."""
+    count_gap(replica, integers, gap_s, decodes)
+    if replica.num_fresh == 0:
+        replica.gap_s = max(replica.gap_s, gap_s)
+    elif replica.notes > 0:
+        push_gap(replica, integers, replica.step, gap_s)
+
+
 @jit(forceinline=True)
 def finish_prefill(requests, replica, integers, i):
     """Request i has caught up with all tokens it knows and has its next one: it decodes from here on, or completes."""
@@ -186,7 +223,7 @@ def finish_prefill(requests, replica, integers, i):
     if request.generated == 0:
         request.first_token_s = replica.clock_s
     else:
-        count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
+        count_own_gap(replica, integers, i, replica.clock_s - request.last_token_s)
     held = held_blocks(replica, request)
     request.generated += 1
     if request.generated == request.output_tokens:
@@ -208,20 +245,22 @@ def leap(requests, replica, integers, tables, until_s):
     decodes = replica.num_decodes
     base = base_time(tables, replica, decodes, decodes)
     row = decode_row(replica, decodes)
+    first_iteration = replica.iteration
+    attention_s = 0.0
     while True:
-        if replica.has_skew:
-            seconds = base + decodes_time(tables, replica, requests, decodes)
-        else:
-            index, weight = locate(replica.decode_kv, replica.kv_bits)
-            seconds = base + along_row(tables, row, index, weight)
+        decode_s = row_time(tables, replica, requests, decodes, row)
+        seconds = base + decode_s
         if replica.clock_s + seconds > until_s or replica.num_fresh > 0 or replica.last_step_end_s != replica.clock_s:
             replica.iteration_s = seconds
             replica.in_flight = 1
-            return
+            break
         finish_step(requests, replica, integers, seconds)
+        attention_s += decode_s
         if replica.batch_may_change or replica.clock_s >= until_s:
-            return
+            break
         needed = blocks_to_decode(replica, integers)
         if not blocks_suffice(replica, needed) or replica.step >= replica.ask_step:
-            return
+            break
         take_blocks(replica, integers, needed)
+    visit_leap(replica, integers, decodes, first_iteration, base, attention_s)
+    replica.batch_decode_s, replica.batch_prefill_s = decode_s, 0.0

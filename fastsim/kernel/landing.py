@@ -5,8 +5,15 @@ import math
 from fastsim.kernel.bench import bench_all
 from fastsim.kernel.cohorts import CHUNKS, DECODES, END_S, HEADER, MEMBERS, free_slot, slot_place, switch_cohort
 from fastsim.kernel.completion import count_completed, settle
-from fastsim.kernel.iteration import advance_decodes, count_gap, finish_prefill
+from fastsim.kernel.iteration import (
+    advance_decodes,
+    count_fresh_gap,
+    count_own_gap,
+    count_shared_gap,
+    finish_prefill,
+)
 from fastsim.kernel.jit import bits_float, jit
+from fastsim.kernel.notes import add_preempted
 from fastsim.kernel.queues import comes_before, pop_waiting
 from fastsim.kernel.radix_cache import keep_prefill
 
@@ -51,11 +58,12 @@ def leave_ring(replica, integers):
 def finish_decodes(requests, replica, integers):
     """Give every decode of the cohort at hand its token at the clock."""
     for k in range(replica.num_fresh):
-        count_gap(replica, integers, replica.clock_s - requests[integers[replica.fresh + k]].last_token_s, 1)
+        i = integers[replica.fresh + k]
+        count_fresh_gap(replica, integers, i, replica.clock_s - requests[i].last_token_s)
     others = replica.num_decodes - replica.num_fresh
-    replica.num_fresh = 0
     if others > 0:
-        count_gap(replica, integers, replica.clock_s - replica.last_step_end_s, others)
+        count_shared_gap(replica, integers, replica.clock_s - replica.last_step_end_s, others)
+    replica.num_fresh = 0
     advance_decodes(requests, replica, integers)
 
 
@@ -88,11 +96,13 @@ def deliver_late(requests, replica, integers, i):
     if request.generated == 0:
         request.first_token_s = replica.clock_s
     else:
-        count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
+        count_own_gap(replica, integers, i, replica.clock_s - request.last_token_s)
     request.last_token_s = replica.clock_s
     request.generated += 1
     replica.changes += 1
     if request.generated == request.output_tokens:
+        if replica.notes > 0:
+            add_preempted(replica, integers, i, replica.clock_s)
         count_completed(requests, replica, i)
         if replica.waiting_head == i:
             pop_waiting(requests, replica)

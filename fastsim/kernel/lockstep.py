@@ -152,6 +152,7 @@ def round_time(state, tables, r):
         own_s = batch_time(tables, engine, requests, integers, engine.num_decodes, padded)
         if engine.swapped_blocks > 0:
             own_s += engine.swap_s_per_block * engine.swapped_blocks
+            engine.copies_s += engine.swap_s_per_block * engine.swapped_blocks
             engine.swapped_blocks = 0
         seconds = max(seconds, own_s)
         members = max(members, engine.num_decodes + engine.num_chunks)

@@ -42,7 +42,7 @@ def with_clients(state, tables, policies, kind):
 @jit()
 def without_clients(state, tables, policies, kind):
     """What `run` does where all requests are sent at their own times, for a kind of replica."""
-    requests, replicas, cluster_table, _, _, _, _, fleet = state
+    requests, replicas, cluster_table, integers, _, _, _, fleet = state
     schedule, route = policies
     cluster = cluster_table[0]
     point_at_slots(state)
@@ -65,7 +65,7 @@ def without_clients(state, tables, policies, kind):
             status = advance(kind, state, tables, schedule, r, arrival_s)
             if status != DONE:
                 return status
-        arrive(requests, replicas, cluster, i)
+        arrive(requests, replicas, cluster, integers, i)
         cluster.next_request += 1
     for r in range(0, replicas.size, cluster.unit):
         status = advance(kind, state, tables, schedule, r, math.inf)

@@ -6,6 +6,7 @@ from fastsim.kernel.blocks import blocks_of, chunk_blocks, decode_needs_block, h
 from fastsim.kernel.cohorts import note_in_flight, switch_cohort
 from fastsim.kernel.flights import note_late
 from fastsim.kernel.jit import jit
+from fastsim.kernel.notes import add_preempted, end_steps
 from fastsim.kernel.prefix_cache import release
 from fastsim.kernel.queues import push_waiting_front, remove_due, remove_running
 from fastsim.kernel.radix_cache import drop_own
@@ -74,6 +75,8 @@ def stop_running(requests, replica, integers, i, tokens=0):
         replica.swapped_blocks += blocks_of(request.computed, replica)
     else:
         request.computed = 0
+    if replica.notes > 0:
+        add_preempted(replica, integers, i, -replica.clock_s)
     request.preemptions += 1
     replica.preemptions += 1
     replica.preempted_now += 1
@@ -94,6 +97,8 @@ def stop_ahead(requests, replica, integers, i):
     if request.phase == ENDING:
         has_decoded = request.generated < request.output_tokens
         if has_decoded:
+            if replica.notes > 0:
+                end_steps(replica, integers, i)
             remove_due(requests, replica, integers, i, last_step(request))
         request.generated = request.output_tokens
         request.computed = whole_tokens(request) - 1

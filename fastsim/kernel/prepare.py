@@ -18,6 +18,15 @@ from fastsim.kernel.prepare_clients import (
     place_clients,
     previous_in_session,
 )
+from fastsim.kernel.prepare_series import (
+    first_sent_s,
+    num_recorded_integers,
+    num_tracks,
+    place_recorded,
+    place_tracks,
+    stack_size,
+)
+from fastsim.kernel.series import track_size
 from fastsim.kernel.slots import table_functions
 from fastsim.kernel.state import (
     BATCH,
@@ -65,6 +74,7 @@ def new_state(
     expert: Any = None,
     padded_tokens: Sequence[int] | np.ndarray = (0,),
     profiled: Mapping[str, int] = MappingProxyType({}),
+    record_bins: int = 0,
 ) -> State:
     """The state before the first arrival.
 
@@ -94,6 +104,8 @@ def new_state(
         expert: estimators.ExpertLayout of the tables, where they have that part: the engines are in lockstep.
         padded_tokens: of engines in lockstep: by number of tokens what all of them are padded to, from 0 on [tokens].
         profiled: largest measured value of an axis of PROFILED_AXES, where there is one.
+        record_bins: most bins of time by which sums are kept (`fastsim.kernel.series`), an even number; 0 keeps none,
+            nor what `fastsim.kernel.visits` and `fastsim.kernel.notes` keep.
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -124,13 +136,17 @@ def new_state(
     replicas["in_lockstep"] = expert is not None
     replicas["expert_table"] = layout.size + sum(part.size for part in (joint, skew) if part is not None)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
+    replicas["most_edges"] = record_bins
     longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    num_more = len(padded_tokens) + num_integers(pending)
+    num_recorded = num_recorded_integers(replicas, layout, len(requests))
+    num_more = num_recorded + len(padded_tokens) + num_integers(pending)
     integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_more)
-    first_padded = len(integers) - num_more
+    place_recorded(replicas, layout, len(integers) - num_more)
+    first_padded = len(integers) - num_more + num_recorded
     integers[first_padded : first_padded + len(padded_tokens)] = padded_tokens
     if named_blocks is not None:
         name_requests(pending if dynamic else requests, named_blocks)
+    place_tracks(replicas, stages, integers, first_sent_s(workload, pending))
     for axis in PROFILED_AXES:
         replicas[f"profiled_{axis}"] = profiled.get(axis, np.iinfo(np.int64).max)
     replicas["last_step_end_s"] = -1.0
@@ -180,14 +196,16 @@ def new_integers(
 
     After the histogram of time between tokens come for each replica the listed prefills with their chunks, a scratch
     list, LightLLM's list, the ring of batches in flight, the free slots (their number first), the slots to try of
-    `fastsim.kernel.own_slots`, the parts of the prefix cache (`fastsim.kernel.prepare_cache`), and the slots of
-    `fastsim.kernel.cohorts`: one for the bench, and one, or with several stages one more than there are stages. Then,
-    once for all replicas, come the ids of named blocks and num_more integers for the clients.
+    `fastsim.kernel.own_slots`, the parts of the prefix cache (`fastsim.kernel.prepare_cache`), the tracks of
+    `fastsim.kernel.series`, and the slots of `fastsim.kernel.cohorts`: one for the bench, and one, or with several
+    stages one more than there are stages. Then, once for all replicas, come the ids of named blocks and num_more
+    integers for the clients.
     """
     max_num_seqs, num_stages = int(replicas["max_num_seqs"][0]), int(replicas["num_stages"][0])
     # A decode is entered at most its output tokens ahead, so a ring of that length holds each step once.
     ring = 1 << longest_output.bit_length()
     slot_size = HEADER + ring + int(replicas["block_size"][0]) + (1 + 3) * max_num_seqs
+    slot_size += stack_size(replicas, ring)
     num_slots = num_stages + 2 if num_stages > 1 else 2
     parts = {
         "prefills": 2 * max_num_seqs,
@@ -197,6 +215,7 @@ def new_integers(
         "free_slots": 1 + num_slots,
         "slots_to_try": num_stages,
         **cache_parts(replicas, longest, named_blocks),
+        "track": num_tracks(replicas) * track_size(int(replicas["most_edges"][0])),
         "slots": num_slots * slot_size,
     }
     size = sum(parts.values())

@@ -5,9 +5,11 @@ import numpy as np
 from fastsim.kernel.blocks import blocks_of, whole_tokens
 from fastsim.kernel.completion import complete, settle
 from fastsim.kernel.flights import COMPLETE, DECODES, END_S, LATE, MEMBERS, STEP, complete_list, flight_at, late_list
-from fastsim.kernel.iteration import count_gap
+from fastsim.kernel.iteration import count_gap, count_own_gap
 from fastsim.kernel.jit import bits_float, jit
 from fastsim.kernel.landing import deliver_late
+from fastsim.kernel.notes import end_steps, push_gap
+from fastsim.kernel.series import pass_clock
 from fastsim.kernel.state import ENDING, NONE
 
 
@@ -22,9 +24,14 @@ def await_oldest(replica, integers):
 @jit(forceinline=True)
 def process_decodes(replica, integers, flight):
     """Let the oldest flight, of decodes none of which has its last token, have been processed."""
+    if replica.next_end_s >= replica.next_edge_s:
+        pass_clock(replica, integers, replica.next_end_s, 0)
     replica.block_seconds += (replica.num_blocks - replica.free_blocks) * (replica.next_end_s - replica.clock_s)
     replica.clock_s = replica.next_end_s
-    count_gap(replica, integers, replica.clock_s - replica.last_step_end_s, integers[flight + DECODES])
+    gap_s = replica.clock_s - replica.last_step_end_s
+    count_gap(replica, integers, gap_s, integers[flight + DECODES])
+    if replica.notes > 0:
+        push_gap(replica, integers, integers[flight + STEP], gap_s)
     replica.last_step_end_s = replica.clock_s
     replica.oldest = 1 - replica.oldest
     replica.in_flight = 1
@@ -36,12 +43,16 @@ def process_oldest(requests, replica, integers):
     """Let the oldest flight have been processed: its requests have their tokens."""
     flight = flight_at(replica, 0)
     used = replica.num_blocks - replica.free_blocks
+    if replica.next_end_s >= replica.next_edge_s:
+        pass_clock(replica, integers, replica.next_end_s, 0)
     replica.block_seconds += used * (replica.next_end_s - replica.clock_s)
     replica.clock_s = replica.next_end_s
     decodes = integers[flight + DECODES]
     gap_s = replica.clock_s - replica.last_step_end_s
     if decodes > integers[flight + LATE]:
         count_gap(replica, integers, gap_s, decodes - integers[flight + LATE])
+        if replica.notes > 0:
+            push_gap(replica, integers, integers[flight + STEP], gap_s)
     if decodes > 0:
         step = integers[flight + STEP]
         if integers[replica.calendar + (step & replica.calendar_mask)] != NONE:
@@ -65,6 +76,8 @@ def complete_ending(requests, replica, integers, step):
     i = integers[slot]
     integers[slot] = NONE
     while i != NONE:
+        if replica.notes > 0:
+            end_steps(replica, integers, i)
         complete(requests, replica, integers, i, blocks_of(whole_tokens(requests[i]) - 1, replica))
         i = np.int64(requests[i].due_next)
 
@@ -83,7 +96,7 @@ def deliver_first(requests, replica, integers, flight):
             if request.generated == 1:
                 request.first_token_s = replica.clock_s
             else:
-                count_gap(replica, integers, replica.clock_s - request.last_token_s, 1)
+                count_own_gap(replica, integers, i, replica.clock_s - request.last_token_s)
             if request.phase == ENDING and request.generated == request.output_tokens:
                 replica.batch_may_change = 1
                 complete(requests, replica, integers, i, blocks_of(request.computed, replica))

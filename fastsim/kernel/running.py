@@ -13,6 +13,7 @@ import numpy as np
 
 from fastsim.kernel.blocks import blocks_of, count_crossing, first_blocks
 from fastsim.kernel.jit import jit
+from fastsim.kernel.notes import add_preempted, begin_steps, end_steps
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.prefix_cache import hold_found, mark
 from fastsim.kernel.queues import append_running, insert_due, pop_waiting, remove_due
@@ -31,6 +32,8 @@ def admit(requests, replica, integers, num_tokens):
     request = requests[i]
     append_running(requests, replica, i)
     request.phase = PREFILL
+    if replica.notes > 0 and request.preemptions > 0:
+        add_preempted(replica, integers, i, replica.clock_s)
     if not request.scheduled_s >= 0.0:
         request.scheduled_s = replica.clock_s
         request.cached_tokens = request.computed
@@ -58,6 +61,8 @@ def resume(requests, replica, integers):
     i = pop_waiting(requests, replica)
     request = requests[i]
     append_running(requests, replica, i)
+    if replica.notes > 0:
+        add_preempted(replica, integers, i, replica.clock_s)
     replica.swapped_blocks += blocks_of(request.computed, replica)
     replica.free_blocks -= blocks_of(request.prompt_tokens + request.generated, replica)
     enter_decodes(requests, replica, integers, i)
@@ -81,6 +86,8 @@ def enter_decodes(requests, replica, integers, i):
     request.phase = DECODE
     request.cohort = replica.slot
     request.origin = replica.step - context
+    if replica.notes > 0:
+        begin_steps(replica, integers, i, replica.step)
     if replica.has_skew:
         note_origin(replica, request.origin)
     replica.num_decodes += 1
@@ -114,6 +121,8 @@ def leave_decodes(requests, replica, integers, i):
     request = requests[i]
     context = replica.step - request.origin
     remove_due(requests, replica, integers, i, last_step(request))
+    if replica.notes > 0:
+        end_steps(replica, integers, i)
     has_stepped = context > request.prompt_tokens + request.generated
     request.generated = context - request.prompt_tokens
     if has_stepped or not forget_fresh(replica, integers, i):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastsim.kernel.jit import jit
 from fastsim.kernel.state import DECODE, NONE
-from fastsim.kernel.tables import decode_time, joint_time
+from fastsim.kernel.tables import along_row, decode_time, joint_time, locate
 
 #: Larger than any origin.
 NEVER = 1 << 62
@@ -50,6 +50,15 @@ def find_extremes(requests, replica):
         i = request.next
     replica.smallest_origin, replica.largest_origin = smallest, largest
     replica.extremes_known = 1
+
+
+@jit(forceinline=True)
+def row_time(tables, replica, requests, decodes, row):
+    """`decodes_time` where it is known at which row of the tables so many decodes are read [s]."""
+    if replica.has_skew:
+        return decodes_time(tables, replica, requests, decodes)
+    index, weight = locate(replica.decode_kv, replica.kv_bits)
+    return along_row(tables, row, index, weight)
 
 
 @jit(forceinline=True)

@@ -20,13 +20,17 @@ from fastsim.kernel.cohorts import (
 )
 from fastsim.kernel.jit import float_bits, jit
 from fastsim.kernel.pieces import take_blocks
+from fastsim.kernel.series import pass_clock, pass_stage
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, NO_PROGRESS, NONE
 from fastsim.kernel.tables import count_outside
+from fastsim.kernel.visits import count_attention, visit_batch
 
 
 @jit()
-def pass_time(replica, until_s):
+def pass_time(replica, integers, until_s):
     """Let the clock run while batches are in flight."""
+    if until_s >= replica.next_edge_s:
+        pass_clock(replica, integers, until_s, 1)
     seconds = until_s - replica.clock_s
     replica.active_s += seconds
     replica.block_seconds += (replica.num_blocks - replica.free_blocks) * seconds
@@ -35,10 +39,10 @@ def pass_time(replica, until_s):
 
 
 @jit()
-def arrive_at_stages(replica, arrival_s):
+def arrive_at_stages(replica, integers, arrival_s):
     """Bring the clock to an arrival; a batch may be formed then, unless the engine waits for the oldest in flight."""
     if replica.in_flight > 0:
-        pass_time(replica, arrival_s)
+        pass_time(replica, integers, arrival_s)
     if replica.in_flight == 0 or not replica.stays_running:
         replica.try_to_form = 1
 
@@ -165,8 +169,15 @@ def run_through(state, tables, r, decodes):
             duration_s += stage.send_latency_s + stage.send_s_per_token * num_tokens
         if replica.swapped_blocks > 0:
             duration_s += replica.swap_s_per_block * replica.swapped_blocks
+            stage.copies_s += replica.swap_s_per_block * replica.swapped_blocks
+        if replica.visits > 0:
+            count_attention(replica, stage)
+            if s == 0:
+                visit_batch(replica, integers, decodes, duration_s)
         start_s = max(begin_s, stage.free_s)
         begin_s = start_s + duration_s
+        if begin_s >= stage.next_edge_s:
+            pass_stage(replica, stage, integers, (start_s, begin_s), decodes, 1 if s == 0 else 0)
         stage.free_s = begin_s
         stage.busy_s += duration_s
         replica.busy_s += duration_s

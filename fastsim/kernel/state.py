@@ -251,6 +251,24 @@ REPLICA = np.dtype(
         ("expert_table", np.int64),  # the same of the experts of all engines, see estimators.ExpertLayout
         ("in_lockstep", np.int64),  # 1: it is one of them
         ("in_round", np.int64),  # 1: it has a batch in the round being formed, or, synchronous, in flight
+        # Sums over time, see `fastsim.kernel.series`; the edges are infinite where nothing is recorded
+        ("next_edge_s", np.float64),  # next edge of the track by the clock
+        ("track", np.int64),  # where that begins in the integer pool
+        ("next_work_edge_s", np.float64),  # scheduling ahead: the same of the track by the device's time
+        ("work_track", np.int64),
+        ("most_edges", np.int64),  # that a track can hold
+        # What else is recorded, see `fastsim.kernel.visits` and `fastsim.kernel.notes`
+        ("visits", np.int64),  # where the histograms begin in the integer pool; 0: nothing is recorded
+        ("visited_sequences", np.int64),  # how far they go [requests]
+        ("visited_tokens", np.int64),  # [tokens]
+        ("notes", np.int64),  # where the notes of requests begin; 0: nothing is recorded
+        ("stack", np.int64),  # where the gaps of the cohort at hand begin
+        ("gap_s", np.float64),  # the largest since somebody came or went [s]
+        ("batch_decode_s", np.float64),  # attention of the batch formed last
+        ("batch_prefill_s", np.float64),
+        ("decode_attention_s", np.float64),  # one stage: sums of it, and of copies of swapped KV
+        ("prefill_attention_s", np.float64),
+        ("copies_s", np.float64),
         # Reserved: disaggregation
         ("role", np.int64),
         ("link", np.int64),
@@ -291,6 +309,11 @@ STAGE = np.dtype(
         ("send_s_per_token", np.float64),
         ("free_s", np.float64),  # when it is done with all batches formed so far
         ("busy_s", np.float64),
+        ("next_edge_s", np.float64),  # with several: next edge of its track, see `fastsim.kernel.series`
+        ("track", np.int64),
+        ("decode_attention_s", np.float64),  # with several: sums of attention, and of copies of swapped KV [s]
+        ("prefill_attention_s", np.float64),
+        ("copies_s", np.float64),
     ],
     align=True,
 )

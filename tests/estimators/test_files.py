@@ -1,6 +1,8 @@
+import threading
+
 import pytest
 
-from estimators.files import replace_file
+from estimators.files import locked, replace_file
 from estimators.onnx import save
 
 
@@ -24,3 +26,19 @@ def test_a_model_that_cannot_take_its_place_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="gemm"):
         save(path, b"model")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path):
+    path, order = tmp_path / "new" / "lock", []
+
+    def wait():
+        with locked(path):
+            order.append("second")
+
+    with locked(path):
+        other = threading.Thread(target=wait)
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]

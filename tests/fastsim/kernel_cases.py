@@ -18,6 +18,7 @@ from fastsim import kernel
 from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
 from fastsim.kernel.prepare_clients import Clients, as_clients_see
+from fastsim.kernel.prepare_series import order_notes
 from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
 from fastsim.named_blocks import name_blocks
@@ -38,11 +39,12 @@ SEED = 12_345_678_901
 
 @dataclass(frozen=True)
 class Case:
-    """One simulation: what arrives, what serves it, and how long that takes."""
+    """One simulation: what arrives, what serves it, how long that takes, and in how many bins it is recorded."""
 
     requests: list[Request]
     config: ReferenceConfig
     stage_tables: list[ReferenceTables]
+    record_bins: int = 0
 
     @property
     def tables(self) -> ReferenceTables | list[ReferenceTables]:
@@ -267,7 +269,7 @@ def cases(
     # Stages differ, but for some that share their tables.
     scaled = {factor: scaled_tables(tables, factor) for factor in set(factors)}
     each = [scaled[draw(st.sampled_from(factors))] for _ in range(num_stages)]
-    return Case(requests, config, each)
+    return Case(requests, config, each, draw(st.sampled_from([0, 0, 2, 8, 64])))
 
 
 def scheduler_of(config: ReferenceConfig):
@@ -340,6 +342,7 @@ def prepare_kernel(case: Case, record_batches: bool = False):
         router_reads_replicas=ROUTERS[config.router].reads_replicas,
         hit_weight=config.hit_weight if config.router == "prefix_aware" else None,
         batch_log_rows=4 if record_batches else 0,
+        record_bins=case.record_bins,
         queue_order=config.queue_order,
         order_keys=np.array(config.order_keys) if config.order_keys else None,
         swap_s_per_block=config.swap_s_per_block,
@@ -393,6 +396,7 @@ def run_kernel(case: Case, record_batches: bool = False):
 
 def client_requests(case: Case, state: State) -> np.ndarray:
     """The requests after a run, in the order of the case, with the times of their clients."""
+    order_notes(state)
     sent_s = SimpleNamespace(arrival_s=np.array([arrival_s for arrival_s, _, _ in case.requests]))
     return as_clients_see(state.requests, state.pending, sent_s, clients_of(case.config))
 

@@ -26,6 +26,7 @@ distributed, and what matters of them stands in docs/policies.md. One noun per f
     clients.py       who sends the requests, and when
     routing.py       the routers
     results.py       what a run returns
+    series.py        what an engine did over time
     simulate.py      simulate(), the entry, and the order of events
 
 Under parity="vidur" the policies of VIDUR.md keep Vidur's oddities, and the rest is Vidur's own:

@@ -63,6 +63,7 @@ class AsynchronousEngine(Engine):
             return []
         launched = self._in_flight.popleft()
         self.result.busy_s += launched.duration_s
+        self.hold(self._engine_s, clock_s, 0)
         self._engine_s = clock_s
         self._looks = True
         return self._deliver(launched.batch, clock_s, None)

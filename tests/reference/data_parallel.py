@@ -162,6 +162,9 @@ class LockstepReplica(DataParallelReplica):
         if self.next_s > clock_s:
             return []
         oldest = self._in_flight.popleft()
+        if self._config.is_asynchronous:
+            for engine in self.engines:
+                engine.hold(self._clock_s, clock_s, 0)
         self._clock_s = clock_s
         self._looks = True
         gap_s = None if self._config.is_asynchronous else oldest.seconds

@@ -139,12 +139,16 @@ class Engine:
         while self._policy.has_unfinished:
             batch = self._policy.schedule()
             self._preempted += batch.preempted
+            self.result.preempted_s += [clock_s] * len(batch.preempted)
+            for request in batch.preempted:
+                request.preempted_at_s = clock_s
             self._swapped_out_blocks += batch.swapped_out_blocks
             if batch.members:
                 self._count_iteration()
                 for member in batch.members:
                     if member.request.scheduled_s is None:
                         member.request.scheduled_s = clock_s
+                    self._end_preemption(member.request, clock_s)
                 return batch
             if num_in_flight > 0:
                 return None
@@ -152,6 +156,17 @@ class Engine:
                 raise AssertionError(f"replica {self.replica} has requests but an empty batch at {clock_s} s")
             self._policy.begin_round()
         return None
+
+    @staticmethod
+    def _end_preemption(request: Request, clock_s: float) -> None:
+        """A request waits no longer because it was preempted, if it was."""
+        if request.preempted_at_s is not None:
+            request.preempted_s += clock_s - request.preempted_at_s
+            request.preempted_at_s = None
+
+    def hold(self, begin_s: float, clock_s: float, num_in_flight: int) -> None:
+        """Note that since an event nothing has happened here, while so many requests were in flight."""
+        self.result.held.append((begin_s, clock_s, self.kv_blocks, num_in_flight))
 
     def _count_iteration(self) -> None:
         """Hold the bounds."""
@@ -221,13 +236,16 @@ class Engine:
         for member in self._policy.process_outputs(batch):
             request = member.request
             if duration_s is not None and member.is_decode and request.last_token_iteration == number - 1:
+                request.token_gaps_s.append(duration_s)
                 self.result.token_gaps_s.append(duration_s)
             elif request.token_times_s:
-                self.result.token_gaps_s.append(clock_s - request.token_times_s[-1])
+                request.token_gaps_s.append(clock_s - request.token_times_s[-1])
+                self.result.token_gaps_s.append(request.token_gaps_s[-1])
             request.token_times_s.append(clock_s)
             request.last_token_iteration = number
             if request.finished:
                 completed.append(request)
+                self._end_preemption(request, clock_s)
                 self._started_since_completion = 0
                 self.outstanding -= 1
                 self.outstanding_tokens -= request.prompt_tokens + request.output_tokens

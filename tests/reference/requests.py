@@ -33,7 +33,10 @@ class Request:
         replica: Where the router sent it.
         scheduled_s: When the first batch that held it was formed.
         preemptions: How often it was preempted.
+        preempted_at_s: When it was preempted, while it waits to be scheduled again.
+        preempted_s: For how long it was.
         token_times_s: When each output token came.
+        token_gaps_s: The times between them, as the engine tells them.
         last_token_iteration: Number, within its replica, of the iteration that gave the latest token.
     """
 
@@ -58,7 +61,10 @@ class Request:
     replica: int | None = None
     scheduled_s: float | None = None
     preemptions: int = 0
+    preempted_at_s: float | None = None
+    preempted_s: float = 0.0
     token_times_s: list[float] = field(default_factory=list)
+    token_gaps_s: list[float] = field(default_factory=list)
     last_token_iteration: int | None = None
 
     def __post_init__(self) -> None:

@@ -53,6 +53,9 @@ class ReplicaResult:
         busy_s: Sum of their durations on all stages, added batch by batch, in each stage by stage.
         token_gaps_s: Every gap between two tokens of a request, as they occurred (time between tokens).
         batches: Its iterations, in order.
+        preempted_s: When each preemption happened.
+        held: Begin and end of each time between two events with something in flight, KV blocks held and requests in
+            flight then; not kept of one stage that schedules synchronously, where a batch holds what it took.
     """
 
     replica: int
@@ -60,6 +63,8 @@ class ReplicaResult:
     busy_s: float = 0.0
     token_gaps_s: list[float] = field(default_factory=list)
     batches: list[BatchRecord] = field(default_factory=list)
+    preempted_s: list[float] = field(default_factory=list)
+    held: list[tuple[float, float, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class RequestResult:
         preemptions: How often it was preempted.
         cached_tokens: Prompt tokens found in the prefix cache at its first admission.
         token_times: When each of its output tokens reached its client, in seconds.
+        preempted_s: How long it waited in all to be scheduled again after preemptions.
+        worst_tbt_s: Longest time between two of its tokens, 0 for one token.
     """
 
     replica: int
@@ -85,6 +92,8 @@ class RequestResult:
     preemptions: int
     cached_tokens: int
     token_times: list[float]
+    preempted_s: float = 0.0
+    worst_tbt_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -222,4 +222,6 @@ def _request_result(request: Request, config: ReferenceConfig) -> RequestResult:
         preemptions=request.preemptions,
         cached_tokens=request.cached_tokens,
         token_times=token_times,
+        preempted_s=request.preempted_s,
+        worst_tbt_s=max(request.token_gaps_s, default=0.0),
     )

@@ -54,6 +54,7 @@ class SynchronousEngine(Engine):
         self._in_flight: deque[Iteration] = deque()
         self._stage_free_s = [0.0] * config.num_stages
         self._try_to_start = False
+        self._event_s = 0.0
 
     @property
     def next_s(self) -> float:
@@ -63,6 +64,7 @@ class SynchronousEngine(Engine):
     def finish(self, clock_s: float) -> list[Request]:
         """Process every micro-batch that ends at a time; returns the requests that complete."""
         completed = []
+        self._pass_time(clock_s)
         while self.next_s <= clock_s:
             iteration = self._in_flight.popleft()
             for duration_s in iteration.durations_s:
@@ -86,6 +88,12 @@ class SynchronousEngine(Engine):
             if batch is None:
                 return
             self._run(batch, clock_s)
+
+    def _pass_time(self, clock_s: float) -> None:
+        """Nothing has happened here up to a time."""
+        if self._num_stages > 1 and self._in_flight:
+            self.hold(self._event_s, clock_s, sum(len(iteration.batch.members) for iteration in self._in_flight))
+        self._event_s = clock_s
 
     def _run(self, batch: Batch, clock_s: float) -> None:
         """Log a micro-batch formed now and let it run."""

@@ -1,0 +1,91 @@
+"""What is noted of each request under ``record_metrics``: for how long it was preempted, and its longest gap.
+
+``integers[replica.notes]`` begins a few integers for each request; the place is 0 where nothing is recorded. Most gaps
+are those of decode steps, which all decodes of a cohort share. Its slot has a *stack* of them, (decode step, gap), the
+later the smaller: a gap that is followed by a larger one is nobody's longest any more. When a request leaves the
+decodes it looks up the largest one since its first step, by bisection. While nobody comes or goes the largest gap is
+kept in the record alone (``gap_s``), so a leap costs one comparison per iteration. Entries older than the longest
+output are dropped, so the stack is a ring as long as the calendar.
+"""
+
+from fastsim.kernel.jit import bits_float, float_bits, jit
+
+#: Of a request: time between preemptions and being scheduled again [s], longest gap so far [s], decode step of the
+#: first gap that it shares with its cohort, and its REPLICA record.
+PREEMPTED_S, WORST_TBT_S, FIRST_STEP, ENGINE = range(4)
+SIZE = 4
+#: Places within a stack: numbers of its first entry and of the one behind its last, which only ever grow with it.
+BOTTOM, TOP = range(2)
+STACK_HEADER = 2
+
+
+@jit()
+def add_preempted(replica, integers, i, seconds):
+    """Add to the time that request i was preempted for: the clock when that ends, and its negative when it begins."""
+    place = replica.notes + SIZE * i + PREEMPTED_S
+    integers[place] = float_bits(bits_float(integers[place]) + seconds)
+
+
+@jit()
+def note_gap(replica, integers, i, gap_s):
+    """Note a time between tokens of request i."""
+    place = replica.notes + SIZE * i + WORST_TBT_S
+    if gap_s > bits_float(integers[place]):
+        integers[place] = float_bits(gap_s)
+
+
+@jit()
+def begin_steps(replica, integers, i, step):
+    """Let request i share the gaps of its cohort from a decode step on."""
+    settle_gap(replica, integers)
+    integers[replica.notes + SIZE * i + FIRST_STEP] = step
+
+
+@jit()
+def end_steps(replica, integers, i):
+    """Note the longest gap that request i has shared with its cohort, that at hand."""
+    settle_gap(replica, integers)
+    note_gap(replica, integers, i, longest_since(replica, integers, integers[replica.notes + SIZE * i + FIRST_STEP]))
+
+
+@jit()
+def settle_gap(replica, integers):
+    """Put the largest gap since somebody last came or went on the stack; ``replica.step`` is the step after it."""
+    if replica.gap_s > 0.0:
+        push_gap(replica, integers, replica.step - 1, replica.gap_s)
+        replica.gap_s = 0.0
+
+
+@jit()
+def push_gap(replica, integers, step, gap_s):
+    """Put the gap of a decode step on the stack of the cohort at hand."""
+    stack = replica.stack
+    bottom, top = integers[stack + BOTTOM], integers[stack + TOP]
+    while top > bottom and bits_float(integers[entry(replica, top - 1) + 1]) <= gap_s:
+        top -= 1
+    while top > bottom and integers[entry(replica, bottom)] < step - replica.calendar_mask:
+        bottom += 1
+    place = entry(replica, top)
+    integers[place] = step
+    integers[place + 1] = float_bits(gap_s)
+    integers[stack + BOTTOM], integers[stack + TOP] = bottom, top + 1
+
+
+@jit()
+def longest_since(replica, integers, step):
+    """The largest gap on the stack from a decode step on, 0 if there is none [s]."""
+    first, last = integers[replica.stack + BOTTOM], integers[replica.stack + TOP]
+    top = last
+    while first < last:
+        middle = (first + last) // 2
+        if integers[entry(replica, middle)] < step:
+            first = middle + 1
+        else:
+            last = middle
+    return bits_float(integers[entry(replica, first) + 1]) if first < top else 0.0
+
+
+@jit()
+def entry(replica, number):
+    """Place of an entry of the stack at hand."""
+    return replica.stack + STACK_HEADER + 2 * (number & replica.calendar_mask)
