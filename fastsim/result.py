@@ -218,8 +218,7 @@ def summarize(
     )
     gpu_hours = gpus * makespan_s / 3600
     cost_usd = gpu_hours * price_per_hour(config, device)
-    lengths = workload if n == len(workload) else requests  # under parity some may be left over
-    prompts, outputs = (np.asarray(getattr(lengths, name)) for name in ("prompt_tokens", "output_tokens"))
+    prompts, outputs = (np.ascontiguousarray(requests[name]) for name in ("prompt_tokens", "output_tokens"))
     stages = state.stages.reshape(len(replicas), config.pipeline_parallel)
     per_engine = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
     active = np.array([engine["active_s"] for engine in per_engine])
