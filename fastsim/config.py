@@ -8,6 +8,7 @@ from typing import Any
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS, check_engines, check_names
 from fastsim.engine_presets import ENGINES, Engine, check_engine
 from fastsim.errors import ConfigError
+from fastsim.measuring import check_spans, check_worst_tbt, read_objectives
 from fastsim.options import CLIENTS, QUEUES, ROUTERS, as_table, boolean, choose, default_of, integer, number
 from fastsim.schedulers import SCHEDULERS
 from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
@@ -61,6 +62,13 @@ class SimulationConfig:
             time of operators (``summary["batches"]`` and ``["operators"]``), and preempted time and the longest time
             between tokens of each request.
         keep_requests: keep one row per request; always off above 2 M requests.
+        slo: service level objectives in place of the workload's, such as ``{"ttft_s": 1.0, "tpot_s": 0.05}``, and by
+            number of a class what is other for it: ``{"e2e_s": 60, "0": {"ttft_s": "500ms"}}``. The names are
+            ``ttft_s``, ``tpot_s``, ``worst_tbt_s``, ``e2e_s``, and of the whole run ``tbt_p99_s``.
+        warmup: which first requests are not measured, such as ``"60s"`` of arrivals or ``"500req"``.
+        cooldown: which last requests are not measured, alike.
+        power_watts: that a GPU draws; None for the most that its data sheet states.
+        price_per_hour: of a GPU [US dollars]; None for an assumed list price.
     """
 
     model: str = "meta-llama/Llama-3.1-8B"
@@ -94,6 +102,11 @@ class SimulationConfig:
     record_batches: bool = False
     record_metrics: bool = False
     keep_requests: bool = True
+    slo: Mapping[str, Any] = field(default_factory=dict)
+    warmup: str | None = None
+    cooldown: str | None = None
+    power_watts: float | None = None
+    price_per_hour: float | None = None
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -132,6 +145,9 @@ class SimulationConfig:
             mend = "leave it out, or parity"
             raise ConfigError("record_metrics", True, f"is not known to parity = {self.parity}", mend)
         self.client_choice.check()
+        object.__setattr__(self, "slo", read_objectives(self.slo))
+        check_spans(self)
+        check_worst_tbt(self)
 
     def __hash__(self) -> int:
         return hash(self.to_toml())
@@ -149,6 +165,10 @@ class SimulationConfig:
                     raise ConfigError(name, value, "is too large", f"give {most} or less")
         elif annotation is float:
             value = number(name, value)
+        elif annotation == float | None:
+            value = None if value is None else number(name, value)
+            if value is not None and value < 0:
+                raise ConfigError(name, value, "is negative", "give 0 or more")
         elif annotation is bool:
             value = boolean(name, value)
         elif annotation in (str, str | None):

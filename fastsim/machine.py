@@ -9,6 +9,7 @@ from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.links import check_placement
 from fastsim.stage_tables import most_decode_kv
+from fastsim.windows import find_window
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, ModelSpec
@@ -90,8 +91,8 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
     """Refuse requests that could never complete.
 
     Raises:
-        ConfigError: a request is longer than max_model_len or than all usable KV blocks, or the batch policy could
-            never admit it.
+        ConfigError: a request is longer than max_model_len or than all usable KV blocks, the batch policy could never
+            admit it, or none arrives in the window that is measured.
     """
     if config.parity is not None:
         return  # Vidur refuses nothing: its run ends with requests left over
@@ -115,6 +116,8 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
     if warmup >= len(workload):
         wrong = f"leaves none of the {len(workload)} requests to be measured"
         raise ConfigError("client.warmup_requests", warmup, wrong, "give less, or more requests")
+    if config.client == "open" and np.isnan(workload.think_s).all():  # else nobody knows yet when requests arrive
+        find_window(config, workload.arrival_s)
     never = config.batch_policy.never_fits(prompt, output, pool)
     if never.any():
         raise ConfigError(

@@ -81,7 +81,7 @@ def plan_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
             tensor_parallel and pipeline_parallel would do.
         estimators.EstimatorError: the model cannot be split by ``config.tensor_parallel`` and ``pipeline_parallel``.
     """
-    plan = _plan(config, model, device)
+    plan = divide_memory(config, model, device)
     if plan.num_blocks < 2:
         stage = plan.stages[plan.tightest_stage]
         missing = (2 - stage.num_blocks) * stage.block_bytes / GIB
@@ -109,7 +109,8 @@ def block_bytes(config: SimulationConfig, model: "ModelSpec") -> tuple[int, ...]
     return tuple(config.block_size * size for size in sizes)
 
 
-def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> MemoryPlan:
+def divide_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") -> MemoryPlan:
+    """What `plan_memory` says, also where nothing is left for KV blocks."""
     tp, pp, dtype, limits = config.tensor_parallel, config.pipeline_parallel, config.dtype, config.batch_policy
     # A stage works on one micro-batch at a time, however many are in flight.
     activations = _activation_bytes(config, model)
@@ -212,4 +213,4 @@ def _fits(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec", tp
         split = config.with_fields(tensor_parallel=tp, pipeline_parallel=pp, expert_parallel=shared)
     except ConfigError:  # the batch policy does not go with so many stages
         return False
-    return _plan(split, model, device).num_blocks >= 2
+    return divide_memory(split, model, device).num_blocks >= 2

@@ -16,8 +16,11 @@ from fastsim.kernel.slots import table_functions
 #: Above this many requests no row per request is kept.
 KEEP_LIMIT = 2_000_000
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+#: Bins of a distribution: from its smallest value, but not below the ten-thousandth part of its largest.
+_BINS, _SMALLEST = 16, 1e-4
 
 Summary = dict[str, float | None]
+Distribution = dict[str, list[Any]]
 
 
 def latencies(requests: np.ndarray) -> dict[str, npt.NDArray[np.float64]]:
@@ -79,10 +82,32 @@ def sketched(counts: npt.NDArray[np.int64], total: float) -> Summary:
     return _summary(total / n, n, at)
 
 
+def distribution_of(ascending: npt.NDArray[np.float64], counts: npt.NDArray[np.int64] | None = None) -> Distribution:
+    """How many values lie in each of some bins that are equally wide in their logarithms.
+
+    Args:
+        ascending: values >= 0, ascending; float64 [n].
+        counts: how often each occurs, once when None; int64 [n].
+
+    Returns:
+        ``edges``, one more than bins, and ``counts``; what is below the first edge counts in the first bin. No bins of
+        no values, and one bin where all are equal.
+    """
+    present = ascending if counts is None else ascending[counts > 0]
+    if len(present) == 0:
+        return {"edges": [], "counts": []}
+    low, high = max(float(present[0]), _SMALLEST * float(present[-1])), float(present[-1])
+    edges = np.geomspace(low, high, _BINS + 1) if low < high else np.array([low, high])
+    ends = np.searchsorted(ascending, edges[1:-1])
+    below = ends if counts is None else np.append(0, np.cumsum(counts))[ends]
+    total = len(ascending) if counts is None else int(counts.sum())
+    return {"edges": edges.tolist(), "counts": np.diff([0, *below, total]).tolist()}
+
+
 def summarize_latencies(
     requests: np.ndarray, integers: npt.NDArray[np.int64], tbt_sum_s: float, keep_requests: bool
-) -> dict[str, Summary]:
-    """Summary of every latency.
+) -> tuple[dict[str, Summary], dict[str, Distribution]]:
+    """Summary and distribution of every latency.
 
     Args:
         requests: REQUEST records, all completed.
@@ -90,9 +115,19 @@ def summarize_latencies(
         tbt_sum_s: sum of all times between tokens [s].
         keep_requests: exact quantiles rather than sketched ones.
     """
-    result = {name: _of_values(values, keep_requests) for name, values in latencies(requests).items()}
-    result["tbt_s"] = sketched(integers[:NUM_BUCKETS], tbt_sum_s)
-    return result
+    result, distributions = {}, {}
+    for name, values in latencies(requests).items():
+        if keep_requests:
+            result[name] = exact(values)  # which sorts them
+            distributions[name] = distribution_of(values)
+        else:
+            counts = bucket_counts(values)
+            result[name] = sketched(counts, float(values.sum()))
+            distributions[name] = distribution_of(bucket_values(), counts)
+    gaps = integers[:NUM_BUCKETS]
+    result["tbt_s"] = sketched(gaps, tbt_sum_s)
+    distributions["tbt_s"] = distribution_of(bucket_values(), gaps)
+    return result, distributions
 
 
 def _of_values(values: npt.NDArray[np.float64], keep_requests: bool) -> Summary:

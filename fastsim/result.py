@@ -15,6 +15,7 @@ import numpy as np
 from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
+from fastsim.hardware import describe_hardware, price_per_hour
 from fastsim.kernel.state import NONE
 from fastsim.metrics import (
     KEEP_LIMIT,
@@ -26,6 +27,8 @@ from fastsim.metrics import (
     latencies,
     summarize_latencies,
 )
+from fastsim.slo import describe_objectives, objectives_of, times_of
+from fastsim.windows import describe_load, describe_window, find_window, measured
 
 if TYPE_CHECKING:
     import polars as pl
@@ -208,7 +211,7 @@ def summarize(
     """The summary of a finished run, but for its wall time, which the caller adds."""
     requests, replicas = state.requests, state.replicas
     n = len(requests)
-    counted = requests[getattr(config.client_choice, "warmup_requests", 0) :]
+    counted = requests[measured(config, requests)]
     makespan_s = float(requests["completed_s"].max() - requests["arrival_s"].min())
     keep = keeps_requests(config, n)
     prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
@@ -222,12 +225,16 @@ def summarize(
         + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
     )
     gpu_hours = gpus * makespan_s / 3600
+    cost_usd = gpu_hours * price_per_hour(config, device)
+    prompts, outputs = (np.ascontiguousarray(requests[name]) for name in ("prompt_tokens", "output_tokens"))
     stages = state.stages.reshape(len(replicas), config.pipeline_parallel)
     per_engine = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
     active = np.array([engine["active_s"] for engine in per_engine])
     weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
+    tbt_sum_s = float(replicas["tbt_sum_s"].sum())
+    latency_summary, distributions = summarize_latencies(counted, state.integers, tbt_sum_s, keep)
     several_classes = workload.request_class.min() < workload.request_class.max()
-    return {
+    summary = {
         "config": config.to_dict(),
         "versions": _versions(),
         "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
@@ -241,7 +248,7 @@ def summarize(
             "makespan_s": makespan_s,
             "quantiles": "exact" if keep else "from a histogram, relative error at most 0.4 %",
         },
-        "metrics": summarize_latencies(counted, state.integers, float(replicas["tbt_sum_s"].sum()), keep)
+        "metrics": latency_summary
         | {
             "throughput_requests_per_s": _per(n, makespan_s),
             "throughput_output_tokens_per_s": _per(output_tokens, makespan_s),
@@ -256,11 +263,43 @@ def summarize(
         | {
             "mfu": _per(flops, gpus * makespan_s * device.matrix_rate(model.resolve_dtype(config.dtype))),
             "gpu_hours": gpu_hours,
-            "cost_usd": gpu_hours * device.price_per_hour,
-            "cost_usd_per_million_output_tokens": gpu_hours * device.price_per_hour / output_tokens * 1e6,
+            "cost_usd": cost_usd,
+            "cost_usd_per_million_output_tokens": cost_usd / output_tokens * 1e6,
         },
+        "distributions": distributions,
         "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(counted),
+        "hardware": describe_hardware(config, model, device, replicas, prompts, outputs, makespan_s),
     } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
+    return summary | _asked_for(config, workload, state, counted, summary)
+
+
+def _asked_for(
+    config: SimulationConfig,
+    workload: "Workload",
+    state: "State",
+    counted: np.ndarray,
+    summary: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The sections of a summary that exist where there is a window, or where there are objectives."""
+    from fastsim.kernel.prepare_series import worst_tbt_s
+
+    found: dict[str, Any] = {}
+    requests = state.requests
+    duration_s = summary["simulation"]["makespan_s"]
+    window = find_window(config, requests["arrival_s"])
+    if window is not None:
+        duration_s = window.end_s - window.start_s
+        found["window"] = describe_window(config, window, requests)
+        found["load"] = describe_load(config, requests)
+    source, objectives, names = objectives_of(config.slo, workload)
+    if any(objectives.values()):
+        tbt_p99_s = summary["metrics"]["tbt_s"]["p99"]
+        worst_s = worst_tbt_s(state)[measured(config, requests)] if config.record_metrics else None
+        times = times_of(counted, worst_s)
+        found["slo"] = describe_objectives(
+            source, objectives, names, counted["request_class"], times, tbt_p99_s, duration_s
+        )
+    return found
 
 
 def _per(amount: float, seconds: float) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
+from fastsim.confidence import batch_means
 from fastsim.config import SimulationConfig
 from fastsim.custom import as_slot
 from fastsim.engine_presets import engine_limits, schedules_ahead
@@ -32,10 +33,12 @@ from fastsim.stage_tables import (
     join_tables,
     padded_tokens,
 )
+from fastsim.windows import find_growth
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, IterationTables, ModelSpec
     from fastsim.kernel.prepare_clients import Clients
+    from fastsim.kernel.state import State
     from traces import Workload
 
 _FIRST_BATCH_LOG_ROWS = 1 << 16
@@ -50,6 +53,8 @@ def simulate(
     router: Callable[..., Any] | None = None,
     intervals: bool = False,
     batch_window: tuple[float, float] | None = None,
+    confidence: bool = False,
+    watch: Callable[["State"], None] | None = None,
 ) -> SimulationResult:
     """Simulate one configuration under one workload.
 
@@ -64,6 +69,10 @@ def simulate(
             five more runs, on threads.
         batch_window: keep rows of the batch log that overlap this part of the simulated time, for `fastsim.export`,
             whether or not all are kept [s].
+        confidence: say in ``summary["confidence"]`` how far latencies may be off because the run is so short
+            (`fastsim.confidence`).
+        watch: called with the kernel's tables before the event loop starts, to be read from another thread while it
+            runs (`fastsim.progress`).
 
     Returns:
         The result; the same arguments give the same result, whatever else runs.
@@ -75,7 +84,9 @@ def simulate(
     """
     if intervals:
         check_intervals(config, tables)
-    result, found = _simulate(config, workload, tables, batch_policy, router, batch_window=batch_window)
+    result, found = _simulate(config, workload, tables, batch_policy, router, batch_window=batch_window, watch=watch)
+    if confidence:
+        result.summary["confidence"] = batch_means(config, result.state.requests, result.summary["metrics"])
     if intervals:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             _add_intervals(pool, [result], [workload], batch_policy, router)
@@ -92,6 +103,7 @@ def _simulate(
     router: Callable[..., Any] | None = None,
     member: int = 0,
     batch_window: tuple[float, float] | None = None,
+    watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     """What `simulate` does, and what it warns about: a warning is issued where the caller's frame is at hand."""
     if config.parity is not None:
@@ -119,7 +131,7 @@ def _simulate(
         if function is not None
     }
     window = None if config.record_batches else batch_window
-    return _run(config, workload, joined, model, device, pool, own, window)
+    return _run(config, workload, joined, model, device, pool, own, window, watch)
 
 
 def _add_intervals(
@@ -133,7 +145,7 @@ def _add_intervals(
 
     def metrics(run: "tuple[SimulationConfig, Workload, int]") -> dict[str, Any]:
         config, workload, member = run
-        alone = config.with_fields(record_batches=False, record_metrics=False)
+        alone = config.with_fields(record_batches=False, record_metrics=False, slo={})
         metrics: dict[str, Any] = _simulate(alone, workload, None, batch_policy, router, member)[0].summary["metrics"]
         return metrics
 
@@ -223,7 +235,8 @@ def _run(
     device: "DeviceSpec",
     pool: Pool,
     own: Mapping[str, Any],
-    batch_window: tuple[float, float] | None,
+    batch_window: tuple[float, float] | None = None,
+    watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
     from fastsim.kernel.prepare import new_state, with_longer_log
@@ -264,6 +277,8 @@ def _run(
         profiled=largest_measured(tables),
         **_stage_fields(config, bases, model, device),
     )
+    if watch is not None:
+        watch(state)
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state, batch_window)
     if status == states.NO_SUCH_REPLICA and "router" in own:
@@ -285,7 +300,10 @@ def _run(
     if config.record_metrics:
         summary["batches"] = describe_batches(state)
         summary["operators"] = describe_operators(config, tables, model, device, state)
-    return SimulationResult(config, summary, state), find_warnings(config, workload, model, tables, state)
+    found = find_warnings(config, workload, model, tables, state)
+    if "load" in summary:
+        found += find_growth(summary["load"])
+    return SimulationResult(config, summary, state), found
 
 
 def _clients(config: SimulationConfig) -> "Clients":

@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from fastsim.commands.measuring import add_load, add_repeats, can_print, read_repeats
 from fastsim.commands.parsing import Parser, flag, progress, split_options
 from fastsim.commands.traces_of_run import traced_window, write_traces
 from fastsim.commands.vidur import read_vidur
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 _SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: Generators of workloads, which a trace does without.
 _GENERATORS = ("arrivals", "lengths", "conversations")
-#: All groups of such flags.
-GROUPS = (*_SERVING, *_GENERATORS, "trace")
+#: All groups of such flags. Those of slo are classes of requests.
+GROUPS = (*_SERVING, *_GENERATORS, "trace", "slo")
 #: Flags that no file has.
 _OF_THE_COMMAND_LINE = {"config", "vidur_config", "out", "json", "intervals", "trace_window", "event_trace"}
+_OF_THE_COMMAND_LINE |= {"confidence", "repeats"}
 _DEFAULT = SimulationConfig()
 DEFAULT_REQUESTS = 10_000
 DEFAULT_ARRIVALS = "poisson"
@@ -93,8 +95,17 @@ class RunCommand:
         None, "replay this trace: a file in any format of docs/workloads.md, or the name of one that was fetched"
     )
     seed: int = flag(0, "of everything random")
+    slo: Optional[str] = flag(
+        None, "objectives, such as ttft=1s,tpot=50ms; of a class --slo.0 ttft=500ms (default: those of the workload)"
+    )
+    warmup: Optional[str] = flag(None, "measure no requests that arrive in the first 60s, say, or the first 500req")
+    cooldown: Optional[str] = flag(None, "the same of the last ones")
+    power_watts: Optional[float] = flag(None, "that a GPU draws (default: the most that its data sheet states)")
+    price_per_hour: Optional[float] = flag(None, "of a GPU in US dollars (default: an assumed list price)")
     out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
     intervals: bool = flag(False, "also say how far the metrics may be off because times are predicted; five more runs")
+    confidence: bool = flag(False, "also say how far latencies may be off because the run is so short")
+    repeats: Optional[str] = flag(None, "run so many times with other seeds, and say how far metrics differ")
     json: bool = flag(False, "print the summary as one JSON object, and nothing else")
     keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
     record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
@@ -173,16 +184,35 @@ def main(words: Sequence[str]) -> int:
 
         writable_directory(command.out)
     window = traced_window(command)
+    repeats = read_repeats(command.repeats, command.confidence)
     config, workload = _prepare(command, options)
     tables = _prepare_machine(config, workload, command.intervals)
     # What traces calls max_total_tokens is this command's max_model_len.
     for note in (*notes, *(note.replace("max_total_tokens", "max_model_len") for note in workload.notes)):
         print(f"fastsim: note: {note}", file=sys.stderr)
 
+    from fastsim.progress import ProgressLine
     from fastsim.simulation import simulate
 
-    with progress(f"simulating {len(workload):,} requests"):
-        result = simulate(config, workload, tables, intervals=command.intervals, batch_window=window)
+    with ProgressLine(len(workload)) as line:
+        result = simulate(
+            config,
+            workload,
+            tables,
+            intervals=command.intervals,
+            batch_window=window,
+            confidence=command.confidence,
+            watch=line.watch,
+        )
+    add_load(result)
+    if repeats > 1:
+
+        def with_seed(seed: int) -> tuple[SimulationConfig, "Workload"]:
+            # The greatest length was settled by the first run.
+            other: Any = replace(command, seed=seed, max_model_len=config.max_model_len)
+            return _prepare(other, options)
+
+        add_repeats(result, with_seed, tables, repeats)
     if command.out is not None:
         try:
             result.write(command.out, _workload_table(command, options, len(workload)))
@@ -193,9 +223,9 @@ def main(words: Sequence[str]) -> int:
     if command.json:
         print(json.dumps(result.summary))
     else:
-        from fastsim.commands.summary import render
+        from fastsim.commands.summary import BARS, render
 
-        print(render(result.summary))
+        print(render(result.summary, with_bars=can_print(BARS, sys.stdout)))
         if command.out is not None:
             print(f"\nwritten to {command.out}")
     return 0
@@ -279,6 +309,7 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     given["model"] = _lasting(given["model"])
     given |= {f"{kind}_options": options[kind] for kind in _SERVING}
+    given["slo"] = _objectives(command.slo, options["slo"])
     config = SimulationConfig(**given)
     made_for = load_machine(config)[0].max_position_embeddings
     if command.max_model_len is None and made_for < config.max_model_len:
@@ -321,6 +352,18 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
         )
         config = config.with_fields(max_model_len=longest)
     return config, workload
+
+
+def _objectives(text: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Objectives from a file and from flags, of which those of all requests go before the file's."""
+    from fastsim.measuring import parse_objectives
+
+    found = {key: parse_objectives(value) if _is_list(value) else value for key, value in given.items()}
+    return found | ({} if text is None else parse_objectives(text))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, str) and "=" in value
 
 
 def _generate(

@@ -96,7 +96,7 @@ def summary(pp: int, stages: list[list[float]], active_s: list[float], **fields:
     state = SimpleNamespace(
         requests=requests, replicas=table, stages=flat, integers=np.zeros(NUM_BUCKETS, np.int64), cluster=None
     )
-    workload = SimpleNamespace(provenance={}, notes=(), request_class=np.zeros(2, np.int32))
+    workload = SimpleNamespace(provenance={}, notes=(), objectives=(), request_class=np.zeros(2, np.int32))
     tables = SimpleNamespace(provenance={})
     model, device = load_model(config.model), load_device(config.device)
     whole = summarize(config, workload, tables, model, device, state)
