@@ -151,8 +151,8 @@ def _picture(one: Explanation) -> str:
         marks.append(element("text", _time(group["value_s"]), x=left + 6, y=top + 17, class_="value"))
     used = [part for part in _WORDS if any(group["parts_s"][part] > 0 for group in one.groups.values())]
     bottom = len(one.groups) * _STEP + 14
-    for place, part in enumerate(used):
-        x = _LEFT + place * 115
+    for column, part in enumerate(used):
+        x = _LEFT + column * 115
         marks.append(element("rect", x=x, y=bottom, width=11, height=11, class_=part))
         marks.append(element("text", _WORDS[part], x=x + 16, y=bottom + 10))
     return figure(_WIDTH, bottom + 24, marks)

@@ -167,4 +167,4 @@ def token_lag_s(config: "SimulationConfig") -> float:
     engine = config.engine_choice
     if not schedules_ahead(config):
         return 0.0
-    return 2 * (engine.process_s + engine.process_s_per_request * config.batch_policy.max_num_seqs)
+    return 2 * (engine.process_s + engine.process_s_per_request * int(config.batch_policy.max_num_seqs))
