@@ -22,8 +22,8 @@ from estimators.estimator import ZOO, OperatorEstimators, describe, list_zoo
 from estimators.features import OPERATORS, Roofline, features_and_roofline, operators_of
 from estimators.models import load_model
 from estimators.onnx import SUFFIX, Model, compressed
-from estimators.profiles import ELEMENTWISE
 from estimators.operators import iteration_calls
+from estimators.profiles import ELEMENTWISE
 from estimators.regressors import MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.train import train_operator, training_set
