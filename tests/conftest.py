@@ -13,6 +13,8 @@ settings.load_profile("fastsim")
 # Tests must not depend on what a user's cache holds, nor fill it; compiled kernels are kept between runs all the same.
 _CACHE = os.path.join(tempfile.gettempdir(), f"fastsim-tests-{os.getuid()}")
 os.environ["XDG_CACHE_HOME"] = _CACHE
+# Tests run side by side, on all cores already; torch's threads would spend their time waiting for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -129,7 +129,7 @@ def test_a_request_that_never_fits_is_refused(engine: ModuleType):
 
 def test_the_clock_stands_still_while_the_speed_is_measured(engine: ModuleType):
     config = plain_config(4, 16, block_size=_BLOCK, max_model_len=_MOST_LENGTH, num_kv_blocks=40)
-    case = Case(config, Workload.from_arrays([0.0] * 6, [8] * 6, [16] * 6), random_tables(config, 0))
+    case = Case(config, Workload.from_arrays([0.0] * 12, [8] * 12, [16] * 12), random_tables(config, 0))
     (plain, _), (run, _) = served(engine, case), served(engine, case, yardstick_takes_s=1.0)
     assert len(run.iterations) >= 40
     assert run.yardstick_s == [1.0] * (len(run.iterations) // 20)

@@ -132,7 +132,7 @@ def test_public_runs_vary_their_lengths_and_others_repeat_their_prompts(silicon:
         ({"silicon_ttft_ms": 301.0}, "waited for 3.0 others"),
         ({"silicon_data_source": "", "batch_size": None}, "concurrency is not recorded"),
         ({"model_path": "nobody/knows"}, "neither a known name"),
-        ({"system": "gb300"}, "device 'gb300' is not known"),
+        ({"system": "gb300"}, "device 'gb300' is neither known nor"),
         ({"system": "a100_sxm"}, "has no matrix units for fp8"),
         ({"tp_size": 3}, "tp 3"),
         ({"tp_size": None}, "tp_size is no whole number"),

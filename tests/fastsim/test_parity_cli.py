@@ -149,7 +149,7 @@ def test_refusals(cli: Cli, words: tuple[str, ...], expected: tuple[str, ...]):
 
 def test_a_device_of_vidurs_that_we_do_not_have(cli: Cli, tmp_path: Path):
     config = write_vidur(tmp_path / "config.json", replica={"device": "a40"})
-    cli("run", "--vidur-config", config).assert_refused("device 'a40' is not known", "a100_sxm")
+    cli("run", "--vidur-config", config).assert_refused("device 'a40' is neither known nor a directory", "a100_sxm")
     assert (
         cli("run", "--vidur-config", config, "--device", "h100_sxm", "--json").summary["simulation"]["completed"] == 60
     )

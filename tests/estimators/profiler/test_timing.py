@@ -137,5 +137,5 @@ def test_waiting_is_counted_where_the_system_tells():
 
 def test_a_timing_holds_numbers_only(cpu):
     (got,) = time_all(cpu, [Prepared(lambda i: None, 1, "nothing")], rounds=1)
-    assert [type(value) for value in dataclasses.asdict(got).values()] == [float, float, int, str]
+    assert [type(value) for value in dataclasses.asdict(got).values()] == [float, float, int, str, type(None)]
     assert got.spread == 0
