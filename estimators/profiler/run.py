@@ -147,13 +147,14 @@ def profile_with(
     campaign.begin(options.budget_s, progress)
     rules = check_rules(record, measure, grid, options.limits) if campaign.spent_s < options.budget_s else []
     campaign.refine(options.target, options.budget_s, progress)
+    is_spent = campaign.spent_s >= options.budget_s  # asked now: what follows is no measuring
     _refuse_few(campaign, options)
     began = time.monotonic()
     if len(record.times) > record.resumed:
         device_path(directory).unlink(missing_ok=True)  # not finished, until it is
     finish = Finish(directory, spec, provenance, options.target, options.seed)
     reports = finish.operators(campaign, grid)
-    notes = notes_on(reports, campaign, grid, options.target, options.budget_s)
+    notes = notes_on(reports, record, grid, options.target, options.budget_s, is_spent)
     notes += [rule.sentence() for rule in rules]
     if collectives is not None and max(options.tp) > 1:
         measured = collectives()
