@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from estimators.devices import DeviceSpec
 from estimators.features import Floats, features_and_roofline
-from estimators.profiler.design import distances, places
+from estimators.profiler.design import chosen_apart, places
 from estimators.profiler.points import Point
 from estimators.profiles import Profiles, columns_of
 from estimators.regressors import fit
@@ -85,13 +85,4 @@ def refine(
     named = dict(zip(columns_of(rows.operator), columns, strict=True))
     features, _ = features_and_roofline(rows.operator, named, rows.roofline)
     apart = fit("forest", rows.features, rows.target, seed).predict(features).std(axis=1)
-    return [waiting[i] for i in _least_sure(apart, places(waiting), places(measured), number)]
-
-
-def _least_sure(apart: Floats, waiting: Floats, measured: Floats, number: int) -> Iterator[int]:
-    distance = distances(waiting, measured)
-    for _ in range(min(number, len(waiting))):
-        best = int(((apart + 1e-9) * np.minimum(distance, _NEAR)).argmax())
-        yield best
-        distance = np.minimum(distance, np.linalg.norm(waiting - waiting[best], axis=1))
-        distance[best] = -1.0
+    return [waiting[i] for i in chosen_apart(apart + 1e-9, places(waiting), places(measured), number, _NEAR)]
