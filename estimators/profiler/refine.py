@@ -8,6 +8,7 @@ import numpy as np
 
 from estimators.devices import DeviceSpec
 from estimators.features import Floats, features_and_roofline
+from estimators.held_out import fold_errors
 from estimators.profiler.design import chosen_apart, places
 from estimators.profiler.points import Point
 from estimators.profiles import Profiles, columns_of
@@ -39,26 +40,15 @@ def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
     Every shape that a model has is measured, so that what a simulation asks for lies between points of its own shape.
     There are as many points as folds at least.
     """
-    number = len(rows.seconds)
-    fold = np.random.default_rng(seed).permutation(number) % FOLDS
-    errors = np.empty(number)
-    for part in range(FOLDS):
-        out = fold == part
-        predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
-        errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
-    return errors
-
-
-def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
-    """The mean of ``held_out_errors``."""
-    return float(held_out_errors(rows, kind, seed).mean())
+    fold = np.random.default_rng(seed).permutation(len(rows.seconds)) % FOLDS
+    return fold_errors(rows, fold, kind, seed)
 
 
 def best_kind(rows: TrainingSet, seed: int) -> tuple[str, float | None]:
     """The kind of regressor that errs least, and its mean held-out error; None with too few points to hold any out."""
     if len(rows.seconds) < FOLDS:
         return KINDS[0], None
-    errors = {kind: held_out_error(rows, kind, seed) for kind in KINDS}
+    errors = {kind: float(held_out_errors(rows, kind, seed).mean()) for kind in KINDS}
     best = min(KINDS, key=errors.__getitem__)
     return best, errors[best]
 
