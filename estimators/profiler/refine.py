@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from estimators.regressors import fit
 from estimators.train import training_set
 from estimators.training import TrainingSet
 
+if TYPE_CHECKING:
+    import polars as pl
+
 FOLDS = 5
 #: Kinds of regressors that training chooses from. Boosted trees take fifty times as long as a forest.
 KINDS = ("forest", "polynomial", "linear")
@@ -24,14 +28,18 @@ _NEAR = 1.0  # octaves from a measured point within which disagreement counts fo
 
 def rows_of(times: Mapping[Point, float], kernels: Sequence[str], device: DeviceSpec) -> TrainingSet:
     """What was measured of one operator and type, ready to learn from, in the order of ``times``."""
+    first = next(iter(times))
+    told = Profiles(device.name, first.operator, first.dtype, frame_of(times), "", "", "", tuple(kernels), 0, 0, 0, 0)
+    return training_set(told, device)
+
+
+def frame_of(times: Mapping[Point, float]) -> pl.DataFrame:
+    """Points of one operator and their seconds, by the columns of ``profiles``, in the order of ``times``."""
     import polars as pl
 
-    first = next(iter(times))
     columns = np.asarray([point.values for point in times], dtype=np.int64).T
-    frame = pl.DataFrame(dict(zip(columns_of(first.operator), columns, strict=True)))
-    frame = frame.with_columns(seconds=pl.Series(list(times.values()), dtype=pl.Float64))
-    told = Profiles(device.name, first.operator, first.dtype, frame, "", "", "", tuple(kernels), 0, 0, 0, 0)
-    return training_set(told, device)
+    frame = pl.DataFrame(dict(zip(columns_of(next(iter(times)).operator), columns, strict=True)))
+    return frame.with_columns(seconds=pl.Series(list(times.values()), dtype=pl.Float64))
 
 
 def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
