@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from estimators.devices import DeviceSpec, load_device
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.peaks import copy_bandwidth, matrix_rate
 
 MIB = 1 << 20
@@ -54,12 +55,11 @@ def describe_board(device: torch.device) -> dict[str, Any]:
 
 
 def _measured(device: torch.device, properties: Any, types: tuple[str, ...]) -> DeviceSpec:
-    dtypes = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
     cache = int(getattr(properties, "L2_cache_size", 0)) or 4 * MIB
     return DeviceSpec(
         name=re.sub(r"[^a-z0-9]+", "_", properties.name.lower().removeprefix("nvidia ")).strip("_"),
         memory_bytes=int(properties.total_memory),
-        peak_flops={name: matrix_rate(device, dtypes[name], 8192) for name in types},
+        peak_flops={name: matrix_rate(device, torch_type(name), 8192) for name in types},
         memory_bandwidth=copy_bandwidth(device, max(256 * MIB, 4 * cache)),
         l2_bytes=cache,
         l2_bandwidth=copy_bandwidth(device, cache // 4),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from estimators.devices import DeviceSpec
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.peaks import copy_bandwidth, matrix_rate, read_bandwidth
 
 MIB = 1 << 20
@@ -27,11 +28,10 @@ def describe_cpu() -> dict[str, Any]:
     kept = keep_freed_memory()
     device, cache, threads = torch.device("cpu"), last_level_cache(), torch.get_num_threads()
     types = ("fp32", "bf16") if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ("fp32",)
-    rates = {"fp32": torch.float32, "bf16": torch.bfloat16}
     spec = DeviceSpec(
         name="cpu",
         memory_bytes=min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_container("memory.max")]),
-        peak_flops={name: matrix_rate(device, rates[name], _PEAK_SIZE) for name in types},
+        peak_flops={name: matrix_rate(device, torch_type(name), _PEAK_SIZE) for name in types},
         memory_bandwidth=max(copy_bandwidth(device, 2 * cache), read_bandwidth(device, 4 * cache)),
         l2_bytes=cache,
         l2_bandwidth=max(copy_bandwidth(device, cache // 16), read_bandwidth(device, cache // 8)),
@@ -74,13 +74,13 @@ def keep_freed_memory() -> bool:
 
 def last_level_cache() -> int:
     """Bytes of the largest cache that the first core sees; 32 MiB where the system does not tell."""
-    sizes = [_UNKNOWN_CACHE]
+    sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()
         units = {"K": 1 << 10, "M": MIB}
         if text[-1:] in units and text[:-1].isdecimal():
             sizes.append(int(text[:-1]) * units[text[-1]])
-    return max(sizes[1:] or sizes)
+    return max(sizes, default=_UNKNOWN_CACHE)
 
 
 def free_memory() -> int:
