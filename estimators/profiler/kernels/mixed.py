@@ -14,14 +14,12 @@ from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.attention import PER_REQUEST, attend, attend_chunk, attend_decodes
 from estimators.profiler.kernels.backends import choose_backend
 from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
-from estimators.profiler.kernels.sequences import TYPES
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 
 @register("mixed_attention")
 def _mixed_attention(request: Request) -> Prepared:
     """One chunk and decodes of equal contexts: one launch, where the kernel takes batches."""
-    refuse_type("mixed_attention", request.dtype, TYPES)
     chunk, history, decodes, kv = (request.columns[name] for name in ("chunk", "history", "decodes", "kv"))
     queries, lengths = [1] * decodes + [chunk], [kv] * decodes + [history + chunk]
     q, cache, tables, scale = _operands(request, sum(queries), lengths)
@@ -43,7 +41,6 @@ def _mixed_attention(request: Request) -> Prepared:
 @register("skewed_decode_attention")
 def _skewed_decode_attention(request: Request) -> Prepared:
     """One decode of the longest context, all others of equal ones."""
-    refuse_type("skewed_decode_attention", request.dtype, TYPES)
     batch, kv, longest = (request.columns[name] for name in ("batch", "kv", "longest"))
     rest = batch * kv - longest
     if longest < kv or rest < batch - 1:

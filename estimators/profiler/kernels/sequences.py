@@ -9,15 +9,12 @@ from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.attention import PER_REQUEST, attend, attend_decodes
 from estimators.profiler.kernels.backends import choose_backend
 from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
-
-TYPES = ("fp32", "bf16")
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 
 @register("decode_attention")
 def _decode_attention(request: Request) -> Prepared:
     """One query for each request, all contexts of the same length."""
-    refuse_type("decode_attention", request.dtype, TYPES)
     columns = request.columns
     batch, kv = columns["batch"], columns["kv"]
     q, cache, tables, scale = operands(request, batch, batch, kv)
@@ -34,7 +31,6 @@ def _decode_attention(request: Request) -> Prepared:
 @register("prefill_attention")
 def _prefill_attention(request: Request) -> Prepared:
     """A chunk of each request after a history that is in the cache."""
-    refuse_type("prefill_attention", request.dtype, TYPES)
     columns = request.columns
     batch, chunk = columns["batch"], columns["chunk"]
     kv = columns["history"] + chunk
