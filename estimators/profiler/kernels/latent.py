@@ -8,7 +8,7 @@ from torch.nn.attention.bias import causal_lower_right
 
 from estimators.errors import EstimatorError
 from estimators.profiler.hardware import torch_type
-from estimators.profiler.kernels.operands import activations, copies_of, views
+from estimators.profiler.kernels.operands import activations, block_tables, copies_of, views
 from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 KEY_DIM, VALUE_DIM = 192, 128  # of a head, of a prompt
@@ -94,10 +94,9 @@ def _latent_decode(request: Request) -> Prepared:
         raise EstimatorError("latent_decode", None, wrong, "take a catalogue's estimators")
     batch, kv, heads = (request.columns[name] for name in ("batch", "kv", "heads"))
     copies = copies_of(hardware, batch * kv * LATENT_KEY_DIM * dtype.itemsize)
-    blocks = batch * -(-kv // size)
-    cache = views(hardware, dtype, (copies * blocks, size, LATENT_KEY_DIM), 1, request.seed)[0]
-    order = torch.randperm(copies * blocks, generator=torch.Generator().manual_seed(request.seed))
-    tables = order.to(torch.int32).to(hardware.device).view(copies, batch, -1).unbind()
+    blocks = [-(-kv // size)] * batch
+    cache = views(hardware, dtype, (copies * sum(blocks), size, LATENT_KEY_DIM), 1, request.seed)[0]
+    tables = block_tables(hardware, blocks, copies, request.seed)
     lens = torch.full((batch,), kv, dtype=torch.int32, device=hardware.device)
     q = activations(hardware, dtype, batch, heads, LATENT_KEY_DIM)
 

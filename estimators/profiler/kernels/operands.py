@@ -8,6 +8,8 @@ the cache, on CPUs and GPUs alike; a flush would make activations cold as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from estimators.errors import EstimatorError
@@ -44,6 +46,25 @@ def views(hardware: Hardware, dtype: torch.dtype, shape: tuple[int, ...], copies
         generator = torch.Generator(hardware.device).manual_seed(seed)
         _stores[key] = store = _random(numbers, dtype, generator)
     return store[:numbers].view(copies, *shape)
+
+
+def block_tables(hardware: Hardware, blocks: Sequence[int], copies: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Where the blocks of requests lie, anywhere in a cache that holds those of all copies, each block once.
+
+    Args:
+        hardware: where.
+        blocks: of each request.
+        copies: batches of such requests.
+        seed: of the places.
+
+    Returns:
+        For each copy int32 (requests, blocks of the longest), with 0 behind a request's own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tables = torch.zeros(copies, len(blocks), max(blocks), dtype=torch.int32)
+    own = torch.arange(max(blocks)) < torch.tensor(blocks).unsqueeze(1)
+    tables[own.expand_as(tables)] = torch.randperm(copies * sum(blocks), generator=generator).to(torch.int32)
+    return tables.to(hardware.device).unbind()
 
 
 def activations(hardware: Hardware, dtype: torch.dtype, *shape: int) -> torch.Tensor:
