@@ -215,8 +215,7 @@ def _grid(
     grid: dict[Kind, dict[Point, float]] = {}
     for dtype in dtypes:
         for kind, points in candidates(model, options.tp, dtype, options.limits, spec.memory_bytes).items():
-            known = grid.setdefault(kind, {})
-            grid[kind] = dict(sorted({**known, **points}.items()))
+            grid[kind] = dict(sorted((grid.get(kind, {}) | points).items()))
     return grid
 
 
