@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from estimators.profiler.points import Kind, Point
 from estimators.profiler.record import Record
 from estimators.profiler.report import OperatorReport
+from estimators.profiles import ATTENTION
 
-_ATTENTION = ("prefill_attention", "decode_attention", "latent_prefill", "latent_decode")
 _STEADY = 1.05  # most that the speed of a device left alone drifts by
 
 
@@ -31,7 +31,7 @@ def notes_on(
         is_spent: whether that is why measuring ended.
     """
     notes = []
-    if kernels := sorted({name for each in reports if each.operator in _ATTENTION for name in each.kernels}):
+    if kernels := sorted({name for each in reports if each.operator in ATTENTION for name in each.kernels}):
         notes.append(f"Attention ran as {', '.join(kernels)}.")
     if (varied := record.speed_range) is not None and varied[1] / varied[0] > _STEADY:
         low, high = varied
