@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from estimators.errors import EstimatorError
-from estimators.profiler.hardware import Hardware
+from estimators.profiler.hardware import Hardware, MemoryShort
 
 # Caches' worth of operands. Of twice a cache, gone round in turn, one that evicts at random still holds a fifth.
 OVERFLOW = 4
@@ -34,7 +33,7 @@ def views(hardware: Hardware, dtype: torch.dtype, shape: tuple[int, ...], copies
     but for caches of keys and values, whose values no kernel's time depends on.
 
     Raises:
-        EstimatorError: where there is not enough memory.
+        MemoryShort: where there is not enough memory.
     """
     numbers = copies * torch.Size(shape).numel()
     key = (hardware.device, dtype)
@@ -77,12 +76,12 @@ def check_memory(hardware: Hardware, num_bytes: int) -> None:
     """Refuse what would not fit beside what is there.
 
     Raises:
-        EstimatorError: naming both.
+        MemoryShort: naming both.
     """
     free = hardware.free_bytes()
     if num_bytes > _SHARE * free:
         wrong = f"does not fit: {free / 1e9:.1f} GB of {hardware.spec.name} are free"
-        raise EstimatorError("operands", f"of {num_bytes / 1e9:.1f} GB", wrong, "measure smaller points")
+        raise MemoryShort("operands", f"of {num_bytes / 1e9:.1f} GB", wrong, "measure smaller points")
 
 
 def release() -> None:
