@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,13 @@ from estimators.profiler.peaks import copy_bandwidth, matrix_rate, read_bandwidt
 
 MIB = 1 << 20
 # Nominal: nothing is sent between CPUs here. A loopback, and a network card of 10 Gbit/s.
-_LINK, _NETWORK = 10e9, 1.25e9
-_ASSUMED = ["nvlink_bandwidth", "inter_node_bandwidth", "pcie_bandwidth", "power_watts", "price_per_hour"]
+_ASSUMED: Mapping[str, Any] = {
+    "nvlink_bandwidth": 10e9,
+    "inter_node_bandwidth": 1.25e9,
+    "pcie_bandwidth": 10e9,
+    "power_watts": 0.0,
+    "price_per_hour": 0.0,
+}
 _UNKNOWN_CACHE = 32 * MIB
 _PEAK_SIZE = 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -36,12 +42,8 @@ def describe_cpu() -> dict[str, Any]:
         l2_bytes=cache,
         l2_bandwidth=max(copy_bandwidth(device, cache // 16), read_bandwidth(device, cache // 8)),
         num_sms=threads,
-        nvlink_bandwidth=_LINK,
         gpus_per_node=1,
-        inter_node_bandwidth=_NETWORK,
-        pcie_bandwidth=_LINK,
-        power_watts=0.0,
-        price_per_hour=0.0,
+        **_ASSUMED,
     )
     about = _from_proc("/proc/cpuinfo")
     provenance = {
@@ -51,7 +53,7 @@ def describe_cpu() -> dict[str, Any]:
         "clocks": {"mhz_at_start": about.get("cpu MHz", "unknown")},
         "threads": threads,
         "keeps_freed_memory": kept,
-        "assumed": _ASSUMED,
+        "assumed": list(_ASSUMED),
     }
     return {"spec": spec, "known": False, "cache_bytes": cache, "types": types, "provenance": provenance}
 
