@@ -105,7 +105,8 @@ def judged_error(rows: TrainingSet, kind: str, seed: int) -> float:
 
 def fold_errors(rows: TrainingSet, fold: NDArray[np.int64], kind: str, seed: int) -> Floats:
     """|predicted / measured - 1| of each row by members trained without its ``fold``, both of shape (rows,)."""
-    return np.abs(np.expm1(_cross_predict(rows, fold, kind, seed).mean(axis=1) - rows.target))
+    errors: Floats = np.abs(np.expm1(_cross_predict(rows, fold, kind, seed).mean(axis=1) - rows.target))
+    return errors
 
 
 def shape_folds(rows: TrainingSet, seed: int) -> NDArray[np.int64]:
