@@ -123,11 +123,9 @@ def load_estimators(
     """
     from estimators.device_estimators import device_files, estimators_of
 
-    needed = {call.dtype for call in calls if call.operator != "bandwidth"}
-    for kind in {call.dtype for call in calls} - needed:
-        measured = device_files(device, kind) if estimators is None else estimators.profiled
-        if any(call.measured_as in measured for call in calls if call.dtype == kind and call.measured_as):
-            needed.add(kind)
+    kinds = {call.dtype for call in calls}
+    known = {kind: device_files(device, kind) if estimators is None else estimators.profiled for kind in kinds}
+    needed = {call.dtype for call in calls if call.operator != "bandwidth" or call.measured_as in known[call.dtype]}
     return {kind: estimators or estimators_of(device, kind) for kind in sorted(needed)}
 
 
