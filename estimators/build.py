@@ -101,7 +101,7 @@ def build_tables(
         **told,
         "estimators": {kind: of.hash for kind, of in known.items()},
         "model": asdict(spec),
-        "device": {name: value for name, value in asdict(gpu).items() if name != "directory"},
+        "device": gpu.figures(),
         "layout": asdict(layout),
         "prefill_rule": prefill_rule,
     }
