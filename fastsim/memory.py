@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 
@@ -128,8 +129,6 @@ def _plan(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpec") ->
 
 def _activation_bytes(config: SimulationConfig, model: "ModelSpec") -> int:
     """The widest moment of a layer: residual and hidden state, and what the MLP or the experts hold."""
-    from estimators.dtypes import DTYPE_BYTES, activation_dtype
-
     tp, dp, experts = config.tensor_parallel, config.data_parallel, model.experts
     tokens, halves = config.batch_policy.activation_tokens(config.max_model_len), 2 if model.gated_mlp else 1
     dense = 0 if experts and not experts.dense_layers else model.intermediate_size
@@ -152,7 +151,6 @@ def _padding_bytes(config: SimulationConfig, model: "ModelSpec", stage: int) -> 
     (0.14 on an H100, https://github.com/vllm-project/vllm/issues/33155), and 66.0 GiB for its Marlin ones (0.10, issue
     23278); this gives 64.6 GiB.
     """
-    from estimators.dtypes import DTYPE_BYTES
     from estimators.weights import stage_weights
 
     if model.part_dtype("experts", config.dtype) != "mxfp4":
@@ -168,8 +166,6 @@ def _absorbed_bytes(model: "ModelSpec", tp: int, dtype: str) -> int:
 
     vLLM keeps it beside the quantised one, which prefills use (``process_weights_after_loading`` of its MLA layers).
     """
-    from estimators.dtypes import activation_dtype
-
     attention = model.part_dtype("attention", dtype)
     if model.latent is None or attention == activation_dtype(attention):
         return 0

@@ -194,8 +194,7 @@ def _record(
         "seed": options.seed,
     }
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    told = {name: value for name, value in asdict(hardware.spec).items() if name != "directory"}
-    about = {"spec": told, "provenance": {**hardware.provenance, "date": date}}
+    about = {"spec": hardware.spec.figures(), "provenance": {**hardware.provenance, "date": date}}
     return Record(directory / NAME, header, about)
 
 
