@@ -17,23 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from common import Row, emit, note, parser
 from deployment import Deployment, deployment_of
 from fidelity_plot import write_plot
-from measured import FloatArray, Measured, add_run_flags, chosen_folders, metrics_of, read_run
+from measured import FloatArray, Measured, add_run_flags, chosen_folders, metrics_of, read_run, statistics
 
 import fastsim
 from estimators import EstimatorError
 from fastsim.errors import ConfigError
 from fastsim.svg import check_html
-
-STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99}
-
-
-def statistics(values: FloatArray) -> dict[str, float]:
-    """Mean and quantiles, of linear interpolation."""
-    return {name: float(values.mean() if q is None else np.quantile(values, q)) for name, q in STATISTICS.items()}
 
 
 def compared(measured: FloatArray, simulated: FloatArray) -> dict[str, Row]:

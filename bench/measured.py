@@ -8,22 +8,23 @@ spent in the front end counts as no time.
 import argparse
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from common import note
+from common import FloatArray, note
 
 from fastsim import Workload
 from fastsim.errors import ConfigError
 
-FloatArray = npt.NDArray[np.float64]
 BLOCK_TOKENS = 16
 _STAMPS = ("arrival_time", "queued_ts", "scheduled_ts", "first_token_ts", "last_token_ts")
 _LENGTHS = ("input_toks", "output_toks")
+#: Quantiles by name; of the mean none.
+STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ def metrics_of(
         "tpot": decoding_s / (output_tokens[several] - 1),
         "latency": completed_s - arrival_s,
     }
+
+
+def statistics(values: FloatArray, names: Iterable[str] = STATISTICS) -> dict[str, float]:
+    """Mean and quantiles, of linear interpolation."""
+    quantiles = {name: STATISTICS[name] for name in names}
+    return {name: float(values.mean() if q is None else np.quantile(values, q)) for name, q in quantiles.items()}
 
 
 def add_run_flags(arguments: argparse.ArgumentParser) -> None:

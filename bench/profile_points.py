@@ -1,14 +1,16 @@
 """How few points a profile needs: the design and refinement of ``fastsim profile`` against points at random.
 
-    python bench/profile_points.py [--device cpu] [--rows] [--json] [--smoke]
+    python bench/profile_points.py [--device cpu] [--operator gemm] [--rows] [--json] [--smoke]
 
-Without ``--rows`` a full grid of one operator is measured once on this device, and then looked up; with it, measured
-rows of the H100 in aiconfigurator's tables are, of 16 shapes (the package's extra ``profiles``). Errors are the mean of
-|predicted / measured - 1| on ALL points of the grid, those trained on included: after the ``designed`` points alone,
-after ``refined`` ones, the first half of which are designed, and after as many at ``random``; means over three seeds.
+Without ``--rows`` a full grid of one operator is measured once on this device, at its usual speed as a profile's points
+are, and then looked up; with it, measured rows of the H100 in aiconfigurator's tables are, of 16 shapes (the package's
+extra ``profiles``). Errors are the mean of |predicted / measured - 1| on ALL points of the grid, those trained on
+included: after the ``designed`` points alone, after ``refined`` ones, the first half of which are designed, and after as
+many at ``random``; means over three seeds.
 """
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from estimators import EstimatorError, load_model
 from estimators.devices import DeviceSpec, load_device
 from estimators.profiler import Limits, Point, candidates
 from estimators.profiler.design import initial
+from estimators.profiler.record import NAME, Record
 from estimators.profiler.refine import refine, rows_of
 from estimators.profiles import columns_of
 from estimators.regressors import fit
@@ -30,6 +33,7 @@ SIZES = (40, 80, 160, 320)
 SEEDS = (0, 1, 2)
 SHAPES = 16
 BATCH = 8
+WAYS = ("designed", "refined", "random")
 
 
 def error_of(truth: Mapping[Point, float], chosen: Sequence[Point], device: DeviceSpec, seed: int) -> float:
@@ -51,23 +55,27 @@ def refined(truth: Mapping[Point, float], number: int, device: DeviceSpec, seed:
     return chosen[:number]
 
 
+def choices(truth: Mapping[Point, float], number: int, device: DeviceSpec, seed: int) -> dict[str, list[Point]]:
+    """The points that are measured, by each of ``WAYS``."""
+    points = list(truth)
+    order = np.random.default_rng(seed).permutation(len(points))[:number]
+    return {
+        "designed": initial(points, number, seed)[:number],
+        "refined": refined(truth, number, device, seed),
+        "random": [points[i] for i in order],
+    }
+
+
 def compare(source: str, truth: Mapping[Point, float], device: DeviceSpec, sizes: Sequence[int]) -> Iterator[Row]:
     """A row for each number of points, means over ``SEEDS``; the last is the full grid's."""
     points = list(truth)
     who = {"source": source, "operator": points[0].operator, "grid": len(points)}
     for number in (*(size for size in sizes if size < len(points)), len(points)):
-        errors: dict[str, list[float]] = {"designed": [], "refined": [], "random": []}
         began = time.monotonic()
-        for seed in SEEDS if number < len(points) else SEEDS[:1]:
-            order = np.random.default_rng(seed).permutation(len(points))[:number]
-            choices = {
-                "designed": initial(points, number, seed)[:number],
-                "refined": refined(truth, number, device, seed),
-                "random": [points[i] for i in order],
-            }
-            for name, chosen in choices.items():
-                errors[name].append(error_of(truth, chosen, device, seed))
-        means = {name: float(np.mean(values)) for name, values in errors.items()}
+        whole = number == len(points)
+        ways = [dict.fromkeys(WAYS, points)] if whole else [choices(truth, number, device, seed) for seed in SEEDS]
+        errors = [[error_of(truth, way[name], device, seed) for seed, way in enumerate(ways)] for name in WAYS]
+        means = dict(zip(WAYS, np.mean(errors, axis=1).tolist(), strict=True))
         yield who | {"points": number, "share": number / len(points), **means, "seconds": time.monotonic() - began}
 
 
@@ -90,15 +98,20 @@ def measured(name: str, operator: str, smoke: bool) -> tuple[dict[Point, float],
 
     hardware = open_hardware(name)
     limits = Limits(64, 8, 128) if smoke else Limits(512, 64, 1024)
-    points = list(candidates(load_model(MODEL), [1], hardware.dtypes()[0], limits)[operator, hardware.dtypes()[0]])
-    measure, truth = DeviceMeasure(hardware, limits.block_size, 0), {}
-    began = time.monotonic()
-    for start in range(0, len(points), BATCH):
-        some = points[start : start + BATCH]
-        for point, timing in zip(some, measure(some), strict=True):
-            if not isinstance(timing, EstimatorError):
-                truth[point] = timing.seconds
-    note(f"{operator}: {len(truth)} points measured in {time.monotonic() - began:.0f} s")
+    grid = candidates(load_model(MODEL), [1], hardware.dtypes()[0], limits)
+    if (operator, hardware.dtypes()[0]) not in grid:
+        mend = f"choose one of {', '.join(name for name, _ in grid)}"
+        raise EstimatorError("operator", operator, f"is none of {MODEL.stem}", mend)
+    points = list(grid[operator, hardware.dtypes()[0]])
+    measure = DeviceMeasure(hardware, limits.block_size, 0)
+    with tempfile.TemporaryDirectory() as directory:
+        record = Record(Path(directory) / NAME, {}, {})
+        for start in range(0, len(points), BATCH):
+            some, began = points[start : start + BATCH], time.monotonic()
+            told = [str(each) if isinstance(each, EstimatorError) else each for each in measure(some)]
+            record.add(dict(zip(some, told, strict=True)), time.monotonic() - began)
+    truth = {point: timing.seconds for point, timing in record.times.items()}
+    note(f"{operator}: {len(truth)} points measured in {record.spent_s:.0f} s")
     return truth, hardware.spec
 
 

@@ -52,9 +52,9 @@ from fastsim.machine import tables_for
 MODELS = Path(__file__).resolve().parent / "selftest_models"
 #: Part of the engine's capacity at which requests arrive.
 LOAD = 0.5
-#: Longest prompt and output of a request; of a model that takes fewer tokens, those.
 #: Parts of a profile, with a run of the engine behind each.
 SLICES = 3
+#: Longest request and output; of a model that takes fewer tokens, those.
 MAX_MODEL_LEN, MAX_OUTPUT = 1024, 160
 LIMITS = Limits(num_blocks=400, block_size=16, max_num_batched_tokens=256, max_num_seqs=16)
 
@@ -122,7 +122,7 @@ class Bench:
 
     def config(self, directory: Path) -> fastsim.SimulationConfig:
         """The engine, on the device that a directory holds."""
-        host = fit_host_times(read_host_times(directory / "host.parquet"))
+        host = fit_host_times(read_host_times(directory))
         return fastsim.SimulationConfig(
             model=self.model,
             device=str(directory),
@@ -192,9 +192,9 @@ def simulate_at(
 
 def profile_row(report: ProfileReport) -> Row:
     """A profile, JSON-able."""
-    operators = [{**asdict(each), "kernels": list(each.kernels)} for each in report.operators]
-    told = {"points": report.points, "grid": report.grid, "spent_s": report.spent_s, "trained_s": report.trained_s}
-    return {**told, "operators": operators, "notes": list(report.notes)}
+    told = {**asdict(report), "points": report.points, "grid": report.grid}
+    del told["directory"]  # which is gone by then
+    return told
 
 
 def print_round(told: Row) -> None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from common import Row
-from measured import FloatArray, metrics_of
+from measured import FloatArray, metrics_of, statistics
 from selftest_engine import Iteration
 
 import fastsim
 from estimators import IterationTables
 from estimators.profiler.host import HOST_TIMES
 
-STATISTICS = {"mean": None, "p50": 0.5, "p90": 0.9}
+STATISTICS = ("mean", "p50", "p90")
 #: An iteration is quiet if its threads waited no longer for a core than this part of it.
 _WAITED_SHARE = 0.02
 #: Figures of a run by (metric, statistic), seconds.
@@ -56,9 +56,9 @@ def simulated_figures(result: fastsim.SimulationResult, workload: fastsim.Worklo
 def _figures(workload: fastsim.Workload, first_token_s: FloatArray, completed_s: FloatArray) -> Figures:
     metrics = metrics_of(workload.arrival_s, first_token_s, completed_s, workload.output_tokens)
     found = {
-        (metric, statistic): float(values.mean() if q is None else np.quantile(values, q))
+        (metric, statistic): value
         for metric, values in metrics.items()
-        for statistic, q in STATISTICS.items()
+        for statistic, value in statistics(values, STATISTICS).items()
     }
     return found | {("makespan", "all"): float(completed_s.max() - workload.arrival_s[0])}
 
@@ -140,13 +140,13 @@ def by_kind(rows: Sequence[Row]) -> list[Row]:
     """Iterations by kind: their share of the time, and how far predictions of their sums and of each are off.
 
     ``quiet`` is the part of them in which no thread of the engine waited for a core that another program held, and
-    ``bias_quiet`` the bias of those: what the profile measures.
+    ``bias_quiet`` the bias of those: what the profile measures; so are those of the model, ``bias_device``, and of the
+    CPU, ``bias_host``.
     """
     if not rows:
         return []
     frame = pl.DataFrame(rows)
     whole_s = frame["measured_s"].sum()
-
     quiet = pl.col("waited_s") <= _WAITED_SHARE * pl.col("measured_s")
 
     def bias(predicted: str, measured: str, of: pl.Expr | bool = True) -> pl.Expr:

@@ -13,10 +13,11 @@ from selftest_clock import Clock, VirtualClock, WallClock
 from selftest_scheduler import Batch, Limits, Request, Scheduler
 
 from estimators import IterationTables
+from estimators.host_times import AFTER, BEFORE
 from estimators.profiler.host import HOST_TIMES
 
 #: Columns of an iteration's times, seconds; "device" is that of the model, all others are the CPU's.
-COLUMNS = ("schedule", "prepare_inputs", "launch", "device", "sampling", "process_outputs", "detokenize")
+COLUMNS = (*BEFORE, "device", *AFTER)
 #: Prompt tokens of the requests that `Engine.host_times` decodes.
 _HOST_PROMPT = 16
 _BETWEEN_YARDSTICKS = 20  # iterations

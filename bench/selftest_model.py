@@ -13,6 +13,7 @@ from selftest_scheduler import Batch, Limits, Member
 
 from estimators.errors import EstimatorError
 from estimators.model_spec import ModelSpec
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.attention import PER_REQUEST, attend_chunk, attend_decodes
 from estimators.profiler.kernels.functions import (
     add_rms_norm,
@@ -27,8 +28,6 @@ from estimators.profiler.kernels.functions import (
 )
 
 EPS, ROPE_THETA = 1e-5, 10000.0
-#: Of torch, by ours.
-TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -83,13 +82,13 @@ class ModelRunner:
         backend: str = PER_REQUEST,
         seed: int = 0,
     ) -> None:
-        """Draw weights and lay out the KV cache; ``backend`` is the attention's, ``dtype`` a key of TORCH_DTYPES.
+        """Draw weights and lay out the KV cache; ``backend`` is the attention's, ``dtype`` that of weights and cache.
 
         Raises:
             EstimatorError: the model has what this one has not.
         """
         _check_shape(spec)
-        self.spec, self.device, self.dtype, self.backend = spec, device, TORCH_DTYPES[dtype], backend
+        self.spec, self.device, self.dtype, self.backend = spec, device, torch_type(dtype), backend
         self.launches_compute = device.type == "cpu"
         self._block_size = limits.block_size
         self._generator = torch.Generator(device).manual_seed(seed)

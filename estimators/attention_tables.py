@@ -30,9 +30,7 @@ def shares_launch(calls: Iterable[OperatorCall], clock: Clock) -> bool:
     def alone(call: OperatorCall) -> bool:
         if call.operator not in ("decode_attention", "prefill_attention"):
             return call.operator == "latent_decode"
-        metadata = getattr(clock.estimators[call.dtype], "metadata", {})
-        kernels = metadata[call.operator].get("kernels", ()) if call.operator in metadata else ()
-        return runs_per_request(kernels)
+        return runs_per_request(clock.metadata(call).get("kernels", ()))
 
     return not any(alone(call) for call in calls)
 

@@ -9,20 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from estimators import (
-    attention_tables,
-    coverage,
-    devices,
-    dtypes,
-    expert_traffic,
-    model_spec,
-    monotone,
-    operators,
-    row_tables,
-)
 from estimators import cache as table_cache
-from estimators import layout as table_layout
-from estimators.attention_tables import decode_batches, decode_table, prefill_table
+from estimators.attention_tables import decode_batches, decode_table, prefill_table, shares_launch
 from estimators.coverage import measured_by, measures_history, outside_profiles, profiled_axes
 from estimators.devices import DeviceSpec, load_device
 from estimators.errors import EstimatorError
@@ -30,13 +18,18 @@ from estimators.expert_layout import ExpertLayout
 from estimators.layout import PrefillRule, TableLayout
 from estimators.model_spec import ModelSpec
 from estimators.operators import ROW_AXES, OperatorCall, iteration_calls
-from estimators.row_tables import Clock, Estimators, measured_calls, token_steps
+from estimators.row_tables import Clock, Estimators, measured_calls, row_tables, token_steps
 from estimators.tables import IterationTables
 
 # Rows through the estimators in one build: at 1 to 2 s for each million (measured, products and decodes, two cores).
 _MOST_ROWS = 3_000_000
 # Values in the tables, 512 MiB.
 _MOST_VALUES = 1 << 26
+# Modules that turn predictions into tables, with the operators.
+_CODE = (
+    *("attention_tables", "build", "coverage", "devices", "dtypes", "expert_traffic", "layout", "model_spec"),
+    *("monotone", "profiles", "row_tables"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ def build_tables(
         **told,
         "estimators": {kind: of.hash for kind, of in known.items()},
         "model": asdict(spec),
-        "device": {name: value for name, value in asdict(gpu).items() if name != "directory"},
+        "device": gpu.figures(),
         "layout": asdict(layout),
         "prefill_rule": prefill_rule,
     }
@@ -117,20 +110,8 @@ def build_tables(
 
 def table_sources() -> list[Path]:
     """The code that turns predictions into tables, part of the key: an edited constant must not meet old tables."""
-    files = (
-        __file__,
-        attention_tables,
-        coverage,
-        devices,
-        dtypes,
-        expert_traffic,
-        model_spec,
-        monotone,
-        row_tables,
-        table_layout,
-    )
-    single = [Path(file if isinstance(file, str) else str(file.__file__)) for file in files]
-    return [*single, *sorted(Path(operators.__file__).parent.glob("*.py"))]
+    here = Path(__file__).parent
+    return [*(here / f"{name}.py" for name in _CODE), *sorted((here / "operators").glob("*.py"))]
 
 
 def load_estimators(
@@ -142,11 +123,9 @@ def load_estimators(
     """
     from estimators.device_estimators import device_files, estimators_of
 
-    needed = {call.dtype for call in calls if call.operator != "bandwidth"}
-    for kind in {call.dtype for call in calls} - needed:
-        measured = device_files(device, kind) if estimators is None else estimators.profiled
-        if any(call.measured_as in measured for call in calls if call.dtype == kind and call.measured_as):
-            needed.add(kind)
+    kinds = {call.dtype for call in calls}
+    known = {kind: device_files(device, kind) if estimators is None else estimators.profiled for kind in kinds}
+    needed = {call.dtype for call in calls if call.operator != "bandwidth" or call.measured_as in known[call.dtype]}
     return {kind: estimators or estimators_of(device, kind) for kind in sorted(needed)}
 
 
@@ -161,12 +140,12 @@ def _build(
     most = {"tokens": layout.max_tokens, "sequences": layout.max_sequences}
     if expert is not None:
         most["engines"] = expert.max_tokens
-    rows = row_tables.row_tables(calls, clock, most)
+    rows = row_tables(calls, clock, most)
     decode_s, prefill_s = decode_table(calls, layout, clock), prefill_table(calls, layout, clock)
     # One kernel serves the decodes and the chunks of an iteration, so its launch is paid once per iteration, with the
     # tokens, and not again by every chunk: what the emptiest attention costs moves from the two attention tables to the
     # token table. An iteration of decodes only, or of one chunk, costs what it did.
-    launch = min(decode_s[1:].min(), prefill_s[:, 1:].min()) if attention_tables.shares_launch(calls, clock) else 0.0
+    launch = min(decode_s[1:].min(), prefill_s[:, 1:].min()) if shares_launch(calls, clock) else 0.0
     rows["tokens"][1:] += launch
     decode_s[1:] -= launch
     prefill_s[:, 1:] -= launch

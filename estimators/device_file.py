@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def write_device(directory: str | os.PathLike[str], spec: DeviceSpec, provenance
         EstimatorError: when it could not be read back.
     """
     path = device_path(directory)
-    told = {name: value for name, value in asdict(spec).items() if name != "directory"}
+    told = spec.figures()
     _spec(path, told, directory)
     content = {"format": _FORMAT, "version": _VERSION, "device": told, "provenance": dict(provenance)}
     try:

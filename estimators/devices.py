@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from estimators.dtypes import MATRIX_TYPES
 from estimators.errors import EstimatorError
@@ -81,6 +82,10 @@ class DeviceSpec:
     def matrix_dtypes(self) -> tuple[str, ...]:
         """Types of weights whose products the device has matrix units for."""
         return tuple(dtype for dtype, unit in MATRIX_TYPES.items() if unit in self.peak_flops)
+
+    def figures(self) -> dict[str, Any]:
+        """All but the directory, JSON-able: two devices that agree in them are one."""
+        return {name: value for name, value in asdict(self).items() if name != "directory"}
 
     def link(self, inside_node: bool) -> tuple[float, float]:
         """Latency [s], and the bandwidth that long messages reach [bytes/s], between GPUs of one node or of two."""

@@ -100,8 +100,13 @@ def judged_error(rows: TrainingSet, kind: str, seed: int) -> float:
     split = judging_split(rows)
     if split is None:
         return float("inf")
-    deviation = _cross_predict(rows, _folds(rows, split, seed), kind, seed).mean(axis=1) - rows.target
-    return float(np.abs(np.expm1(deviation)).mean())
+    return float(fold_errors(rows, _folds(rows, split, seed), kind, seed).mean())
+
+
+def fold_errors(rows: TrainingSet, fold: NDArray[np.int64], kind: str, seed: int) -> Floats:
+    """|predicted / measured - 1| of each row by members trained without its ``fold``, both of shape (rows,)."""
+    errors: Floats = np.abs(np.expm1(_cross_predict(rows, fold, kind, seed).mean(axis=1) - rows.target))
+    return errors
 
 
 def shape_folds(rows: TrainingSet, seed: int) -> NDArray[np.int64]:

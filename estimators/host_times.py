@@ -17,7 +17,7 @@ import numpy as np
 
 from estimators.features import Floats
 from estimators.sources.own import read_about, write_measured
-from estimators.sources.rows import numbers, refuse_rows, require_columns
+from estimators.sources.rows import ROW, numbers, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import polars
@@ -134,10 +134,11 @@ def _checked(place: str, raw: polars.DataFrame) -> polars.DataFrame:
     import polars as pl
 
     require_columns(place, raw, HOST_COLUMNS)
-    columns = [numbers(place, raw, "batch", 1)]
+    counted = raw.with_row_index(ROW, offset=1)
+    columns = [numbers(place, counted, "batch", 1)]
     for name in HOST_COLUMNS[1:]:
         seconds = raw[name].cast(pl.Float64, strict=False)
         right = raw[name].is_null() | (seconds.is_finite() & (seconds >= 0)).fill_null(False)
-        refuse_rows(place, raw, name, ~right, "is not a number from 0 on")
+        refuse_rows(place, counted, name, ~right, "is not a number from 0 on")
         columns.append(seconds)
     return pl.DataFrame(columns).sort("batch")

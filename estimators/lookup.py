@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -181,7 +180,7 @@ def _source(call: OperatorCall, clock: Clock) -> str:
         return "bandwidth model"
     if between_nodes(call, clock.device):
         return "network model"
-    metadata: dict[str, Any] = getattr(clock.estimators[call.dtype], "metadata", {}).get(call.operator, {})
+    metadata = clock.metadata(call)
     words = [str(metadata[key]) for key in ("engine", "source") if metadata.get(key)]
     return ", ".join(words) or "estimators given"
 

@@ -51,6 +51,8 @@ COLUMNS: Mapping[str, Mapping[str, int]] = {
     **{name: {"gpus": 2, "elements": 1} for name in COLLECTIVES},
     **{name: {"tokens": 1, "width": 1} for name in ELEMENTWISE},
 }
+#: Attention, measured by the type of the KV cache.
+ATTENTION = ("prefill_attention", "decode_attention", "latent_prefill", "latent_decode")
 #: Attention of batches that tables put together from equal ones, to see how far that holds. ``mixed_attention``: one
 #: chunk, and decodes of ``kv`` tokens each; ``skewed_decode_attention``: one decode of the ``longest`` context, all
 #: others of equal ones, ``kv`` tokens on average.

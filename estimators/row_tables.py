@@ -41,7 +41,7 @@ def measured_calls(calls: Iterable[OperatorCall], estimators: Mapping[str, Estim
     def known(call: OperatorCall) -> bool:
         return call.dtype in estimators and call.measured_as in estimators[call.dtype].profiled
 
-    return tuple(call.measured() if call.measured_as and known(call) else call for call in calls)
+    return tuple(call.measured() if known(call) else call for call in calls)
 
 
 class Clock:
@@ -58,6 +58,11 @@ class Clock:
         self.device = device
         self.estimators = estimators
         self.member = member
+
+    def metadata(self, call: OperatorCall) -> Mapping[str, Any]:
+        """What the estimator behind a call says of itself; nothing where it is of a kind that says nothing."""
+        known: Mapping[str, Any] = getattr(self.estimators[call.dtype], "metadata", {}).get(call.operator, {})
+        return known
 
     def predict(self, call: OperatorCall, columns: dict[str, NDArray[Any]]) -> FloatArray:
         """Seconds of one call by the estimators' ``columns``."""

@@ -16,7 +16,7 @@ from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from estimators.errors import EstimatorError
 from estimators.features import OPERATORS, Roofline, operators_of
 from estimators.held_out import hold_out, judged_error
-from estimators.profiles import Profiles, runs_per_request
+from estimators.profiles import ATTENTION, Profiles, runs_per_request
 from estimators.regressors import KINDS, MEMBERS, fit
 from estimators.sources.aiconfigurator import read_profiles
 from estimators.training import TrainingSet
@@ -25,7 +25,6 @@ AUTO = "auto"
 _LIBRARIES = ("numpy", "scikit-learn", "skl2onnx", "onnx")
 # Kernels that widen their weights to bf16 take bf16 activations; the others quantise them like the weights.
 _WEIGHTS_ONLY = ("mxfp4", "int4")
-_KV_CACHE = ("prefill_attention", "decode_attention", "latent_prefill", "latent_decode")
 
 
 def train(
@@ -115,7 +114,7 @@ def training_set(profiles: Profiles, device: DeviceSpec) -> TrainingSet:
     operator, dtype = profiles.operator, profiles.dtype
     columns = {name: profiles.frame[name].to_numpy().astype(np.float64) for name in OPERATORS[operator].columns}
     seconds = profiles.frame["seconds"].to_numpy()
-    of_cache = operator in _KV_CACHE
+    of_cache = operator in ATTENTION
     roofline = Roofline(
         peak_flops=device.matrix_rate(activation_dtype(dtype) if of_cache else dtype),
         memory_bandwidth=device.memory_bandwidth,

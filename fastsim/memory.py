@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 
@@ -129,8 +130,6 @@ def divide_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceS
 
 def _activation_bytes(config: SimulationConfig, model: "ModelSpec") -> int:
     """The widest moment of a layer: residual and hidden state, and what the MLP or the experts hold."""
-    from estimators.dtypes import DTYPE_BYTES, activation_dtype
-
     tp, dp, experts = config.tensor_parallel, config.data_parallel, model.experts
     tokens, halves = config.batch_policy.activation_tokens(config.max_model_len), 2 if model.gated_mlp else 1
     dense = 0 if experts and not experts.dense_layers else model.intermediate_size
@@ -153,7 +152,6 @@ def _padding_bytes(config: SimulationConfig, model: "ModelSpec", stage: int) -> 
     (0.14 on an H100, https://github.com/vllm-project/vllm/issues/33155), and 66.0 GiB for its Marlin ones (0.10, issue
     23278); this gives 64.6 GiB.
     """
-    from estimators.dtypes import DTYPE_BYTES
     from estimators.weights import stage_weights
 
     if model.part_dtype("experts", config.dtype) != "mxfp4":
@@ -169,8 +167,6 @@ def _absorbed_bytes(model: "ModelSpec", tp: int, dtype: str) -> int:
 
     vLLM keeps it beside the quantised one, which prefills use (``process_weights_after_loading`` of its MLA layers).
     """
-    from estimators.dtypes import activation_dtype
-
     attention = model.part_dtype("attention", dtype)
     if model.latent is None or attention == activation_dtype(attention):
         return 0

@@ -2,34 +2,21 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from fake_device import SPEC
 
 from estimators.device_file import write_device
-from estimators.devices import DeviceSpec
 from estimators.models import load_model
 from estimators.operators import OperatorCall, iteration_calls
 from estimators.profiles import ELEMENTWISE, Profiles, columns_of
 from estimators.sources.own import own_path, write_profiles
 
 FLOPS, MEMORY = 1e11, 1e10
-CPU = DeviceSpec(
-    name="cpu",
-    memory_bytes=16 << 30,
-    peak_flops={"fp32": FLOPS},
-    memory_bandwidth=MEMORY,
-    l2_bytes=32 << 20,
-    l2_bandwidth=5e10,
-    num_sms=2,
-    nvlink_bandwidth=1e10,
-    gpus_per_node=1,
-    inter_node_bandwidth=1e9,
-    pcie_bandwidth=1e10,
-    power_watts=0.0,
-    price_per_hour=0.0,
-)
+CPU = replace(SPEC, name="cpu", peak_flops={"fp32": FLOPS}, memory_bandwidth=MEMORY, l2_bandwidth=5e10)
 PROVENANCE = {"device": "a toy CPU", "driver": "none", "libraries": {}, "date": "2026-11-28", "repeats": 9}
 CONFIG = {
     **{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 384, "num_hidden_layers": 6},

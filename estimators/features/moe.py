@@ -46,13 +46,7 @@ def _spread(
     parts = _of(each[:, None])
     skewed = load > 0
     if skewed.any():
-        # At an exponent of 1 the law has another form; 1.01 is nearly the same.
-        alpha = np.clip(load[skewed], 101, 300)[:, None] / 100
-        many = (each[skewed] > 1)[:, None]
-        least = np.where(many, 1.0, 0.01)
-        most = np.where(many, np.maximum(_MOST_EVEN_SHARE * tokens[skewed][:, None], 1.01), 2.0)
-        low, high = least ** (1 - alpha), most ** (1 - alpha)
-        drawn = ((high - low) * _QUANTILES + low) ** (1 / (1 - alpha))
+        drawn = power_law(_QUANTILES, tokens[skewed][:, None], each[skewed][:, None], load[skewed][:, None])
         share = drawn / drawn.mean(axis=1, keepdims=True)
         groups = np.maximum(experts[skewed] / local[skewed], 1)
         largest = 1 + share.std(axis=1) * np.sqrt(2 * np.log(groups) / local[skewed])  # of normal sums
@@ -61,6 +55,24 @@ def _spread(
         for part, of in zip(parts, _of(rows), strict=True):
             part[skewed] = of
     return parts
+
+
+def power_law(uniform: Floats, tokens: Floats | float, each: Floats | float, load: Floats | float) -> Floats:
+    """Loads of experts before they are scaled to the rows that there are, all arguments broadcast.
+
+    Args:
+        uniform: places between the least and the most loaded expert, 0 to 1.
+        tokens: of the batch.
+        each: rows that an expert gets on average.
+        load: 100 x the exponent.
+    """
+    # At an exponent of 1 the law has another form; 1.01 is nearly the same.
+    alpha = np.clip(load, 101, 300) / 100
+    many = each > 1
+    least = np.where(many, 1.0, 0.01)
+    most = np.where(many, np.maximum(_MOST_EVEN_SHARE * tokens, 1.01), 2.0)
+    low, high = least ** (1 - alpha), most ** (1 - alpha)
+    return ((high - low) * uniform + low) ** (1 / (1 - alpha))
 
 
 def _of(rows: Floats) -> tuple[Floats, Floats, Floats, Floats]:

@@ -164,5 +164,5 @@ def cache_write(width: int, types: Types, count: int) -> OperatorCall:
 def collective(
     name: str, operator: Operator, axis: Axis, gpus: int, elements: int, count: float, types: Types
 ) -> OperatorCall:
-    """One of ``COLLECTIVES`` over so many 16-bit numbers for each row."""
+    """One of ``COLLECTIVES`` over so many activations for each row."""
     return OperatorCall(name, operator, axis, {"gpus": gpus, "elements": elements}, count, types.activations)

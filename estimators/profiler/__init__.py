@@ -1,6 +1,6 @@
 """Measures operators on a device at hand, and makes a device of its own of it; torch is imported below here only.
 
-Importing it, or anything of it but ``kernels`` and what is named after a library or device, does not import torch.
+Importing it does not import torch; what runs on a device does, and is imported where it is needed.
 """
 
 from estimators.profiler.campaign import Progress

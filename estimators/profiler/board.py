@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from estimators.devices import DeviceSpec, load_device
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.peaks import copy_bandwidth, matrix_rate
 
 MIB = 1 << 20
@@ -22,8 +24,14 @@ BOARDS = {
     "NVIDIA L40S": "l40s",
 }
 _FP8_FROM = (8, 9)  # compute capability
-_LINK, _NETWORK = 32e9, 12.5e9  # as of a board without NVLink in estimators.devices
-_ASSUMED = ["nvlink_bandwidth", "inter_node_bandwidth", "pcie_bandwidth", "power_watts", "price_per_hour"]
+# As of a board without NVLink in estimators.devices.
+_ASSUMED: Mapping[str, Any] = {
+    "nvlink_bandwidth": 32e9,
+    "inter_node_bandwidth": 12.5e9,
+    "pcie_bandwidth": 32e9,
+    "power_watts": 0.0,
+    "price_per_hour": 0.0,
+}
 _LIBRARIES = ("triton", "vllm", "flashinfer-python")
 _QUERY = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit")
 
@@ -41,7 +49,7 @@ def describe_board(device: torch.device) -> dict[str, Any]:
         "libraries": {"torch": str(torch.__version__), "cuda": str(torch.version.cuda), **_installed()},
         "clocks": told,
         "threads": torch.get_num_threads(),
-        "assumed": [] if known else _ASSUMED,
+        "assumed": [] if known else list(_ASSUMED),
     }
     cache = int(getattr(properties, "L2_cache_size", 0)) or spec.l2_bytes
     return {
@@ -54,22 +62,17 @@ def describe_board(device: torch.device) -> dict[str, Any]:
 
 
 def _measured(device: torch.device, properties: Any, types: tuple[str, ...]) -> DeviceSpec:
-    dtypes = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
     cache = int(getattr(properties, "L2_cache_size", 0)) or 4 * MIB
     return DeviceSpec(
         name=re.sub(r"[^a-z0-9]+", "_", properties.name.lower().removeprefix("nvidia ")).strip("_"),
         memory_bytes=int(properties.total_memory),
-        peak_flops={name: matrix_rate(device, dtypes[name], 8192) for name in types},
+        peak_flops={name: matrix_rate(device, torch_type(name), 8192) for name in types},
         memory_bandwidth=copy_bandwidth(device, max(256 * MIB, 4 * cache)),
         l2_bytes=cache,
         l2_bandwidth=copy_bandwidth(device, cache // 4),
         num_sms=int(properties.multi_processor_count),
         gpus_per_node=torch.cuda.device_count(),
-        nvlink_bandwidth=_LINK,
-        inter_node_bandwidth=_NETWORK,
-        pcie_bandwidth=_LINK,
-        power_watts=0.0,
-        price_per_hour=0.0,
+        **_ASSUMED,
     )
 
 

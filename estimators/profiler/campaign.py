@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, zip_longest
 
 import numpy as np
@@ -91,12 +92,11 @@ class Campaign:
         while self.spent_s < budget_s and (batch := list(islice(self._first(), BATCH))):
             self._take(batch)
             self._say(budget_s, progress)
-        self._assess()
 
     def refine(self, target: float, budget_s: float, progress: Callable[[Progress], None] | None = None) -> None:
         """Measure until no operator's held-out error is above the target; otherwise as ``begin``, which goes before."""
         self._since = self._clock()
-        self._assess()  # others may have added points to the record since
+        self._assess()
         while self.spent_s < budget_s and (kind := self._next_kind(target)) is not None:
             again, waiting = self._doubtful(kind, target), self._waiting(kind)
             new = refine(self.rows(kind), list(self.times(kind)), waiting, BATCH - len(again), self._seed)
@@ -122,27 +122,25 @@ class Campaign:
 
     def scarce(self) -> list[Kind]:
         """Operators and types with too few points to learn from, though the initial design has more."""
-        designs = {kind: initial(list(points), FIRST, self._seed) for kind, points in self._grid.items()}
-        opened = {kind for kind, design in designs.items() if any(self._is_open(point) for point in design)}
+        opened = {kind for kind, design in self._designs.items() if any(self.record.is_open(point) for point in design)}
         return [kind for kind in self._grid if kind in opened and len(self.times(kind)) < FOLDS]
+
+    @cached_property
+    def _designs(self) -> dict[Kind, list[Point]]:
+        return {kind: initial(list(points), FIRST, self._seed) for kind, points in self._grid.items()}
 
     def _first(self) -> Iterator[Point]:
         """Points of the initial design that are not measured, of all operators in turns."""
-        designs = [initial(list(points), FIRST, self._seed) for points in self._grid.values()]
-        for turn in zip_longest(*designs):
-            yield from (point for point in turn if point is not None and self._is_open(point))
-
-    def _is_open(self, point: Point) -> bool:
-        return point not in self.record.times and point not in self.record.refused
+        for turn in zip_longest(*self._designs.values()):
+            yield from (point for point in turn if point is not None and self.record.is_open(point))
 
     def _waiting(self, kind: Kind) -> list[Point]:
-        return [point for point in self._grid[kind] if self._is_open(point)]
+        return [point for point in self._grid[kind] if self.record.is_open(point)]
 
     def _take(self, points: Sequence[Point]) -> None:
         found = self._measure(points)
-        told = [str(each) if isinstance(each, EstimatorError) else each for each in found]
         now = self._clock()
-        self.record.add(dict(zip(points, told, strict=True)), now - self._since)
+        self.record.add(dict(zip(points, found, strict=True)), now - self._since)
         self._since = now
 
     def _assess(self, *kinds: Kind) -> None:

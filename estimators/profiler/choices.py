@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estimators.errors import EstimatorError
-
-_MOST_EVEN_SHARE = 0.8  # of all tokens, of the most loaded expert before scaling
+from estimators.features.moe import power_law
 
 
 def draw_counts(tokens: int, topk: int, experts: int, load: int, draws: np.random.Generator) -> NDArray[np.int64]:
@@ -34,9 +33,7 @@ def draw_counts(tokens: int, topk: int, experts: int, load: int, draws: np.rando
     total = tokens * topk
     if load == 0:  # the rest that does not divide is spread as well
         return np.diff(np.arange(experts + 1) * total // experts)
-    least, most = (1.0, max(_MOST_EVEN_SHARE * tokens, 1.01)) if total > experts else (0.01, 2.0)
-    power = 1 - max(load, 101) / 100  # at an exponent of 1 the law has another form; 1.01 is nearly the same
-    drawn = ((most**power - least**power) * draws.random(experts) + least**power) ** (1 / power)
+    drawn = power_law(draws.random(experts), tokens, total / experts, load)
     share = drawn / drawn.sum() * total
     while (share > tokens).any():
         share = np.minimum(share, tokens)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from estimators.profiler.collective_worker import Job, run_worker
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.operands import release
 from estimators.profiler.timing import median_and_spread
 from estimators.profiles import COLLECTIVES
@@ -112,9 +113,8 @@ def time_collectives(
     """
     sizes = sorted({-(-number // gpus) * gpus for number in elements})
     jobs: list[Job] = [(operator, size) for operator in operators for size in sizes]
-    numbers = torch.float32 if dtype == "fp32" else torch.bfloat16
     with tempfile.TemporaryDirectory() as place:
-        args = (gpus, backend, numbers, jobs, rounds, place)
+        args = (gpus, backend, torch_type(dtype), jobs, rounds, place)
         torch.multiprocessing.spawn(run_worker, args=args, nprocs=gpus)
         by_round = json.loads((Path(place) / "times.json").read_text(encoding="utf-8"))
     by_job = zip(jobs, zip(*by_round, strict=True), strict=True)

@@ -55,20 +55,33 @@ def farthest(points: Sequence[Point], known: Sequence[Point], number: int, seed:
     if not waiting or number < 1:
         return []
     weights = np.random.default_rng(seed).uniform(0.9, 1.0, len(waiting))
-    return [waiting[i] for i in _spread(places(waiting), places(known), weights, number)]
+    return [waiting[i] for i in chosen_apart(weights, places(waiting), places(known), number)]
 
 
-def _spread(waiting: Places, known: Places, weights: Places, number: int) -> Iterator[int]:
-    """Indices of the waiting points with the largest weight x distance, each time given those chosen before."""
-    distance = distances(waiting, known)
+def chosen_apart(
+    weights: Places, waiting: Places, known: Places, number: int, enough: float = np.inf
+) -> Iterator[int]:
+    """Choose up to ``number`` places, each time the one with the largest weight x distance from all before it.
+
+    Args:
+        weights: above 0, shape (waiting,).
+        waiting: the places to choose from.
+        known: those before.
+        number: how many, at most.
+        enough: octaves beyond which a distance counts for no more.
+
+    Yields:
+        Indices of ``waiting``.
+    """
+    distance = _distances(waiting, known)
     for _ in range(min(number, len(waiting))):
-        best = int((weights * distance).argmax())
+        best = int((weights * np.minimum(distance, enough)).argmax())
         yield best
         distance = np.minimum(distance, np.linalg.norm(waiting - waiting[best], axis=1))
         distance[best] = -1.0
 
 
-def distances(waiting: Places, known: Places) -> Places:
+def _distances(waiting: Places, known: Places) -> Places:
     """Octaves from each waiting point to the nearest known one, shape (waiting,)."""
     distance = np.full(len(waiting), np.inf)
     for place in known:

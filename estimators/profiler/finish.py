@@ -14,19 +14,19 @@ from estimators.devices import DeviceSpec
 from estimators.features import OPERATORS
 from estimators.host_times import host_path, write_host_times
 from estimators.profiler.campaign import Campaign
+from estimators.profiler.host import HostProfiled, measure_host
 from estimators.profiler.points import Kind, Point
-from estimators.profiler.refine import best_kind
+from estimators.profiler.refine import best_kind, frame_of
 from estimators.profiler.report import OperatorReport
 from estimators.profiler.timing import Timing
-from estimators.profiles import Profiles, columns_of, count_outliers
-from estimators.sources.own import own_path, write_profiles
+from estimators.profiles import Profiles, count_outliers
+from estimators.sources.own import own_path, source_of, write_profiles
 from estimators.train import train, training_set
 
 if TYPE_CHECKING:
     import polars as pl
 
     from estimators.profiler.collectives import MeasuredCollectives
-    from estimators.profiler.host import HostProfiled
 
 _LICENCE = "of whoever measured"
 _HOST_REPEATS = 32  # steps of an engine at each number of requests
@@ -58,7 +58,7 @@ class Finish:
             if times := campaign.times(kind):
                 kernels = {timing.kernel for timing in times.values()}
                 repeats = int(np.median([timing.repeats for timing in times.values()]))
-                reports.append(self._operator(kind, _frame(kind[0], times), kernels, repeats, len(points), refused))
+                reports.append(self._operator(kind, _frame(times), kernels, repeats, len(points), refused))
             else:
                 reports.append(OperatorReport(*kind, 0, len(points), refused, 0.0, 0.0, None, False, "", ()))
         return reports
@@ -73,8 +73,6 @@ class Finish:
     def host_times(self, engine: HostProfiled, most: int) -> None:
         """Measure what an engine's CPU does at powers of two of requests, and at the most there are."""
         batches = {*(1 << power for power in range(most.bit_length())), most}
-        from estimators.profiler.host import measure_host
-
         frame = measure_host(engine, batches, _HOST_REPEATS)
         provenance = {**self.provenance, "repeats": _HOST_REPEATS}
         write_host_times(host_path(self.directory), frame, self.spec.name, type(engine).__name__, provenance)
@@ -84,8 +82,7 @@ class Finish:
     ) -> OperatorReport:
         profiles = self._profiles(kind, frame, kernels)
         write_profiles(own_path(self.directory, *kind), profiles, {**self.provenance, "repeats": repeats})
-        regressor: str = ""
-        error: float | None = None
+        regressor, error = "", None
         if kind[0] in OPERATORS:
             regressor, error = best_kind(training_set(profiles, self.spec), self.seed)
             zoo = own_zoo(self.directory)
@@ -111,7 +108,7 @@ class Finish:
             operator=kind[0],
             dtype=kind[1],
             frame=frame,
-            source=f"fastsim's profiler, {provenance['device']}, {provenance['date']}",
+            source=source_of(provenance),
             engine=" ".join(f"{name} {version}" for name, version in provenance["libraries"].items()),
             licence=_LICENCE,
             kernels=tuple(sorted(kernels)),
@@ -122,12 +119,9 @@ class Finish:
         )
 
 
-def _frame(operator: str, times: Mapping[Point, Timing]) -> pl.DataFrame:
+def _frame(times: Mapping[Point, Timing]) -> pl.DataFrame:
     """Points and times as the schema has them."""
     import polars as pl
 
-    values = np.asarray([point.values for point in times], dtype=np.int64).T
-    return pl.DataFrame(dict(zip(columns_of(operator), values, strict=True))).with_columns(
-        seconds=pl.Series([timing.seconds for timing in times.values()], dtype=pl.Float64),
-        spread=pl.Series([timing.spread for timing in times.values()], dtype=pl.Float64),
-    )
+    frame = frame_of({point: timing.seconds for point, timing in times.items()})
+    return frame.with_columns(spread=pl.Series([timing.spread for timing in times.values()], dtype=pl.Float64))

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class MemoryShort(EstimatorError):
+    """Operands that do not fit beside what is in memory now; later they may."""
+
+
 @dataclass(frozen=True)
 class Hardware:
     """A device at hand.

@@ -5,18 +5,25 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from estimators.devices import DeviceSpec
+from estimators.profiler.hardware import torch_type
 from estimators.profiler.peaks import copy_bandwidth, matrix_rate, read_bandwidth
 
 MIB = 1 << 20
 # Nominal: nothing is sent between CPUs here. A loopback, and a network card of 10 Gbit/s.
-_LINK, _NETWORK = 10e9, 1.25e9
-_ASSUMED = ["nvlink_bandwidth", "inter_node_bandwidth", "pcie_bandwidth", "power_watts", "price_per_hour"]
+_ASSUMED: Mapping[str, Any] = {
+    "nvlink_bandwidth": 10e9,
+    "inter_node_bandwidth": 1.25e9,
+    "pcie_bandwidth": 10e9,
+    "power_watts": 0.0,
+    "price_per_hour": 0.0,
+}
 _UNKNOWN_CACHE = 32 * MIB
 _PEAK_SIZE = 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -27,21 +34,16 @@ def describe_cpu() -> dict[str, Any]:
     kept = keep_freed_memory()
     device, cache, threads = torch.device("cpu"), last_level_cache(), torch.get_num_threads()
     types = ("fp32", "bf16") if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ("fp32",)
-    rates = {"fp32": torch.float32, "bf16": torch.bfloat16}
     spec = DeviceSpec(
         name="cpu",
         memory_bytes=min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_container("memory.max")]),
-        peak_flops={name: matrix_rate(device, rates[name], _PEAK_SIZE) for name in types},
+        peak_flops={name: matrix_rate(device, torch_type(name), _PEAK_SIZE) for name in types},
         memory_bandwidth=max(copy_bandwidth(device, 2 * cache), read_bandwidth(device, 4 * cache)),
         l2_bytes=cache,
         l2_bandwidth=max(copy_bandwidth(device, cache // 16), read_bandwidth(device, cache // 8)),
         num_sms=threads,
-        nvlink_bandwidth=_LINK,
         gpus_per_node=1,
-        inter_node_bandwidth=_NETWORK,
-        pcie_bandwidth=_LINK,
-        power_watts=0.0,
-        price_per_hour=0.0,
+        **_ASSUMED,
     )
     about = _from_proc("/proc/cpuinfo")
     provenance = {
@@ -51,7 +53,7 @@ def describe_cpu() -> dict[str, Any]:
         "clocks": {"mhz_at_start": about.get("cpu MHz", "unknown")},
         "threads": threads,
         "keeps_freed_memory": kept,
-        "assumed": _ASSUMED,
+        "assumed": list(_ASSUMED),
     }
     return {"spec": spec, "known": False, "cache_bytes": cache, "types": types, "provenance": provenance}
 
@@ -74,13 +76,13 @@ def keep_freed_memory() -> bool:
 
 def last_level_cache() -> int:
     """Bytes of the largest cache that the first core sees; 32 MiB where the system does not tell."""
-    sizes = [_UNKNOWN_CACHE]
+    sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()
         units = {"K": 1 << 10, "M": MIB}
         if text[-1:] in units and text[:-1].isdecimal():
             sizes.append(int(text[:-1]) * units[text[-1]])
-    return max(sizes[1:] or sizes)
+    return max(sizes, default=_UNKNOWN_CACHE)
 
 
 def free_memory() -> int:

@@ -27,7 +27,7 @@ def host_runners(hardware: Hardware, prepared: Sequence[Prepared], least_s: floa
     """A runner for each."""
     between = Between(hardware)
     runners = [HostRunner(each, least_s, between) for each in prepared]
-    waits = Waits()  # after the warm-up, which starts torch's threads
+    waits = Waits()
     for runner in runners:
         runner.waits = waits
     return runners
@@ -58,10 +58,17 @@ class Between:
 
 
 class HostRunner:
-    """Calls timed one by one; a round's time is the median of those that nobody disturbed."""
+    """Calls timed one by one; a round's time is the median of those that nobody disturbed.
+
+    Attributes:
+        kernel: name of what runs.
+        waits: of all threads, those that the warm-up has started among them: set after it.
+    """
+
+    waits: Waits
 
     def __init__(self, prepared: Prepared, least_s: float, between: Between) -> None:
-        self.kernel, self.waits = prepared.kernel, Waits()
+        self.kernel = prepared.kernel
         self._run, self._copies, self._next = prepared.run, prepared.copies, 0
         self._behind, self._between = (prepared.rows, prepared.behind_product), between
         self._least_ns = int(least_s * 1e9)

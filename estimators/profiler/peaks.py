@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 
 import torch
 
@@ -63,8 +64,6 @@ def _seconds(device: torch.device, call: Callable[[], object]) -> float:
         end.record()
         end.synchronize()
         return float(start.elapsed_time(end)) * 1e-3
-    from time import perf_counter
-
     begin = perf_counter()
     call()
     return perf_counter() - begin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -104,19 +104,15 @@ def candidates(
         EstimatorError: for a tp that does not fit the model, or a type that its weights do not come in.
     """
     limits.check()
+    capped = replace(limits, max_model_len=min(limits.max_model_len, model.max_position_embeddings))
     found: dict[Kind, dict[Point, float]] = {}
     for tp in tps:
         most_kv = _most_kv(model, tp, dtype, memory_bytes)
         for call in iteration_calls(model, tp, dtype):
-            for point in _points(call, _capped(model, limits), most_kv):
+            for point in _points(call, capped, most_kv):
                 counts = found.setdefault((point.operator, point.dtype), {})
                 counts[point] = counts.get(point, 0.0) + call.count / len(tps)
     return {kind: dict(sorted(found[kind].items())) for kind in sorted(found)}
-
-
-def _capped(model: ModelSpec, limits: Limits) -> Limits:
-    longest = min(limits.max_model_len, model.max_position_embeddings)
-    return Limits(limits.max_tokens, limits.max_num_seqs, longest, limits.block_size)
 
 
 def _most_kv(model: ModelSpec, tp: int, dtype: str, memory_bytes: int | None) -> float:

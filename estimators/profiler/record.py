@@ -75,17 +75,20 @@ class Record:
             self._times = {point: _at_usual_speed(each, usual_s) for point, each in self.timings.items()}
         return self._times
 
-    def add(self, measured: Mapping[Point, Timing | str], seconds: float) -> None:
+    def is_open(self, point: Point) -> bool:
+        """Whether it was neither measured nor refused."""
+        return point not in self.timings and point not in self.refused
+
+    def add(self, measured: Mapping[Point, Timing | EstimatorError], seconds: float) -> None:
         """Keep a batch: on disk before this returns.
 
         Args:
-            measured: the timing of each point, or why there is none.
+            measured: the timing of each point, or the error that says why there is none.
             seconds: that measuring it took.
         """
         lines: list[dict[str, Any]] = []
         for point, found in measured.items():
-            line = vars(point) | ({"refused": found} if isinstance(found, str) else vars(found))
-            lines.append(line)
+            lines.append(vars(point) | (vars(found) if isinstance(found, Timing) else {"refused": str(found)}))
         self.spent_s += seconds
         self._append([*lines, {"spent_s": round(self.spent_s, 3)}])
         for line in lines:

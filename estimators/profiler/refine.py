@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from estimators.devices import DeviceSpec
 from estimators.features import Floats, features_and_roofline
-from estimators.profiler.design import distances, places
+from estimators.held_out import fold_errors
+from estimators.profiler.design import chosen_apart, places
 from estimators.profiler.points import Point
 from estimators.profiles import Profiles, columns_of
 from estimators.regressors import fit
 from estimators.train import training_set
 from estimators.training import TrainingSet
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FOLDS = 5
 #: Kinds of regressors that training chooses from. Boosted trees take fifty times as long as a forest.
@@ -23,14 +28,18 @@ _NEAR = 1.0  # octaves from a measured point within which disagreement counts fo
 
 def rows_of(times: Mapping[Point, float], kernels: Sequence[str], device: DeviceSpec) -> TrainingSet:
     """What was measured of one operator and type, ready to learn from, in the order of ``times``."""
+    first = next(iter(times))
+    told = Profiles(device.name, first.operator, first.dtype, frame_of(times), "", "", "", tuple(kernels), 0, 0, 0, 0)
+    return training_set(told, device)
+
+
+def frame_of(times: Mapping[Point, float]) -> pl.DataFrame:
+    """Points of one operator and their seconds, by the columns of ``profiles``, in the order of ``times``."""
     import polars as pl
 
-    first = next(iter(times))
     columns = np.asarray([point.values for point in times], dtype=np.int64).T
-    frame = pl.DataFrame(dict(zip(columns_of(first.operator), columns, strict=True)))
-    frame = frame.with_columns(seconds=pl.Series(list(times.values()), dtype=pl.Float64))
-    told = Profiles(device.name, first.operator, first.dtype, frame, "", "", "", tuple(kernels), 0, 0, 0, 0)
-    return training_set(told, device)
+    frame = pl.DataFrame(dict(zip(columns_of(next(iter(times)).operator), columns, strict=True)))
+    return frame.with_columns(seconds=pl.Series(list(times.values()), dtype=pl.Float64))
 
 
 def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
@@ -39,26 +48,15 @@ def held_out_errors(rows: TrainingSet, kind: str, seed: int) -> Floats:
     Every shape that a model has is measured, so that what a simulation asks for lies between points of its own shape.
     There are as many points as folds at least.
     """
-    number = len(rows.seconds)
-    fold = np.random.default_rng(seed).permutation(number) % FOLDS
-    errors = np.empty(number)
-    for part in range(FOLDS):
-        out = fold == part
-        predicted = fit(kind, rows.features[~out], rows.target[~out], seed).predict(rows.features[out])
-        errors[out] = np.abs(np.expm1(predicted.mean(axis=1) - rows.target[out]))
-    return errors
-
-
-def held_out_error(rows: TrainingSet, kind: str, seed: int) -> float:
-    """The mean of ``held_out_errors``."""
-    return float(held_out_errors(rows, kind, seed).mean())
+    fold = np.random.default_rng(seed).permutation(len(rows.seconds)) % FOLDS
+    return fold_errors(rows, fold, kind, seed)
 
 
 def best_kind(rows: TrainingSet, seed: int) -> tuple[str, float | None]:
     """The kind of regressor that errs least, and its mean held-out error; None with too few points to hold any out."""
     if len(rows.seconds) < FOLDS:
         return KINDS[0], None
-    errors = {kind: held_out_error(rows, kind, seed) for kind in KINDS}
+    errors = {kind: float(held_out_errors(rows, kind, seed).mean()) for kind in KINDS}
     best = min(KINDS, key=errors.__getitem__)
     return best, errors[best]
 
@@ -85,13 +83,4 @@ def refine(
     named = dict(zip(columns_of(rows.operator), columns, strict=True))
     features, _ = features_and_roofline(rows.operator, named, rows.roofline)
     apart = fit("forest", rows.features, rows.target, seed).predict(features).std(axis=1)
-    return [waiting[i] for i in _least_sure(apart, places(waiting), places(measured), number)]
-
-
-def _least_sure(apart: Floats, waiting: Floats, measured: Floats, number: int) -> Iterator[int]:
-    distance = distances(waiting, measured)
-    for _ in range(min(number, len(waiting))):
-        best = int(((apart + 1e-9) * np.minimum(distance, _NEAR)).argmax())
-        yield best
-        distance = np.minimum(distance, np.linalg.norm(waiting - waiting[best], axis=1))
-        distance[best] = -1.0
+    return [waiting[i] for i in chosen_apart(apart + 1e-9, places(waiting), places(measured), number, _NEAR)]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import median
 
-from estimators.errors import EstimatorError
 from estimators.profiler.campaign import Measure
 from estimators.profiler.points import Kind, Limits, Point
 from estimators.profiler.record import Record
@@ -92,10 +91,10 @@ def check_rules(
     """
     rules = [rule for kind, points in grid.items() if kind[0] == _DECODES for rule in _rules(kind[1], points, limits)]
     needed = dict.fromkeys(point for rule in rules for point in rule.points)
-    missing = [point for point in needed if point not in record.times and point not in record.refused]
+    missing = [point for point in needed if record.is_open(point)]
     if missing:
         began = time.monotonic()
-        found = [str(each) if isinstance(each, EstimatorError) else each for each in measure(missing)]
+        found = measure(missing)
         record.add(dict(zip(missing, found, strict=True)), time.monotonic() - began)
     checks: dict[Kind, list[float]] = {}
     for rule in rules:

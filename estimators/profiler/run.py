@@ -147,13 +147,14 @@ def profile_with(
     campaign.begin(options.budget_s, progress)
     rules = check_rules(record, measure, grid, options.limits) if campaign.spent_s < options.budget_s else []
     campaign.refine(options.target, options.budget_s, progress)
+    is_spent = campaign.spent_s >= options.budget_s  # asked now: what follows is no measuring
     _refuse_few(campaign, options)
     began = time.monotonic()
     if len(record.times) > record.resumed:
         device_path(directory).unlink(missing_ok=True)  # not finished, until it is
     finish = Finish(directory, spec, provenance, options.target, options.seed)
     reports = finish.operators(campaign, grid)
-    notes = notes_on(reports, campaign, grid, options.target, options.budget_s)
+    notes = notes_on(reports, record, grid, options.target, options.budget_s, is_spent)
     notes += [rule.sentence() for rule in rules]
     if collectives is not None and max(options.tp) > 1:
         measured = collectives()
@@ -193,8 +194,7 @@ def _record(
         "seed": options.seed,
     }
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    told = {name: value for name, value in asdict(hardware.spec).items() if name != "directory"}
-    about = {"spec": told, "provenance": {**hardware.provenance, "date": date}}
+    about = {"spec": hardware.spec.figures(), "provenance": {**hardware.provenance, "date": date}}
     return Record(directory / NAME, header, about)
 
 
@@ -214,8 +214,7 @@ def _grid(
     grid: dict[Kind, dict[Point, float]] = {}
     for dtype in dtypes:
         for kind, points in candidates(model, options.tp, dtype, options.limits, spec.memory_bytes).items():
-            known = grid.setdefault(kind, {})
-            grid[kind] = dict(sorted({**known, **points}.items()))
+            grid[kind] = dict(sorted((grid.get(kind, {}) | points).items()))
     return grid
 
 

@@ -35,6 +35,11 @@ def own_path(directory: str | os.PathLike[str], operator: str, dtype: str) -> Pa
     return Path(directory) / f"{operator}-{dtype}.parquet"
 
 
+def source_of(provenance: Mapping[str, Any]) -> str:
+    """What trained estimators say of where their rows come from."""
+    return f"fastsim's profiler, {provenance['device']}, {provenance['date']}"
+
+
 def write_profiles(path: str | os.PathLike[str], profiles: Profiles, provenance: Mapping[str, Any]) -> None:
     """Write what was measured, in one step: a reader sees no half of a file.
 
@@ -74,7 +79,7 @@ def read_own(path: str | os.PathLike[str]) -> Profiles:
         operator=operator,
         dtype=dtype,
         frame=frame,
-        source=f"fastsim's profiler, {provenance['device']}, {provenance['date']}",
+        source=source_of(provenance),
         engine=about["engine"],
         licence=about["licence"],
         kernels=tuple(about["kernels"]),

@@ -19,8 +19,8 @@ _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: What was held out where an entry's errors are compared; files that do not say it are of the first.
 _HELD_OUT = {"shapes": "unseen shapes", "between": "unseen sizes", "rows": "unseen rows"}
 _LEGEND = (
-    f"bars: predicted over measured, {math.expm1(-_MOST):+.0%} to {math.expm1(_MOST):+.0%}, on the unseen of the line "
-    "above; ─ nine tenths of the rows, █ half, ● the median"
+    f"bars: predicted over measured, {math.expm1(-_MOST):+.0%} to {math.expm1(_MOST):+.0%}, on what was held out; "
+    "─ nine tenths of the rows, █ half, ● the median"
 )
 _WIDTH, _HEIGHT, _MARGIN = 720, 240, 60
 _RATIOS = (0.6, 0.8, 1.0, 1.25, 1.6)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,9 @@ def main(words: Sequence[str]) -> int:
     for name, example in (("model", "Llama-3.1-8B"), ("out", "my-gpu")):
         if getattr(command, name) is None:
             raise ConfigError(name, None, "is not given", f"write --{name}, such as --{name} {example}")
-    out = _directory(command.out or "")
+    from fastsim.result import writable_directory
+
+    out = writable_directory(command.out or "")
     asked = _asked(command)
     from estimators.profiler import profile
 
@@ -98,30 +101,17 @@ def _asked(command: ProfileCommand) -> dict[str, Any]:
 
 
 def _engine(text: str) -> Any:
-    """The object of FILE.py:NAME, or what it makes where it is a function without arguments."""
-    import importlib.util
-
-    path, colon, name = text.rpartition(":")
-    mend = "give FILE.py:NAME of an object with host_times(batch, repeats), or of a function that makes one"
-    if not colon or not Path(path).is_file():
-        raise ConfigError("engine", text, "names no file", mend)
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError("engine", text, "is no Python file", mend)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found = getattr(module, name, None)
-    if callable(found) and not hasattr(found, "host_times"):
+    """The object of FILE.py:NAME, or what it makes where it is a class or a function without arguments."""
+    path, _, name = text.rpartition(":")
+    mend = "give FILE.py:NAME of an object with host_times(batch, repeats), or of what makes one"
+    if not path.endswith(".py") or not Path(path).is_file():
+        raise ConfigError("engine", text, "names no file of Python", mend)
+    found = runpy.run_path(path).get(name)
+    if isinstance(found, type) or (callable(found) and not hasattr(found, "host_times")):
         found = found()
     if not hasattr(found, "host_times"):
         raise ConfigError("engine", text, "has no host_times", mend)
     return found
-
-
-def _directory(text: str) -> Path:
-    from fastsim.result import writable_directory
-
-    return writable_directory(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,6 +1,6 @@
 """The self-test's model against a forward pass without a cache, written without the profiler's functions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -23,15 +23,6 @@ def engine(script: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.fixture(scope="module")
 def model(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("selftest_model")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """So small a model is no work for several, which would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def naive_logits(runner: Any, ids: list[int]) -> Any:

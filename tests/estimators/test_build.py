@@ -291,7 +291,7 @@ def test_more_work_takes_no_less_time(device, model, tp):
     assert (1 - short / np.maximum.accumulate(short, axis=1)).max() < 0.1
 
 
-@pytest.mark.parametrize("module", ["devices", "dtypes", "model_spec", "row_tables", "operators/outer"])
+@pytest.mark.parametrize("module", ["devices", "dtypes", "model_spec", "profiles", "row_tables", "operators/outer"])
 def test_an_edited_constant_meets_no_old_tables(module):
     source = Path(build.__file__).parent / f"{module}.py"  # such as devices.LINK_EFFICIENCY, of collectives
     assert source in build.table_sources()

@@ -6,26 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_device import CPU
 
 from estimators.device_file import device_path, read_device, write_device
-from estimators.devices import DeviceSpec, load_device
+from estimators.devices import load_device
 from estimators.errors import EstimatorError
 
-CPU = DeviceSpec(
-    name="cpu",
-    memory_bytes=16 << 30,
-    peak_flops={"fp32": 1.3e11},
-    memory_bandwidth=2e10,
-    l2_bytes=32 << 20,
-    l2_bandwidth=1e11,
-    num_sms=2,
-    nvlink_bandwidth=1e10,
-    gpus_per_node=1,
-    inter_node_bandwidth=1e9,
-    pcie_bandwidth=1e10,
-    power_watts=0.0,
-    price_per_hour=0.0,
-)
 PROVENANCE = {"device": "a CPU", "libraries": {"torch": "2.13"}}
 
 

@@ -71,9 +71,9 @@ def test_the_names_are_those_of_engine_options() -> None:
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("batch", 0, "row 2, column 'batch' 0 is not a whole number from 1 on"),
-        ("launch", -1.0, "row 2, column 'launch' -1.0 is not a number from 0 on"),
-        ("sampling", float("inf"), "row 2, column 'sampling' inf is not a number from 0 on"),
+        ("batch", 0, "row 1, column 'batch' 0 is not a whole number from 1 on"),
+        ("launch", -1.0, "row 1, column 'launch' -1.0 is not a number from 0 on"),
+        ("sampling", float("inf"), "row 1, column 'sampling' inf is not a number from 0 on"),
     ],
 )
 def test_a_wrong_cell_is_named(tmp_path: Path, column: str, value: float, message: str) -> None:

@@ -113,6 +113,34 @@ def test_flags_reach_the_profiler(cli: Cli, profiled: list, tmp_path: Path):
     }  # fmt: skip
 
 
+ENGINE = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+STEP_S = 0.5
+
+@dataclass
+class Engine:
+    steps: int = 0
+
+    def host_times(self, batch, repeats):
+        return {"schedule": [STEP_S * batch] * repeats}
+
+def make():
+    return Engine()
+
+ready = make()
+"""
+
+
+@pytest.mark.parametrize("name", ["Engine", "make", "ready"])
+def test_an_engine_is_an_object_or_what_makes_one(cli: Cli, profiled: list, tmp_path: Path, name: str):
+    (tmp_path / "mine.py").write_text(ENGINE)
+    words = ("--out", tmp_path / "x", "--engine", f"{tmp_path / 'mine.py'}:{name}")
+    assert cli("profile", "--model", "toy", *words).code == 0
+    assert profiled[0][1]["engine"].host_times(3, 2) == {"schedule": [1.5, 1.5]}
+
+
 @pytest.mark.parametrize(("budget", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("5min", 300), ("1h", 3600)])
 def test_budgets(cli: Cli, profiled: list, tmp_path: Path, budget: str, seconds: float):
     assert cli("profile", "--model", "toy", "--out", tmp_path / "x", "--budget", budget).code == 0
@@ -149,9 +177,8 @@ def test_an_interrupt_says_how_to_go_on(cli: Cli, monkeypatch, tmp_path: Path):
     assert f"fastsim profile --model 'a toy' --out {tmp_path / 'x'} goes on from there." in sentence
 
 
-def test_this_cpu_is_profiled_and_can_be_tabulated(tmp_path: Path, monkeypatch):
+def test_this_cpu_is_profiled_and_can_be_tabulated(tmp_path: Path):
     pytest.importorskip("torch", reason="the profiler measures with torch")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "cpu"
     words = (*WORDS[:-6], "--max-tokens", 8, "--max-num-seqs", 2, "--max-model-len", 16, "--out", out, "--json")
     run = process(*words, "--budget", "100s", "--target", "99%")

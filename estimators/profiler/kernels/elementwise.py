@@ -9,7 +9,7 @@ import torch
 from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels import functions
 from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 _EPS = 1e-5
 _TOPK = 8  # of the experts; the models of the catalogue choose 1 to 10
@@ -25,7 +25,7 @@ def _warm(operator: str) -> Callable[[Build], Build]:
     def add(build: Build) -> Build:
         @register(operator)
         def _make(request: Request) -> Prepared:
-            dtype, tokens, width = _point(operator, request)
+            dtype, tokens, width = _point(request)
             call = build(request, dtype, tokens, width)
             return Prepared(lambda i: call(), 1, _kernel(request), rows=tokens, behind_product=operator != "sampling")
 
@@ -34,8 +34,7 @@ def _warm(operator: str) -> Callable[[Build], Build]:
     return add
 
 
-def _point(operator: str, request: Request) -> tuple[torch.dtype, int, int]:
-    refuse_type(operator, request.dtype, ("fp32", "bf16"))
+def _point(request: Request) -> tuple[torch.dtype, int, int]:
     return torch_type(request.dtype), request.columns["tokens"], request.columns["width"]
 
 
@@ -115,7 +114,7 @@ def _sampling(request: Request, dtype: torch.dtype, tokens: int, width: int) -> 
 @register("kv_write")
 def _kv_write(request: Request) -> Prepared:
     """Slots go round: the blocks of new tokens were not touched for long."""
-    dtype, tokens, width = _point("kv_write", request)
+    dtype, tokens, width = _point(request)
     hardware, size, half = request.hardware, request.block_size, max(1, width // 2)
     copies = copies_of(hardware, tokens * width * dtype.itemsize)
     blocks = -(-copies * tokens // size)
@@ -130,7 +129,7 @@ def _kv_write(request: Request) -> Prepared:
 @register("embedding")
 def _embedding(request: Request) -> Prepared:
     """Tokens go round: their rows of the table come from memory."""
-    dtype, tokens, width = _point("embedding", request)
+    dtype, tokens, width = _point(request)
     hardware = request.hardware
     row = width * dtype.itemsize
     rows = max(_ROWS_AT_LEAST, copies_of(hardware, row))

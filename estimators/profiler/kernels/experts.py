@@ -12,7 +12,7 @@ from estimators.profiler.choices import choices, draw_counts, on_fullest, rotati
 from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.functions import gate_activation
 from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 Grouped = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -99,7 +99,6 @@ def _multiplies_at_once(device: torch.device) -> bool:
 @register("moe")
 def _moe(request: Request) -> Prepared:
     """Weights go round, and the experts that are chosen among them; activations stay."""
-    refuse_type("moe", request.dtype, ("fp32", "bf16"))
     hardware, dtype, columns = request.hardware, torch_type(request.dtype), request.columns
     names = ("tokens", "hidden", "inter", "topk", "experts", "local_experts", "load")
     tokens, hidden, inter, topk, experts, local, load = (columns[name] for name in names)

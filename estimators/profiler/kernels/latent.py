@@ -8,12 +8,11 @@ from torch.nn.attention.bias import causal_lower_right
 
 from estimators.errors import EstimatorError
 from estimators.profiler.hardware import torch_type
-from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
+from estimators.profiler.kernels.operands import activations, block_tables, copies_of, views
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 KEY_DIM, VALUE_DIM = 192, 128  # of a head, of a prompt
 LATENT_KEY_DIM, LATENT_VALUE_DIM = 576, 512
-_TYPES = ("fp32", "bf16")
 
 
 def attend_expanded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, history: int, scale: float) -> torch.Tensor:
@@ -78,7 +77,6 @@ def multiply_heads(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 @register("latent_prefill")
 def _latent_prefill(request: Request) -> Prepared:
     """Keys and values stay: the product before has just expanded them."""
-    refuse_type("latent_prefill", request.dtype, _TYPES)
     batch, chunk, history, heads = (request.columns[name] for name in ("batch", "chunk", "history", "heads"))
     hardware, dtype = request.hardware, torch_type(request.dtype)
     q = activations(hardware, dtype, batch, heads, chunk, KEY_DIM)
@@ -90,17 +88,15 @@ def _latent_prefill(request: Request) -> Prepared:
 @register("latent_decode")
 def _latent_decode(request: Request) -> Prepared:
     """The cache goes round."""
-    refuse_type("latent_decode", request.dtype, _TYPES)
     hardware, dtype, size = request.hardware, torch_type(request.dtype), request.block_size
     if hardware.is_cuda:
         wrong = "has no kernel in torch, and one request after the other is no measure of those that engines use"
         raise EstimatorError("latent_decode", None, wrong, "take a catalogue's estimators")
     batch, kv, heads = (request.columns[name] for name in ("batch", "kv", "heads"))
     copies = copies_of(hardware, batch * kv * LATENT_KEY_DIM * dtype.itemsize)
-    blocks = batch * -(-kv // size)
-    cache = views(hardware, dtype, (copies * blocks, size, LATENT_KEY_DIM), 1, request.seed)[0]
-    order = torch.randperm(copies * blocks, generator=torch.Generator().manual_seed(request.seed))
-    tables = order.to(torch.int32).to(hardware.device).view(copies, batch, -1).unbind()
+    blocks = [-(-kv // size)] * batch
+    cache = views(hardware, dtype, (copies * sum(blocks), size, LATENT_KEY_DIM), 1, request.seed)[0]
+    tables = block_tables(hardware, blocks, copies, request.seed)
     lens = torch.full((batch,), kv, dtype=torch.int32, device=hardware.device)
     q = activations(hardware, dtype, batch, heads, LATENT_KEY_DIM)
 
@@ -113,7 +109,6 @@ def _latent_decode(request: Request) -> Prepared:
 @register("latent_bmm")
 def _latent_bmm(request: Request) -> Prepared:
     """Weights go round."""
-    refuse_type("latent_bmm", request.dtype, _TYPES)
     hardware, dtype = request.hardware, torch_type(request.dtype)
     tokens, heads, n, k = (request.columns[name] for name in ("tokens", "heads", "n", "k"))
     copies = copies_of(hardware, heads * n * k * dtype.itemsize)

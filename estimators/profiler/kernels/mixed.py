@@ -5,26 +5,21 @@ No estimator learns them: they show how far the rules hold by which tables put s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from estimators.errors import EstimatorError
-from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.attention import PER_REQUEST, attend, attend_chunk, attend_decodes
 from estimators.profiler.kernels.backends import choose_backend
-from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
-from estimators.profiler.kernels.sequences import TYPES
+from estimators.profiler.kernels.prepared import Prepared, Request, register
+from estimators.profiler.kernels.sequences import operands
 
 
 @register("mixed_attention")
 def _mixed_attention(request: Request) -> Prepared:
     """One chunk and decodes of equal contexts: one launch, where the kernel takes batches."""
-    refuse_type("mixed_attention", request.dtype, TYPES)
     chunk, history, decodes, kv = (request.columns[name] for name in ("chunk", "history", "decodes", "kv"))
     queries, lengths = [1] * decodes + [chunk], [kv] * decodes + [history + chunk]
-    q, cache, tables, scale = _operands(request, sum(queries), lengths)
+    q, cache, tables, scale = operands(request, sum(queries), lengths)
     backend = choose_backend(request.hardware, request.block_size)
     decode_lens = torch.tensor(lengths[:-1], dtype=torch.int32, device=q.device)
 
@@ -43,7 +38,6 @@ def _mixed_attention(request: Request) -> Prepared:
 @register("skewed_decode_attention")
 def _skewed_decode_attention(request: Request) -> Prepared:
     """One decode of the longest context, all others of equal ones."""
-    refuse_type("skewed_decode_attention", request.dtype, TYPES)
     batch, kv, longest = (request.columns[name] for name in ("batch", "kv", "longest"))
     rest = batch * kv - longest
     if longest < kv or rest < batch - 1:
@@ -51,7 +45,7 @@ def _skewed_decode_attention(request: Request) -> Prepared:
         raise EstimatorError("longest", longest, wrong, f"give {kv} to {batch * kv - batch + 1}")
     each, more = divmod(rest, batch - 1)
     lengths = [longest, *[each + 1] * more, *[each] * (batch - 1 - more)]
-    q, cache, tables, scale = _operands(request, batch, lengths)
+    q, cache, tables, scale = operands(request, batch, lengths)
     lens = torch.tensor(lengths, dtype=torch.int32, device=q.device)
     backend = choose_backend(request.hardware, request.block_size)
 
@@ -59,19 +53,3 @@ def _skewed_decode_attention(request: Request) -> Prepared:
         return attend_decodes(q, cache[0], cache[1], tables[i], lens, scale, backend)
 
     return Prepared(run, len(tables), backend, backend != PER_REQUEST, rows=batch)
-
-
-def _operands(
-    request: Request, tokens: int, lengths: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], float]:
-    """As ``sequences.operands``, for requests of ``lengths``; what is behind a request's blocks in its table is 0."""
-    hardware, size, columns = request.hardware, request.block_size, request.columns
-    q_heads, kv_heads, head_dim = (columns[name] for name in ("q_heads", "kv_heads", "head_dim"))
-    dtype, blocks = torch_type(request.dtype), [-(-length // size) for length in lengths]
-    copies = copies_of(hardware, 2 * sum(lengths) * kv_heads * head_dim * dtype.itemsize)
-    cache = views(hardware, dtype, (2, copies * sum(blocks), size, kv_heads, head_dim), 1, request.seed)[0]
-    order = torch.randperm(copies * sum(blocks), generator=torch.Generator().manual_seed(request.seed))
-    parts = order.to(torch.int32).split(blocks * copies)
-    tables = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).view(copies, len(lengths), -1)
-    q = activations(hardware, dtype, tokens, q_heads, head_dim)
-    return q, cache, tables.to(hardware.device).unbind(), head_dim**-0.5

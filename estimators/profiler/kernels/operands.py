@@ -8,10 +8,11 @@ the cache, on CPUs and GPUs alike; a flush would make activations cold as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from estimators.errors import EstimatorError
-from estimators.profiler.hardware import Hardware
+from estimators.profiler.hardware import Hardware, MemoryShort
 
 # Caches' worth of operands. Of twice a cache, gone round in turn, one that evicts at random still holds a fifth.
 OVERFLOW = 4
@@ -32,7 +33,7 @@ def views(hardware: Hardware, dtype: torch.dtype, shape: tuple[int, ...], copies
     but for caches of keys and values, whose values no kernel's time depends on.
 
     Raises:
-        EstimatorError: where there is not enough memory.
+        MemoryShort: where there is not enough memory.
     """
     numbers = copies * torch.Size(shape).numel()
     key = (hardware.device, dtype)
@@ -46,6 +47,25 @@ def views(hardware: Hardware, dtype: torch.dtype, shape: tuple[int, ...], copies
     return store[:numbers].view(copies, *shape)
 
 
+def block_tables(hardware: Hardware, blocks: Sequence[int], copies: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Where the blocks of requests lie, anywhere in a cache that holds those of all copies, each block once.
+
+    Args:
+        hardware: where.
+        blocks: of each request.
+        copies: batches of such requests.
+        seed: of the places.
+
+    Returns:
+        For each copy int32 (requests, blocks of the longest), with 0 behind a request's own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tables = torch.zeros(copies, len(blocks), max(blocks), dtype=torch.int32)
+    own = torch.arange(max(blocks)) < torch.tensor(blocks).unsqueeze(1)
+    tables[own.expand_as(tables)] = torch.randperm(copies * sum(blocks), generator=generator).to(torch.int32)
+    return tables.to(hardware.device).unbind()
+
+
 def activations(hardware: Hardware, dtype: torch.dtype, *shape: int) -> torch.Tensor:
     """Random numbers between -1 and 1 of their own."""
     check_memory(hardware, torch.Size(shape).numel() * dtype.itemsize)
@@ -56,12 +76,12 @@ def check_memory(hardware: Hardware, num_bytes: int) -> None:
     """Refuse what would not fit beside what is there.
 
     Raises:
-        EstimatorError: naming both.
+        MemoryShort: naming both.
     """
     free = hardware.free_bytes()
     if num_bytes > _SHARE * free:
         wrong = f"does not fit: {free / 1e9:.1f} GB of {hardware.spec.name} are free"
-        raise EstimatorError("operands", f"of {num_bytes / 1e9:.1f} GB", wrong, "measure smaller points")
+        raise MemoryShort("operands", f"of {num_bytes / 1e9:.1f} GB", wrong, "measure smaller points")
 
 
 def release() -> None:

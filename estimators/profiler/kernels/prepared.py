@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from estimators.errors import EstimatorError
-from estimators.profiler.hardware import Hardware
+from estimators.profiler.hardware import Hardware, MemoryShort
 from estimators.profiles import columns_of
 
 
@@ -45,14 +45,14 @@ class Request:
 
 
 Maker = Callable[[Request], Prepared]
-_makers: dict[str, Maker] = {}
+_makers: dict[str, tuple[Maker, tuple[str, ...]]] = {}
 
 
-def register(operator: str) -> Callable[[Maker], Maker]:
-    """Say which function makes an operator ready."""
+def register(operator: str, dtypes: tuple[str, ...] = ("fp32", "bf16")) -> Callable[[Maker], Maker]:
+    """Say which function makes an operator ready, and of which types there is a kernel."""
 
     def add(maker: Maker) -> Maker:
-        _makers[operator] = maker
+        _makers[operator] = maker, dtypes
         return maker
 
     return add
@@ -77,31 +77,24 @@ def prepare(
         seed: of the operands and of where blocks lie.
 
     Raises:
-        EstimatorError: for what cannot be measured here: no kernel, another type, too little memory.
+        EstimatorError: for what cannot be measured here: no kernel, another type; a MemoryShort for too little memory.
     """
     if operator not in _makers:
         mend = f"choose one of {', '.join(operators())}"
         raise EstimatorError("operator", operator, "is not measured by the profiler", mend)
+    maker, known = _makers[operator]
     if dtype not in hardware.dtypes():
         mend = f"choose one of {', '.join(hardware.dtypes())}"
         raise EstimatorError("dtype", dtype, f"is not computed by {hardware.spec.name}", mend)
+    if dtype not in known:
+        wrong = f"has no kernel of {operator} in the profiler"
+        raise EstimatorError("dtype", dtype, wrong, f"choose one of {', '.join(known)}")
     for name, least in columns_of(operator).items():
         if columns.get(name, least - 1) < least:
             raise EstimatorError(name, columns.get(name), f"is no {name} of {operator}", f"give {least} or more")
     try:
         with torch.inference_mode():
-            return _makers[operator](Request(hardware, dtype, columns, block_size, seed))
+            return maker(Request(hardware, dtype, columns, block_size, seed))
     except (torch.OutOfMemoryError, MemoryError) as error:
         shown = ", ".join(f"{name} {value}" for name, value in columns.items())
-        raise EstimatorError(operator, shown, "needs more memory than is free", "measure smaller points") from error
-
-
-def refuse_type(operator: str, dtype: str, known: tuple[str, ...]) -> None:
-    """Refuse a type that the device computes, but for which there is no kernel of the operator here.
-
-    Raises:
-        EstimatorError: listing those there are.
-    """
-    if dtype not in known:
-        wrong = f"has no kernel of {operator} in the profiler"
-        raise EstimatorError("dtype", dtype, wrong, f"choose one of {', '.join(known)}")
+        raise MemoryShort(operator, shown, "needs more memory than is free", "measure smaller points") from error

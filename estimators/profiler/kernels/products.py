@@ -8,15 +8,14 @@ from estimators.errors import EstimatorError
 from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.functions import linear, linear_fp8
 from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 _FP8_MULTIPLE = 16  # of n and k: torch._scaled_mm
 
 
-@register("gemm")
+@register("gemm", ("fp32", "bf16", "fp8"))
 def _gemm(request: Request) -> Prepared:
     """Weights go round, activations stay."""
-    refuse_type("gemm", request.dtype, ("fp32", "bf16", "fp8"))
     hardware, dtype = request.hardware, torch_type(request.dtype)
     m, n, k = (request.columns[name] for name in ("m", "n", "k"))
     copies = copies_of(hardware, n * k * dtype.itemsize)

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from estimators.errors import EstimatorError
 from estimators.profiler.hardware import torch_type
 from estimators.profiler.kernels.attention import PER_REQUEST, attend, attend_decodes
 from estimators.profiler.kernels.backends import choose_backend
-from estimators.profiler.kernels.operands import activations, copies_of, views
-from estimators.profiler.kernels.prepared import Prepared, Request, refuse_type, register
-
-TYPES = ("fp32", "bf16")
+from estimators.profiler.kernels.operands import activations, block_tables, copies_of, views
+from estimators.profiler.kernels.prepared import Prepared, Request, register
 
 
 @register("decode_attention")
 def _decode_attention(request: Request) -> Prepared:
     """One query for each request, all contexts of the same length."""
-    refuse_type("decode_attention", request.dtype, TYPES)
     columns = request.columns
     batch, kv = columns["batch"], columns["kv"]
-    q, cache, tables, scale = operands(request, batch, batch, kv)
+    q, cache, tables, scale = operands(request, batch, [kv] * batch)
     refuse_window(columns["window"], kv)
     lens = torch.full((batch,), kv, dtype=torch.int32, device=q.device)
     backend = choose_backend(request.hardware, request.block_size)
@@ -34,14 +33,13 @@ def _decode_attention(request: Request) -> Prepared:
 @register("prefill_attention")
 def _prefill_attention(request: Request) -> Prepared:
     """A chunk of each request after a history that is in the cache."""
-    refuse_type("prefill_attention", request.dtype, TYPES)
     columns = request.columns
     batch, chunk = columns["batch"], columns["chunk"]
     kv = columns["history"] + chunk
     refuse_window(columns["window"], kv)
-    q, cache, tables, scale = operands(request, batch * chunk, batch, kv)
-    backend = choose_backend(request.hardware, request.block_size)
     chunks, lengths = [chunk] * batch, [kv] * batch
+    q, cache, tables, scale = operands(request, batch * chunk, lengths)
+    backend = choose_backend(request.hardware, request.block_size)
 
     def run(i: int) -> torch.Tensor:
         return attend(q, cache[0], cache[1], tables[i], chunks, lengths, scale, backend)
@@ -50,31 +48,29 @@ def _prefill_attention(request: Request) -> Prepared:
 
 
 def operands(
-    request: Request, tokens: int, requests: int, kv: int
+    request: Request, tokens: int, lengths: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...], float]:
     """Queries, a cache, and sets of requests whose blocks lie anywhere in it.
 
     Args:
         request: its columns have ``q_heads``, ``kv_heads`` and ``head_dim``.
         tokens: queries.
-        requests: in a batch.
-        kv: most tokens that a request has.
+        lengths: tokens that each request has.
 
     Returns:
         Queries (tokens, q_heads, head_dim); keys and values (2, num_blocks, block_size, kv_heads, head_dim); for each
-        copy the block table, int32 (requests, blocks); and the scale of the scores.
+        copy the block tables, see ``block_tables``; and the scale of the scores.
     """
     hardware, size, columns = request.hardware, request.block_size, request.columns
     q_heads, kv_heads, head_dim = (columns[name] for name in ("q_heads", "kv_heads", "head_dim"))
     if q_heads % kv_heads:
         raise EstimatorError("q_heads", q_heads, f"is no multiple of kv_heads {kv_heads}", "give one")
-    dtype, blocks = torch_type(request.dtype), requests * -(-kv // size)
-    copies = copies_of(hardware, 2 * requests * kv * kv_heads * head_dim * dtype.itemsize)
-    cache = views(hardware, dtype, (2, copies * blocks, size, kv_heads, head_dim), 1, request.seed)[0]
-    generator = torch.Generator().manual_seed(request.seed)
-    order = torch.randperm(copies * blocks, generator=generator).to(torch.int32).to(hardware.device)
+    dtype, blocks = torch_type(request.dtype), [-(-length // size) for length in lengths]
+    copies = copies_of(hardware, 2 * sum(lengths) * kv_heads * head_dim * dtype.itemsize)
+    cache = views(hardware, dtype, (2, copies * sum(blocks), size, kv_heads, head_dim), 1, request.seed)[0]
+    tables = block_tables(hardware, blocks, copies, request.seed)
     q = activations(hardware, dtype, tokens, q_heads, head_dim)
-    return q, cache, order.view(copies, requests, -1).unbind(), head_dim**-0.5
+    return q, cache, tables, head_dim**-0.5
 
 
 def refuse_window(window: int, kv: int) -> None:

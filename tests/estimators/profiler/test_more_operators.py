@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from estimators.devices import load_device
 from estimators.errors import EstimatorError
 from estimators.profiles import columns_of
 
@@ -27,10 +26,9 @@ POINTS: Mapping[str, Mapping[str, int]] = {
 
 
 @pytest.fixture
-def hardware():
-    """A CPU that nobody measured."""
-    spec = dataclasses.replace(load_device("h100_sxm"), name="cpu", peak_flops={"fp32": 1e11})
-    return hardware_module.Hardware(torch.device("cpu"), spec, False, 1 << 18, ("fp32", "bf16"), {})
+def hardware(cpu):
+    """A CPU with so small a cache that few copies overflow it."""
+    return dataclasses.replace(cpu, cache_bytes=1 << 18)
 
 
 def _prepare(hardware, operator: str, columns: Mapping[str, int], dtype: str = "fp32"):

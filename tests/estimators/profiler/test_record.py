@@ -19,9 +19,9 @@ def record(path: Path, **changes) -> Record:
 
 
 def test_what_was_added_is_there_when_it_is_opened_again(tmp_path: Path):
-    record(tmp_path).add({ONE: TIMING, TWO: "it has no kernel."}, 1.5)
+    record(tmp_path).add({ONE: TIMING, TWO: EstimatorError("norm", None, "has no kernel", "wait")}, 1.5)
     again = record(tmp_path)
-    assert (again.times, again.refused) == ({ONE: TIMING}, {TWO: "it has no kernel."})
+    assert (again.times, again.refused) == ({ONE: TIMING}, {TWO: "norm has no kernel; wait."})
     assert (again.spent_s, again.resumed, len(again.timings[ONE])) == (1.5, 1, 1)
 
 

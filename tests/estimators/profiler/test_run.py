@@ -15,6 +15,7 @@ from fake_device import FakeDevice, options, tiny
 from estimators import EstimatorError, IterationTables
 from estimators.devices import load_device
 from estimators.profiler import ProfileReport, candidates, profile_with
+from estimators.profiler.finish import Finish
 from estimators.profiler.points import Limits
 from estimators.sources.own import own_path, read_own, read_provenance
 
@@ -122,6 +123,19 @@ def test_a_budget_of_too_few_points_is_told_and_they_are_kept(tmp_path: Path):
     assert caught.value.field == "budget"
     (batch,) = device.batches
     assert run(tmp_path, device).resumed == sum(point.operator not in device.refuse for point in batch) > 0
+
+
+def test_training_is_not_what_spends_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trained = Finish.operators
+
+    def slowly(self, campaign, grid):
+        campaign._since -= 1000.0  # as if it had taken so long
+        return trained(self, campaign, grid)
+
+    monkeypatch.setattr(Finish, "operators", slowly)
+    report = run(tmp_path, TwoOperators(), target=1e-6)
+    assert "Every point of the operators above the target is measured." in report.notes
+    assert not any("is spent" in note for note in report.notes)
 
 
 def test_an_engines_cpu_times_are_kept_beside(tmp_path: Path):
