@@ -43,7 +43,7 @@ def test_bare_run_prints_a_readable_summary(cli: Cli):
     assert all(len(line) <= 120 for line in lines)
     for word in ("TTFT", "TPOT", "TBT", "E2E", "scheduling delay", "throughput", "KV cache", "preemptions", "batch"):
         assert any(word in line for line in lines)
-    assert lines[1].split() == ["mean", "p50", "p90", "p99", "from", "least", "to", "most"]
+    assert lines[2].split() == ["mean", "p50", "p90", "p99", "from", "least", "to", "most"]
     assert "1,000 requests" in lines[0]
     assert lines[-1].startswith("simulated in ")
     assert lines[-1].endswith(" requests/s")
