@@ -164,7 +164,7 @@ def _hardware(summary: Mapping[str, Any]) -> list[str]:
     """Lines about the GPUs: their use, and what they cost."""
     metrics, hardware = summary["metrics"], summary["hardware"]
     price = "assumed list price" if hardware["price_source"] == "assumption" else "the price given"
-    power = "the data sheet's highest power" if hardware["power_source"] != "configuration" else "the power given"
+    power = "the highest rated power" if hardware["power_source"] != "configuration" else "the power given"
     mbu = "" if hardware["mbu"] is None else f", MBU {hardware['mbu']:.1%} at least"
     mfu = "-" if metrics["mfu"] is None else f"{metrics['mfu']:.1%}"
     lines = [
