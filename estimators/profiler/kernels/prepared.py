@@ -77,7 +77,8 @@ def prepare(
         seed: of the operands and of where blocks lie.
 
     Raises:
-        EstimatorError: for what cannot be measured here: no kernel, another type; MemoryShortError for want of memory.
+        EstimatorError: for what cannot be measured here: no kernel, another type; a MemoryShortError where memory is
+            too little.
     """
     if operator not in _makers:
         mend = f"choose one of {', '.join(operators())}"
