@@ -10,8 +10,9 @@ from fastsim.suite.columns import written
 from fastsim.suite.scenarios import SCHEDULERS
 from fastsim.svg import element
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 420, 148, 16, 6, 22, 22
-_RADIUS = 4.2
+_WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _BOTTOM = 420, 160, 16, 6, 26, 22
+#: Of a dot, how far those of two batch policies are apart in height, and those of two numbers on the axis at least.
+_RADIUS, _APART, _ROOM = 3.6, 2.2, 44
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,13 @@ def draw_dots(chart: DotChart, rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     scale = _scale(chart, [value for found in values.values() for value in found])
     marks, bottom = [], _TOP + _ROW * len(groups)
+    free_from = 0.0
     for tick, text in scale.ticks():
         x = _place(scale, tick)
         marks.append(element("line", class_="grid", x1=x, x2=x, y1=_TOP, y2=bottom))
+        if x < free_from:
+            continue
+        free_from = x + _ROOM
         marks.append(element("text", text, x=min(x, _WIDTH - 14.0), y=bottom + 15, text_anchor="middle"))
     for number, (label, group) in enumerate(groups.items()):
         y = _TOP + _ROW * (number + 0.5)
@@ -90,8 +95,10 @@ def _place(scale: Scale, value: float) -> float:
 
 def _dot(chart: DotChart, row: Mapping[str, Any], x: float, y: float) -> str:
     """One dot, hollow where requests pile up; its title is what the pointer tells."""
+    number = SCHEDULERS.index(row["scheduler"])
+    y += (number - (len(SCHEDULERS) - 1) / 2) * _APART
     told = f"{row['scheduler']}: {written(row[chart.column], chart.unit)}"
     piles_up = bool(row["piles_up"]) and not chart.column.startswith("offline_")
-    style = f"dot run{SCHEDULERS.index(row['scheduler'])}" + (" hollow" if piles_up else "")
+    style = f"dot run{number}" + (" hollow" if piles_up else "")
     told += ", but requests pile up" if piles_up else ""
     return element("circle", [element("title", told)], class_=style, cx=x, cy=y, r=_RADIUS)

@@ -21,8 +21,8 @@ _CHARTS = (
 )
 _ORIGIN = (
     "All times are simulated: those of iterations are predicted from measured kernels; queues, batches and memory "
-    "follow from the rules of each batch policy. Costs are at assumed list prices. This compares batch policies on the same "
-    "kernels, with no CPU time around them; it does not compare the engines that they come from."
+    "follow from the rules of each batch policy. Costs are at assumed list prices. This compares batch policies on the "
+    "same kernels, with no CPU time around them; it does not compare the engines that they come from."
 )
 
 
@@ -80,7 +80,7 @@ def _section(workload: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _filter(count: int) -> str:
     field = "<input type='search' placeholder='chat llama a100'>"
-    label = element("label", ["with ", field])
+    label = element("label", ["Show", field])
     shown = element("span", f"{count} of {count} scenarios", id="shown", role="status", class_="same")
     return element("div", [label, shown], class_="filter")
 

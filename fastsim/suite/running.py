@@ -40,9 +40,10 @@ class SuiteResult:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the suite's version, the seed, the number of requests and the rows, to the last bit."""
-        told = [SUITE_VERSION, self.seed, self.requests, self.rows]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the suite's version, the seed, the number of requests and all numbers, to the last bit."""
+        names = ("scenario", "qps", *(column.name for column in COLUMNS), "piles_up")
+        told = [SUITE_VERSION, self.seed, self.requests, [[row[name] for name in names] for row in self.rows]]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
         """All of it, JSON-able."""
