@@ -63,13 +63,8 @@ def block_tables(hardware: Hardware, blocks: Sequence[int], copies: int, seed: i
     tables = torch.zeros(copies, len(blocks), max(blocks), dtype=torch.int32)
     own = torch.arange(max(blocks)) < torch.tensor(blocks).unsqueeze(1)
     tables[own.expand_as(tables)] = torch.randperm(copies * sum(blocks), generator=generator).to(torch.int32)
-<<<<<<< HEAD
-    of_copies: tuple[torch.Tensor, ...] = tables.to(hardware.device).unbind()
-    return of_copies
-=======
     placed: torch.Tensor = tables.to(hardware.device)
     return tuple(placed)
->>>>>>> main
 
 
 def activations(hardware: Hardware, dtype: torch.dtype, *shape: int) -> torch.Tensor:
