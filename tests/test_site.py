@@ -18,7 +18,7 @@ from fastsim.intervals import describe_intervals
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path for path in (ROOT / "docs" / "metrics").glob("*.md") if path.name != "index.md")
 #: A place in the summary, or a column of a frame.
-NAMED = re.compile(r"`((?:summary|requests|timeseries|batches)\.[\w.*\[\]]+)`")
+NAMED = re.compile(r"`((?:summary|requests|timeseries|batches)\.(?!parquet)[\w.*\[\]]+)`")
 #: What a summary holds of one metric, once the metric is named.
 OF_A_METRIC = {"mean", "p50", "p90", "p99", "max", "per_iteration", "per_second", "edges", "counts"}
 OF_A_METRIC |= {"estimate", "low", "high"}
@@ -51,21 +51,20 @@ def matches(name: str, place: str) -> bool:
 
 
 def is_named(place: str, names: set[str]) -> bool:
-    parts = place.replace("[].engines[]", "[]").split(".")
+    place = place.replace("[].engines[]", "[]")  # what each engine of a replica has is what a replica has
+    parts = place.split(".")
     for end in range(len(parts), 1, -1):
-        prefix = ".".join(parts[:end])
-        found = [name for name in names if matches(name, prefix)]
+        found = [name for name in names if matches(name, ".".join(parts[:end]))]
         if found and (set(parts[end:]) <= OF_A_METRIC or any(name in WHOLE for name in found)):
             return True
-    # A table is named by what is in it.
-    return any(
-        name.count(".") > place.count(".") and matches(".".join(name.split(".")[: len(parts)]), place) for name in names
-    )
+    # A table, or a list of tables, is named by what is in it.
+    table = place.replace("[]", "")
+    return any(matches(".".join(name.replace("[]", "").split(".")[: len(parts)]), table) for name in names)
 
 
 @pytest.fixture(scope="module")
 def existing() -> set[str]:
-    """All places and columns of three runs that together have everything."""
+    """All places and columns of runs that together have everything."""
     workload = fastsim.Workload.generate(
         num_requests=400,
         qps=10,
