@@ -67,6 +67,7 @@ def resume(requests, replica, integers):
     replica.free_blocks -= blocks_of(request.prompt_tokens + request.generated, replica)
     enter_decodes(requests, replica, integers, i)
     add_fresh(replica, integers, i)
+    replica.changes += 1  # whoever stood behind it may be admitted by a cohort that has no place for it
 
 
 @jit(forceinline=True)
