@@ -30,7 +30,6 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 #: Fields of a configuration that a space does not have, and what to do instead.
 _ELSEWHERE = {
-    "slo": "give the limits beside the space",
     "client": "leave it out: rates are searched, which only open clients have",
     "parity": "leave it out: searches simulate by fastsim's own rules",
     "record_batches": "leave it out, and simulate the best once more with it",
@@ -127,6 +126,9 @@ class Space:
                 gpus = _values("space.gpus", value, _gpus)
             elif name in KINDS:
                 kinds[name] = _alternatives(name, value)
+            elif name == "slo" and not isinstance(value, Mapping):
+                mend = "give one table such as {'ttft_s': 1.0}; limits of the run are given beside the space"
+                raise ConfigError("space.slo", value, "is not a table of objectives of each request", mend)
             elif name in _SPECS:
                 found[name] = _values(f"space.{name}", value, lambda one, spec=_SPECS[name]: read_field(spec, one))
             elif name in _ELSEWHERE:
@@ -232,7 +234,11 @@ def _values(name: str, given: Any, read: Callable[[Any], Any]) -> tuple[Any, ...
     several = list(given) if isinstance(given, list | tuple | range) else [given]
     if not several:
         raise ConfigError(name, given, "has no values", "give one or more, or leave it out")
-    return tuple(dict.fromkeys(read(value) for value in several))
+    found: list[Any] = []
+    for value in map(read, several):
+        if value not in found:
+            found.append(value)
+    return tuple(found)
 
 
 def _gpus(value: Any) -> int:

@@ -136,7 +136,7 @@ def run_task(task: Task, workload: "Workload", tables: "SharedTables") -> Outcom
         found = capacity(
             task.config,
             workload,
-            task.limits,
+            slo_of(task.limits),
             tables=given,
             tolerance=task.tolerance,
             max_requests=task.requests,
@@ -147,3 +147,14 @@ def run_task(task: Task, workload: "Workload", tables: "SharedTables") -> Outcom
         else:
             status, reason = FAILED, f"{type(error).__name__}: {error}"
     return Outcome(*task.key, status, reason, found, time.perf_counter() - started)
+
+
+def slo_of(limits: "Sequence[Limit]") -> dict[str, Any]:
+    """Limits as `fastsim.searching.limits.read_limits` reads them."""
+    slo: dict[str, Any] = {}
+    for limit in limits:
+        if limit.quantile:
+            slo.setdefault(limit.metric, {})[limit.quantile] = limit.limit
+        else:
+            slo[limit.metric] = limit.limit
+    return slo
