@@ -112,9 +112,7 @@ def probes_of(outcomes: Sequence[Outcome]) -> "pl.DataFrame":
         if outcome.capacity is not None
         for probe in outcome.capacity["probes"]
     ]
-    metrics = dict.fromkeys(
-        name for line in lines for name in line["metrics"]
-    )
+    metrics = dict.fromkeys(name for line in lines for name in line["metrics"])
     types = _PROBES | dict.fromkeys(metrics, _NUMBER)
     return pl.DataFrame(
         {name: pl.Series(name, [line.get(name) for line in lines], getattr(pl, of)()) for name, of in types.items()}
