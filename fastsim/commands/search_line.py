@@ -1,6 +1,7 @@
 """How far a search is, on stderr: one line over and over on a terminal, elsewhere a line now and then."""
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -20,40 +21,43 @@ class SearchLine:
     def __init__(self, stream: TextIO | None = None) -> None:
         """Make the line; a stream of None is stderr."""
         self.stream = sys.stderr if stream is None else stream
-        self.overwrites = self.stream.isatty()
-        self.started = time.monotonic()
-        self.next = self.started + progress.PATIENCE_S
-        self.last_length = 0
+        self.now: Progress | None = None
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._speak, daemon=True)
+
+    def tell(self, now: "Progress") -> None:
+        """Take how far the search is."""
+        self.now = now
 
     def __enter__(self) -> "SearchLine":
+        self.thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.last_length:
-            print(file=self.stream, flush=True)
+        self.done.set()
+        self.thread.join()
 
-    def tell(self, now: "Progress") -> None:
-        """Take how far the search is, and say so if it is time to."""
-        at = time.monotonic()
-        if at < self.next:
-            return
-        self.next = at + (progress.ON_TERMINAL_S if self.overwrites else progress.ELSEWHERE_S)
-        text = f"fastsim: {describe(now, at - self.started)}"
-        if self.overwrites:
-            print(f"\r{text}\x1b[K", end="", file=self.stream, flush=True)
-            self.last_length = len(text)
-        else:
-            print(text, file=self.stream, flush=True)
+    def _speak(self) -> None:
+        started, overwrites = time.monotonic(), self.stream.isatty()
+        begin, end = ("\r", "\x1b[K") if overwrites else ("", "\n")
+        wait_s, said = progress.PATIENCE_S, False
+        while not self.done.wait(wait_s):
+            wait_s = progress.ON_TERMINAL_S if overwrites else progress.ELSEWHERE_S
+            if self.now is not None:
+                line = describe(self.now, time.monotonic() - started)
+                print(f"{begin}fastsim: {line}", end=end, file=self.stream, flush=True)
+                said = True
+        if said and overwrites:
+            print(file=self.stream, flush=True)
 
 
 def describe(now: "Progress", wall_s: float) -> str:
     """How far a search is, in words and a bar; the time to come is that of the runs so far, without the journal's."""
     part = now.ended / max(now.expected, 1)
-    bar = "#" * round(part * _WIDTH)
+    text = f"[{'#' * round(part * _WIDTH):{_WIDTH}}] {now.ended:,} of {now.expected:,} runs"
     ran = now.ended - now.resumed
-    text = f"[{bar:{_WIDTH}}] {now.ended:,} of {now.expected:,} runs"
     if ran == 0:
         return f"{text}, building tables"
     left_s = (now.expected - now.ended) * wall_s / ran
