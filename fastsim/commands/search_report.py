@@ -38,24 +38,29 @@ def render_search(frame: "pl.DataFrame", record: Mapping[str, Any], with_bars: b
     if counts["resumed"]:
         lines.append(f"{counts['resumed']:,} of the runs were in the journal")
     for workload in record["workloads"]:
-        lines += ["", *_of_workload(frame, record, workload, with_bars)]
+        if not record["best"].get(workload):
+            lines += ["", f"{workload}: no configuration keeps the limits at any rate"]
+        for model in record["best"].get(workload, ()):
+            lines += ["", *_of_case(frame, record["axes"], workload, model, with_bars)]
     return "\n".join([*lines, *_not_run(frame)])
 
 
-def _of_workload(frame: "pl.DataFrame", record: Mapping[str, Any], workload: str, with_bars: bool) -> list[str]:
+def _of_case(frame: "pl.DataFrame", axes: Sequence[str], workload: str, model: str, with_bars: bool) -> list[str]:
+    """The best of a model under a workload, and those that follow."""
     import polars as pl
 
-    best = record["best"].get(workload)
-    if best is None:
-        return [f"{workload}: no configuration keeps the limits at any rate"]
     able = frame.filter((pl.col("workload") == workload) & (pl.col("status") == "ok") & (pl.col("capacity_qps") > 0))
+    name = workload
+    if "model" in axes:
+        able, name = able.filter(pl.col("model") == model), f"{model} under {workload}"
+        axes = [axis for axis in axes if axis != "model"]
     order = able.sort("qps_per_dollar", "capacity_qps", descending=True, nulls_last=True, maintain_order=True)
     rows = order.head(_TOP).to_dicts()
     top = rows[0]
     lines = [
-        f"{workload}: best is {top['config_id']} with {_number(top['qps_per_dollar'])} requests per $, "
+        f"{name}: best is {top['config_id']} with {_number(top['qps_per_dollar'])} requests per $, "
         f"{top['capacity_qps']:.3g} requests/s at ${top['price_per_hour']:.2f} an hour",
-        f"  {_axes(top, record['axes'])}",
+        f"  {_axes(top, axes)}",
         f"  beyond that rate: {top['binding']}",
         *(["  the workload is too short to tell whether that rate lasts"] if top["long_enough"] is False else []),
         "",
@@ -68,7 +73,7 @@ def _of_workload(frame: "pl.DataFrame", record: Mapping[str, Any], workload: str
         used = "-" if row["mfu"] is None else f"{row['mfu']:.0%}"
         lines.append(
             f"  {row['config_id']:12}{_number(row['qps_per_dollar']):>12}{row['capacity_qps']:>12.3g}{times}{used:>6}"
-            f"{bar}  {_axes(row, record['axes'])}"
+            f"{bar}  {_axes(row, axes)}"
         )
     return lines
 
