@@ -39,7 +39,7 @@ def render_search(frame: "pl.DataFrame", record: Mapping[str, Any], with_bars: b
         lines.append(f"{counts['resumed']:,} of the runs were in the journal")
     for workload in record["workloads"]:
         if not record["best"].get(workload):
-            lines += ["", f"{workload}: no configuration keeps the limits at any rate"]
+            lines += ["", f"{workload}: no configuration that could be run keeps the limits at any rate"]
         for model in record["best"].get(workload, ()):
             lines += ["", *_of_case(frame, record["axes"], workload, model, with_bars)]
     return "\n".join([*lines, *_not_run(frame)])
