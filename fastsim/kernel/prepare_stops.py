@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastsim.kernel.state import State
-from fastsim.kernel.stops import DELAY, E2E, END, LATENCY, LIMIT, MOST_LATE, NEXT, SIZE, TPOT, TTFT
+from fastsim.kernel.stops import DELAY, E2E, END, LATENCY, LIMIT, MOST_LATE, NEXT, NUM_LATE, SIZE, TPOT, TTFT
 
 #: Latencies whose limits can end a run, by metric.
 LATENCIES = {"scheduling_delay_s": DELAY, "ttft_s": TTFT, "e2e_s": E2E, "tpot_s": TPOT}
@@ -51,3 +51,10 @@ def with_stops(state: State, stops: Sequence[Stop], first: int = 0, end: int | N
         row[NEXT], row[END] = first, end
     state.cluster["stops"], state.cluster["num_stops"] = place, len(stops)
     return state._replace(integers=np.concatenate([state.integers, added.ravel()]))
+
+
+def broken_stop(state: State) -> int:
+    """Which of the stops ended a run, by its number in the order of their limits."""
+    place = int(state.cluster["stops"][0])
+    stops = state.integers[place : place + SIZE * int(state.cluster["num_stops"][0])].reshape(-1, SIZE)
+    return int(np.argmax(stops[:, NUM_LATE] > stops[:, MOST_LATE]))
