@@ -28,9 +28,14 @@ def test_limits_are_read_in_order_with_units():
 
 def test_a_limit_holds_up_to_itself_and_is_strained_beyond():
     latency, part = Limit("ttft_s", "p90", 2.0), Limit("attainment", "", 0.9)
-    assert latency.holds(2.0) and not latency.holds(2.0001) and latency.holds(None)
-    assert part.holds(0.9) and not part.holds(0.8999)
-    assert latency.strain(1.0) == 0.5 and part.strain(0.95) == pytest.approx(0.5) and latency.strain(None) == 0.0
+    assert latency.holds(2.0)
+    assert not latency.holds(2.0001)
+    assert latency.holds(None)
+    assert part.holds(0.9)
+    assert not part.holds(0.8999)
+    assert latency.strain(1.0) == 0.5
+    assert part.strain(0.95) == pytest.approx(0.5)
+    assert latency.strain(None) == 0.0
 
 
 def test_the_command_line_tells_limits_from_objectives():
