@@ -40,7 +40,7 @@ def pareto(
     numbered = frame.with_row_index("_row")
     on_front = np.zeros(len(frame), np.bool_)
     for case in cases(numbered):
-        known = compared(case.rows, gain).filter(pl.all_horizontal(pl.col(name).is_finite() for name in costs))
+        known = compared(case.rows, gain).filter(pl.all_horizontal(pl.col(gain, *costs).is_finite()))
         columns = [-known[gain].to_numpy(), *(known[name].to_numpy() for name in costs)]
         on_front[known["_row"].to_numpy()] = front(np.column_stack(columns))
     return frame.with_columns(pl.Series("pareto", on_front, pl.Boolean))

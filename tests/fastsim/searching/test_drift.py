@@ -54,7 +54,7 @@ def test_windows_without_a_rate_are_left_out():
 def test_everything_of_a_request_comes_along():
     n = 6
     workload = workload_of(
-        [0.0, 1, 2, 10, 11, 12],
+        [0.0, 1, 2, 10, 11, 16],
         request_class=[0, 1, 0, 1, 0, 1],
         session=[0, 0, -1, 0, 0, -1],
         think_s=[np.nan, 2, np.nan, 3, 4, np.nan],
@@ -67,7 +67,7 @@ def test_everything_of_a_request_comes_along():
     assert second.session.tolist() == [0, 0, -1]
     assert second.output_tokens.tolist() == [3, 3, 3]
     assert second.block_ids.tolist() == [3, 103, 4, 104, 5, 105]
-    assert second.provenance == {"file": "x", "window": "10-12 s"}
+    assert second.provenance == {"file": "x", "window": "10-16 s"}
     # The request before it is in the other window.
     assert np.isnan(second.think_s).tolist() == [True, False, True]
     assert second.notes == ("1 requests would wait for one of an earlier window; they come at their arrival",)
@@ -115,9 +115,9 @@ def test_the_cost_is_that_of_all_requests():
     assert found["cost"].to_list() == pytest.approx([(1 / 8 + 1 / 4) / 2 / 1800, (1 / 10 + 1 / 2) / 2 / 1800])
     assert found["regret"].to_list() == pytest.approx([cost / least - 1 for cost in found["cost"]])
     assert found.select("worst_on", "worst_factor").rows() == [("day", 1.25), ("night", 2.0)]
-    by_day = regret(frame, weights={"day": 900, "night": 100})
+    by_day = regret(frame, weights={"day": 980, "night": 20})
     assert by_day["config_id"].to_list() == ["a", "b"]
-    assert by_day["cost"][0] == pytest.approx((0.9 / 10 + 0.1 / 2) / 1800)
+    assert by_day["cost"][0] == pytest.approx((0.98 / 10 + 0.02 / 2) / 1800)
 
 
 def test_only_what_serves_every_workload_can_be_kept():

@@ -11,11 +11,11 @@ def test_it_names_what_differs_and_what_becomes_of_it():
     lines = what_if(some_frame(), "s1v64", "s2v256").splitlines()
     assert lines[0] == "s2v256 in place of s1v64: tp 2 instead of 1, max_num_seqs 256 instead of 64"
     on_chat = lines[lines.index("on chat") + 1 : lines.index("on code")]
-    assert on_chat[0].split() == "capacity 10.0 QPS -> 26.1 QPS (+161.2%)".split()
-    assert on_chat[2].split() == "requests per dollar 18,000 -> 23,505 (+30.6%)".split()
+    assert on_chat[0].split() == ["capacity", "10.0", "QPS", "->", "26.1", "QPS", "(+161.2%)"]
+    assert on_chat[2].split() == ["requests", "per", "dollar", "18,000", "->", "23,505", "(+30.6%)"]
     assert "TTFT p90 at capacity" in on_chat[3]
     assert on_chat[3].endswith("1.00 s -> 500.0 ms (-50.0%)")
-    assert on_chat[5].split() == "MFU 40.0% -> 40.0%".split()
+    assert on_chat[5].split() == ["MFU", "40.0%", "->", "40.0%"]
 
 
 def test_what_cannot_be_told_apart_is_said():
