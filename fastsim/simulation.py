@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from estimators.vidur_tables import OperatorTables
@@ -238,16 +239,52 @@ def _run(
     batch_window: tuple[float, float] | None = None,
     watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
-    from fastsim.kernel import state as states
-    from fastsim.kernel.prepare import new_state, with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.kernel.prepare_series import order_notes
     from fastsim.operator_shares import describe_batches, describe_operators
     from fastsim.result import summarize
 
-    run, (schedule, route) = compile_kernel(config, workload)
-    slots = own.get("batch_policy", schedule), own.get("router", route)
+    loop = compile_kernel(config, workload)
     started = time.perf_counter()
+    state = run_loop(loop, config, workload, tables, model, device, pool, own, batch_window, watch)
+    order_notes(state)
+    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, _clients(config)))
+    summary = summarize(config, workload, tables, model, device, state)
+    wall_s = time.perf_counter() - started
+    summary["simulation"]["wall_s"] = wall_s
+    summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
+    summary["simulation"]["requests_per_s"] = len(workload) / wall_s
+    if config.record_metrics:
+        summary["batches"] = describe_batches(state)
+        summary["operators"] = describe_operators(config, tables, model, device, state)
+    found = find_warnings(config, workload, model, tables, state)
+    if "load" in summary:
+        found += find_growth(summary["load"])
+    return SimulationResult(config, summary, state), found
+
+
+def run_loop(
+    loop: tuple[Any, tuple[Any, Any]],
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: StageTables,
+    model: "ModelSpec",
+    device: "DeviceSpec",
+    pool: Pool,
+    own: Mapping[str, Any] = MappingProxyType({}),
+    batch_window: tuple[float, float] | None = None,
+    watch: Callable[["State"], None] | None = None,
+) -> "State":
+    """Run the event loop that `compile_kernel` gave.
+
+    Returns:
+        The kernel's tables, with requests in order of arrival and with the times of the replicas.
+    """
+    from fastsim.kernel import state as states
+    from fastsim.kernel.prepare import new_state, with_longer_log
+
+    run, (schedule, route) = loop
+    slots = own.get("batch_policy", schedule), own.get("router", route)
     values, bases = engine_values(config, tables)
     clients, layout, expert = _clients(config), tables.stages[0].layout, tables.stages[0].expert
     limits = config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep)
@@ -290,20 +327,7 @@ def _run(
     if status != states.DONE:
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
-    order_notes(state)
-    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
-    summary = summarize(config, workload, tables, model, device, state)
-    wall_s = time.perf_counter() - started
-    summary["simulation"]["wall_s"] = wall_s
-    summary["hashes"] = {"tables": tables.hash, "workload": workload.hash}
-    summary["simulation"]["requests_per_s"] = len(workload) / wall_s
-    if config.record_metrics:
-        summary["batches"] = describe_batches(state)
-        summary["operators"] = describe_operators(config, tables, model, device, state)
-    found = find_warnings(config, workload, model, tables, state)
-    if "load" in summary:
-        found += find_growth(summary["load"])
-    return SimulationResult(config, summary, state), found
+    return state
 
 
 def _clients(config: SimulationConfig) -> "Clients":

@@ -1,1 +1,1 @@
-"""Search: the highest rate a configuration serves under limits, and the best of many configurations per dollar."""
+"""What to deploy: the capacity of one configuration under service level objectives, and searches over many."""

@@ -1,128 +1,119 @@
-"""What is in the frame of a search: which columns are knobs, and which rows are alternatives to each other.
+"""The frames of a search: one row for each configuration and workload, and one for each probe."""
 
-Rows are alternatives if they serve the same model under the same workload: nobody swaps a model of 70 B parameters for
-one of 7 B because it is cheaper. Of these only those are compared whose capacity is known: status ``"ok"``.
-"""
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from fastsim.errors import ConfigError
-from fastsim.searching.tasks import OK
+from fastsim.searching.rows import Row
+from fastsim.searching.tasks import Outcome
 
 if TYPE_CHECKING:
     import polars as pl
 
-#: Columns that say what was found; all others are knobs.
-NOT_KNOBS = (
-    *("config_id", "model", "workload", "gpus", "price_per_hour", "status", "reason"),
-    *("capacity_qps", "qps_low", "qps_high", "qps_per_dollar"),
-    *("ttft_p50_s", "ttft_p90_s", "ttft_p99_s", "tpot_p50_s", "tpot_p90_s", "tpot_p99_s"),
-    *("e2e_p50_s", "scheduling_delay_p99_s", "mfu", "binding", "long_enough"),
-    *("requests", "probes", "simulated_requests", "wall_s", "pareto", "tied"),
-)
-#: What can be the best of, the more the better: requests per dollar, or per second.
-GOALS = ("qps_per_dollar", "capacity_qps")
+#: Columns with what a configuration does at its capacity, and the metric of the probe.
+AT_CAPACITY = {
+    "ttft_p50_s": "ttft_s.p50",
+    "ttft_p90_s": "ttft_s.p90",
+    "ttft_p99_s": "ttft_s.p99",
+    "tpot_p50_s": "tpot_s.p50",
+    "tpot_p90_s": "tpot_s.p90",
+    "tpot_p99_s": "tpot_s.p99",
+    "e2e_p50_s": "e2e_s.p50",
+    "scheduling_delay_p99_s": "scheduling_delay_s.p99",
+    "mfu": "mfu",
+}
+_TEXT, _WHOLE, _NUMBER, _TRUTH = "String", "Int64", "Float64", "Boolean"
+#: Columns before and behind the axes of the space, with their types.
+BEFORE = {"config_id": _TEXT, "workload": _TEXT}
+BEHIND = {
+    "gpus": _WHOLE,
+    "price_per_hour": _NUMBER,
+    "status": _TEXT,
+    "reason": _TEXT,
+    "capacity_qps": _NUMBER,
+    "qps_low": _NUMBER,
+    "qps_high": _NUMBER,
+    "qps_per_dollar": _NUMBER,
+    **dict.fromkeys(AT_CAPACITY, _NUMBER),
+    "binding": _TEXT,
+    "long_enough": _TRUTH,
+    "requests": _WHOLE,
+    "probes": _WHOLE,
+    "simulated_requests": _WHOLE,
+    "wall_s": _NUMBER,
+}
+_PROBES = {
+    "config_id": _TEXT,
+    "workload": _TEXT,
+    "requests": _WHOLE,
+    "qps": _NUMBER,
+    "holds": _TRUTH,
+    "stopped_early": _TRUTH,
+    "binding": _TEXT,
+    "wall_s": _NUMBER,
+}
 
 
-class Case(NamedTuple):
-    """Rows that are alternatives to each other.
+def axes_of(frame: "pl.DataFrame") -> list[str]:
+    """The axes of the space of a frame: its columns between ``workload`` and ``gpus``."""
+    return [name for name in frame.columns if name not in BEFORE and name not in BEHIND]
 
-    Attributes:
-        model: that they serve; None where the frame has no such column.
-        workload: that they serve it under.
-        rows: all of them, those without a capacity included, in the order of the frame.
+
+def frame_of(rows: Sequence[Row], axes: Sequence[str]) -> "pl.DataFrame":
+    """One line for each row, in order.
+
+    Rates are in requests/s, times in s, prices in US dollars per hour of the whole deployment; ``qps_per_dollar``
+    counts requests per US dollar at capacity, ``requests`` those of the probe there. What a row does not have is null,
+    as is ``qps_high`` where every rate holds.
     """
-
-    model: str | None
-    workload: str
-    rows: "pl.DataFrame"
-
-
-def cases(frame: "pl.DataFrame") -> list[Case]:
-    """The alternatives in a frame, in the order of their first rows.
-
-    Raises:
-        ConfigError: the frame is not one of a search.
-    """
-    check(frame)
-    keys = [name for name in ("model", "workload") if name in frame.columns]
-    parts = frame.partition_by(keys, maintain_order=True)
-    return [Case(part["model"][0] if len(keys) > 1 else None, part["workload"][0], part) for part in parts]
-
-
-def check(frame: "pl.DataFrame", columns: Sequence[str] = ()) -> None:
-    """Refuse a frame without the columns that every search has, or without others that are needed.
-
-    Raises:
-        ConfigError: as said.
-    """
-    needed = ("config_id", "workload", "status", "capacity_qps", "qps_low", "qps_high", *columns)
-    missing = [name for name in needed if name not in frame.columns]
-    if missing:
-        wrong = f"has no column {', '.join(missing)}"
-        raise ConfigError("frame", None, wrong, "give what fastsim.search returned, or its configurations.parquet")
-
-
-def find_goal(frame: "pl.DataFrame", goal: str | None = None) -> str:
-    """What is compared: the goal given, else requests per dollar where any price is known, else QPS.
-
-    Raises:
-        ConfigError: an unknown goal.
-    """
-    if goal is None:
-        priced = GOALS[0] in frame.columns and frame[GOALS[0]].null_count() < len(frame)
-        return GOALS[0] if priced else GOALS[1]
-    if goal not in GOALS:
-        raise ConfigError("goal", goal, "is nothing to be the best of", f"give one of {', '.join(GOALS)}")
-    check(frame, [goal])
-    return goal
-
-
-def compared(rows: "pl.DataFrame", goal: str) -> "pl.DataFrame":
-    """The rows whose goal is known, 0 included."""
     import polars as pl
 
-    return rows.filter((pl.col("status") == OK) & pl.col(goal).is_finite())
+    lines = [_line(row) for row in rows]
+    columns = {name: pl.Series(name, [line[name] for line in lines], getattr(pl, of)()) for name, of in BEFORE.items()}
+    for axis in axes:
+        # Whole numbers beside fractions, say, are fractions.
+        columns[axis] = pl.Series(axis, [row.candidate.values[axis] for row in rows], strict=False)
+    columns |= {name: pl.Series(name, [line[name] for line in lines], getattr(pl, of)()) for name, of in BEHIND.items()}
+    return pl.DataFrame(columns)
 
 
-def find_best(rows: "pl.DataFrame", goal: str) -> dict[str, Any] | None:
-    """The row with most of a goal, the first of equals; None where no row has any."""
-    known = compared(rows, goal)
-    best = known[goal].arg_max()
-    return None if best is None or known[goal][best] <= 0 else known.row(best, named=True)
+def _line(row: Row) -> dict[str, Any]:
+    line: dict[str, Any] = dict.fromkeys(BEHIND)
+    line |= {"config_id": row.candidate.id, "workload": row.workload, "status": row.status, "reason": row.reason}
+    if row.candidate.config is not None:
+        line |= {"gpus": row.gpus, "price_per_hour": row.price_per_hour}
+    if row.outcome is None:
+        return line
+    line |= {"wall_s": row.outcome.wall_s}
+    capacity = row.outcome.capacity
+    if capacity is None:
+        return line
+    low, high = capacity["bracket"]
+    line |= {"capacity_qps": row.qps, "qps_low": low, "qps_high": high, "qps_per_dollar": row.per_dollar(row.qps)}
+    if row.qps > 0:
+        metrics = capacity["at_capacity"]["metrics"]
+        line |= {column: metrics.get(metric) for column, metric in AT_CAPACITY.items()}
+        line["requests"] = capacity["at_capacity"]["requests"]
+    line |= {name: capacity[name] for name in ("binding", "long_enough")}
+    return line | {"probes": len(capacity["probes"]), "simulated_requests": simulated_requests(row.outcome)}
 
 
-def knobs_of(frame: "pl.DataFrame") -> list[str]:
-    """The columns that are knobs and have several values, in order."""
-    return [name for name in frame.columns if name not in NOT_KNOBS and frame[name].n_unique() > 1]
+def simulated_requests(outcome: Outcome) -> int:
+    """Requests of all probes of a run."""
+    return 0 if outcome.capacity is None else sum(probe["requests"] for probe in outcome.capacity["probes"])
 
 
-def knobs_in_words(row: dict[str, Any], knobs: Sequence[str]) -> str:
-    """The settings of a row, such as ``"h100_sxm, tp 2, sarathi, chunk_size 512"``; options it lacks are left out."""
-    return ", ".join(_settings(row, knobs)) or "as given"
+def probes_of(outcomes: Sequence[Outcome]) -> "pl.DataFrame":
+    """One line for each probe of each run, in the order in which it was made; a column for each metric."""
+    import polars as pl
 
-
-def _settings(row: dict[str, Any], knobs: Sequence[str]) -> Iterator[str]:
-    for knob in knobs:
-        if row[knob] is not None:
-            named = knob in _SPEAK_FOR_THEMSELVES
-            yield setting(row[knob]) if named else f"{short_name(knob)} {setting(row[knob])}"
-
-
-#: Knobs whose values are names that need none beside them.
-_SPEAK_FOR_THEMSELVES = ("device", "scheduler", "router", "engine", "dtype")
-_SHORT = {"tensor_parallel": "tp", "pipeline_parallel": "pp", "data_parallel": "dp", "expert_parallel": "ep"}
-
-
-def short_name(knob: str) -> str:
-    """What a knob is called in a line of text: its last part, or two letters for the parallel ones."""
-    return _SHORT.get(knob, knob.rpartition(".")[2])
-
-
-def setting(value: Any) -> str:
-    """A value of a knob as text; ``"-"`` for none."""
-    if value is None:
-        return "-"
-    return f"{value:g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+    lines = [
+        {"config_id": outcome.config_id, "workload": outcome.workload} | dict(probe) | dict(probe["metrics"])
+        for outcome in outcomes
+        if outcome.capacity is not None
+        for probe in outcome.capacity["probes"]
+    ]
+    metrics = dict.fromkeys(name for line in lines for name in line["metrics"])
+    types = _PROBES | dict.fromkeys(metrics, _NUMBER)
+    return pl.DataFrame(
+        {name: pl.Series(name, [line.get(name) for line in lines], getattr(pl, of)()) for name, of in types.items()}
+    )

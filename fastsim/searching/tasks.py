@@ -15,6 +15,7 @@ from fastsim.config import SimulationConfig
 
 if TYPE_CHECKING:
     from fastsim.searching.limits import Limit
+    from fastsim.searching.shared import SharedTables
     from traces import Workload
 
 #: What became of a task: it has a capacity (which may be 0), its input was refused, or fastsim itself failed.
@@ -119,19 +120,26 @@ class Executor(Protocol):
         ...
 
 
-def run_task(task: Task, workload: "Workload") -> Outcome:
+def run_task(task: Task, workload: "Workload", tables: "SharedTables") -> Outcome:
     """Run one task, where this is called; nothing that goes wrong with it is raised.
 
     Args:
         task: what to run.
         workload: the whole workload of that name.
+        tables: of all tasks of this process.
     """
     from fastsim.searching.capacity import capacity
 
     started, found, status, reason = time.perf_counter(), None, OK, ""
     try:
+        given = tables.of(task.config, workload.block_tokens > 0)
         found = capacity(
-            task.config, workload, task.limits, tolerance=task.tolerance, max_requests=task.requests
+            task.config,
+            workload,
+            slo_of(task.limits),
+            tables=given,
+            tolerance=task.tolerance,
+            max_requests=task.requests,
         ).as_dict()
     except Exception as error:  # one configuration is not to end a search of thousands
         if isinstance(error, ValueError) and hasattr(error, "mend"):
@@ -139,3 +147,14 @@ def run_task(task: Task, workload: "Workload") -> Outcome:
         else:
             status, reason = FAILED, f"{type(error).__name__}: {error}"
     return Outcome(*task.key, status, reason, found, time.perf_counter() - started)
+
+
+def slo_of(limits: "Sequence[Limit]") -> dict[str, Any]:
+    """Limits as `fastsim.searching.limits.read_limits` reads them."""
+    slo: dict[str, Any] = {}
+    for limit in limits:
+        if limit.quantile:
+            slo.setdefault(limit.metric, {})[limit.quantile] = limit.limit
+        else:
+            slo[limit.metric] = limit.limit
+    return slo

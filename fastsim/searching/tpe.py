@@ -1,0 +1,81 @@
+"""Bayesian search by optuna's tree-structured Parzen estimator, for spaces too large to try each configuration."""
+
+import math
+from typing import Any
+
+from fastsim.errors import ConfigError
+from fastsim.searching.evaluator import Evaluator
+from fastsim.searching.rows import Row
+from fastsim.searching.space import Candidate, Space
+from fastsim.searching.tasks import Key
+
+#: Configurations asked for at a time: of one size, so that results do not depend on the number of threads.
+_AT_A_TIME = 4
+#: Configurations run if not told otherwise: a fifth of the space, within these.
+_PART, _FEWEST, _MOST = 5, 20, 200
+#: Times that a configuration may be proposed which was run before, or cannot, for each that is run.
+_PATIENCE = 10
+
+
+def tpe(space: Space, evaluator: Evaluator, seed: int, trials: int | None) -> list[Row]:
+    """Run the configurations that optuna proposes, a study for each workload, for the most requests per dollar.
+
+    Args:
+        space: where to search.
+        evaluator: runs configurations.
+        seed: of the proposals.
+        trials: configurations to run under each workload; None for a fifth of the space, 20 to 200.
+
+    Returns:
+        Rows of what was proposed, once each, in that order: those that cannot run included.
+
+    Raises:
+        ConfigError: optuna is not installed.
+    """
+    if trials is None:
+        trials = min(max(space.size // _PART, _FEWEST), _MOST)
+    trials = min(trials, space.size)
+    evaluator.expect(trials * len(evaluator.workloads))
+    rows: list[Row] = []
+    for number, workload in enumerate(evaluator.workloads):
+        rows += _study(space, evaluator, workload, seed + number, trials)
+    return rows
+
+
+def _study(space: Space, evaluator: Evaluator, workload: str, seed: int, trials: int) -> list[Row]:
+    optuna = _optuna()
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(_AT_A_TIME, min(10, trials // 2)))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    found: dict[str, Row] = {}
+    ran: set[Key] = set()
+    for _ in range(math.ceil(trials * (1 + _PATIENCE) / _AT_A_TIME)):
+        asked = [study.ask() for _ in range(_AT_A_TIME)]
+        proposed = [_propose(space, trial) for trial in asked]
+        fresh = {one.id: one for one in proposed if one.id not in found}
+        rows = evaluator.rows(list(fresh.values()), workload)
+        runnable = [row for row in rows if not row.status][: trials - len(ran)]
+        skipped = {row.candidate.id for row in rows if not row.status} - {row.candidate.id for row in runnable}
+        ended = {row.candidate.id: row for row in evaluator.run([(row, None) for row in runnable])}
+        found |= {row.candidate.id: ended.get(row.candidate.id, row) for row in rows if row.candidate.id not in skipped}
+        ran |= {row.outcome.key for row in ended.values() if row.outcome is not None}
+        for trial, candidate in zip(asked, proposed, strict=True):
+            # What cannot run is worth nothing, and the study learns to stay away from it.
+            study.tell(trial, found[candidate.id].worth[0] if candidate.id in found else 0.0)
+        if len(ran) >= trials:
+            break
+    return list(found.values())
+
+
+def _propose(space: Space, trial: Any) -> Candidate:
+    """The configuration that a trial proposes: of each axis a number of its values, whatever these are."""
+    return space.draw(lambda name, values: values[trial.suggest_categorical(name, range(len(values)))])
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        mend = "pip install 'fastsim-llm[optuna]', or choose exhaustive or halving"
+        raise ConfigError("strategy", "tpe", "needs optuna", mend) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
