@@ -9,19 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastsim.errors import ConfigError
+from fastsim.searching.frames import BEFORE, BEHIND
 from fastsim.searching.tasks import OK
 
 if TYPE_CHECKING:
     import polars as pl
 
-#: Columns that say what was found; all others are knobs.
-NOT_KNOBS = (
-    *("config_id", "model", "workload", "gpus", "price_per_hour", "status", "reason"),
-    *("capacity_qps", "qps_low", "qps_high", "qps_per_dollar"),
-    *("ttft_p50_s", "ttft_p90_s", "ttft_p99_s", "tpot_p50_s", "tpot_p90_s", "tpot_p99_s"),
-    *("e2e_p50_s", "scheduling_delay_p99_s", "mfu", "binding", "long_enough"),
-    *("requests", "probes", "simulated_requests", "wall_s", "pareto", "tied"),
-)
+#: Columns that are no knob: what was found, which model is served, and marks of `fastsim.searching.pareto`.
+NOT_KNOBS = (*BEFORE, "model", *BEHIND, "pareto", "tied")
 #: What can be the best of, the more the better: requests per dollar, or per second.
 GOALS = ("qps_per_dollar", "capacity_qps")
 
@@ -88,10 +83,14 @@ def compared(rows: "pl.DataFrame", goal: str) -> "pl.DataFrame":
 
 
 def find_best(rows: "pl.DataFrame", goal: str) -> dict[str, Any] | None:
-    """The row with most of a goal, the first of equals; None where no row has any."""
-    known = compared(rows, goal)
-    best = known[goal].arg_max()
-    return None if best is None or known[goal][best] <= 0 else known.row(best, named=True)
+    """The row with most of a goal, of equals the one of most capacity, else the first; None where no row has any."""
+    import polars as pl
+
+    known = compared(rows, goal).filter(pl.col(goal) > 0)
+    if known.is_empty():
+        return None
+    most = known.filter(pl.col(goal) == pl.col(goal).max())
+    return most.row(most["capacity_qps"].arg_max() or 0, named=True)
 
 
 def knobs_of(frame: "pl.DataFrame") -> list[str]:

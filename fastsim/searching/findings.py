@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fastsim.searching.alternatives import NOT_KNOBS, Case, cases, check, compared, find_best, find_goal, knobs_of
 from fastsim.searching.drift import regret
-from fastsim.searching.frames import NOT_KNOBS, Case, cases, check, compared, find_best, find_goal, knobs_of
+from fastsim.searching.limits import Limit, read_limits
 from fastsim.searching.mismatch import mismatch
 from fastsim.searching.pareto import pareto, ties
 from fastsim.searching.sensitivity import sensitivity
@@ -23,28 +25,29 @@ COSTS = ("ttft_p90_s", "tpot_p90_s")
 
 def describe(
     frame: "pl.DataFrame",
-    slo: Mapping[str, Any] | None = None,
+    slo: Mapping[str, Any] | Sequence[Limit] | None = None,
     half_width: float | Mapping[str, float] = 0.0,
 ) -> dict[str, Any]:
     """Everything that a search has to say about its frame.
 
     Args:
         frame: of `fastsim.search`.
-        slo: what held, as `fastsim.search` takes it; it is carried along.
+        slo: what held at capacity, as `fastsim.search` takes it, or the limits that it read.
         half_width: what else makes capacities uncertain, as `ties` takes it.
 
     Returns:
-        ``goal``, the column that is compared; ``slo``; ``knobs``, those that have several values; ``status``, how many
-        rows have which; ``cases``, for each model and workload what `describe_case` says; and ``mismatch`` and
-        ``regret``, the rows of the functions of these names (of ``regret`` those of the best ten configurations of each
-        model), empty where there is one workload.
+        ``goal``, the column that is compared; ``slo``, the limits; ``knobs``, those that have several values;
+        ``status``, how many rows have which; ``cases``, for each model and workload what `describe_case` says; and
+        ``mismatch`` and ``regret``, the rows of the functions of these names (of ``regret`` those of the best ten
+        configurations of each model), empty where there is one workload.
 
     Raises:
-        ConfigError: the frame is not one of a search.
+        ConfigError: the frame is not one of a search, or a limit is none.
     """
     import polars.selectors as cs
 
     check(frame)
+    limits = read_limits(slo) if slo is None or isinstance(slo, Mapping) else slo
     frame = frame.with_columns(cs.float().fill_nan(None))
     goal = find_goal(frame)
     knobs = knobs_of(frame)
@@ -54,7 +57,7 @@ def describe(
     kept = regret(frame, goal=goal) if several else None
     return {
         "goal": goal,
-        "slo": None if slo is None else dict(slo),
+        "slo": [asdict(limit) for limit in limits],
         "knobs": knobs,
         "status": dict(Counter(frame["status"].to_list())),
         "cases": [describe_case(case, goal, knobs, weights) for case in cases(marked)],

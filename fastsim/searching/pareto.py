@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.errors import ConfigError
-from fastsim.searching.frames import cases, check, compared, find_best, find_goal
+from fastsim.searching.alternatives import cases, check, compared, find_best, find_goal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,5 +116,7 @@ def intervals(rows: "pl.DataFrame", goal: str, half_width: float | Mapping[str, 
         raise ConfigError("half_width", float(wider.min()), "is no width", "give 0 or more, such as 0.05")
     value, qps = (rows[name].cast(float).to_numpy() for name in (goal, "capacity_qps"))
     per_qps = np.divide(value, qps, where=qps > 0, out=np.zeros(len(rows)))
-    low, high = (rows[name].cast(float).fill_null(0.0).to_numpy() * per_qps for name in ("qps_low", "qps_high"))
+    # Where all rates hold there is no upper end.
+    ends = {"qps_low": 0.0, "qps_high": np.inf}
+    low, high = (rows[name].cast(float).fill_null(end).to_numpy() * per_qps for name, end in ends.items())
     return np.minimum(low, value) / (1 + wider), np.maximum(high, value) * (1 + wider)

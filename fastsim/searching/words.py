@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fastsim.searching.frames import knobs_in_words, short_name
+from fastsim.searching.alternatives import knobs_in_words, short_name
+from fastsim.searching.limits import ATTAINMENT, Limit
 from fastsim.searching.texts import METRICS, amount, bar, digits, duration
 
 #: Of more models and workloads than this a line each is said, and the rest is in the files.
@@ -38,22 +39,13 @@ def _title(case: Mapping[str, Any]) -> str:
     return case["workload"] if case["model"] is None else f"{case['model']}, {case['workload']}"
 
 
-def _objectives(slo: Mapping[str, Any] | None) -> str:
+def _objectives(limits: Sequence[Mapping[str, Any]]) -> str:
     """The objectives of a search in words."""
-    if slo is None:
-        return "a scheduling delay p99 of at most 5 s"
     parts = []
-    for name, limits in slo.items():
-        if isinstance(limits, Mapping):
-            metric = _OBJECTIVES.get(name, name)
-            parts += [f"{metric} {quantile} of at most {_limit(value)}" for quantile, value in limits.items()]
-        else:
-            parts.append(f"{name} of at least {limits:.1%}" if isinstance(limits, float) else f"{name} {limits}")
+    for limit in (Limit(**one) for one in limits):
+        most = limit.metric != ATTAINMENT
+        parts.append(f"{limit.name} {'<=' if most else '>='} {duration(limit.limit) if most else f'{limit.limit:.1%}'}")
     return " and ".join(parts)
-
-
-def _limit(value: Any) -> str:
-    return duration(value) if isinstance(value, int | float) else str(value)
 
 
 def _in_short(found: Mapping[str, Any]) -> list[str]:
@@ -104,10 +96,6 @@ def _values(best: Mapping[str, Any]) -> str:
 _LATENCIES = ("ttft_p90_s", "tpot_p90_s")
 _FRONT_GOAL = {"qps_per_dollar": "per dollar", "capacity_qps": "QPS"}
 _FRONT_CELLS = 12
-_OBJECTIVES = {
-    "scheduling_delay_s": "scheduling delay",
-    **{f"{name}_s": name.upper() for name in ("ttft", "tpot", "tbt", "e2e")},
-}
 
 
 def _name(one: Mapping[str, Any]) -> str:

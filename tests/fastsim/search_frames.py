@@ -5,27 +5,15 @@ from typing import Any
 
 import polars as pl
 
-NUMBERS = ("ttft_p50_s", "ttft_p90_s", "ttft_p99_s", "tpot_p50_s", "tpot_p90_s", "tpot_p99_s", "e2e_p50_s")
-SCHEMA: dict[str, Any] = {
-    "config_id": pl.String,
-    "workload": pl.String,
-    "gpus": pl.Int64,
-    "price_per_hour": pl.Float64,
-    "status": pl.String,
-    "reason": pl.String,
-    **dict.fromkeys(("capacity_qps", "qps_low", "qps_high", "qps_per_dollar", *NUMBERS), pl.Float64),
-    **dict.fromkeys(("scheduling_delay_p99_s", "mfu"), pl.Float64),
-    "binding": pl.String,
-    "long_enough": pl.Boolean,
-    **dict.fromkeys(("probes", "simulated_requests"), pl.Int64),
-    "wall_s": pl.Float64,
-}
+from fastsim.searching.frames import BEFORE, BEHIND
+
+SCHEMA: dict[str, Any] = {name: getattr(pl, of) for name, of in (BEFORE | BEHIND).items()}
 
 
 def row(config_id: str, qps: float | None, workload: str = "chat", **more: Any) -> dict[str, Any]:
     """A configuration at 2 dollars per hour that holds so many requests per second; None where it does not fit."""
     found: dict[str, Any] = {"config_id": config_id, "workload": workload, "gpus": 1, "price_per_hour": 2.0}
-    found |= {"binding": "scheduling delay p99 4.9 s of 5 s", "long_enough": True, "probes": 5}
+    found |= {"binding": "scheduling delay p99 4.9 s of 5 s", "long_enough": True, "requests": 1000, "probes": 5}
     if qps is None:
         found |= {"status": "does_not_fit", "reason": "weights lack 3 GB"}
     else:

@@ -8,6 +8,7 @@ import pytest
 from search_frames import frame_of, row, some_frame
 
 from fastsim.searching.findings import describe, words
+from fastsim.searching.limits import read_limits
 
 SMALL = pl.col("model") == "small"
 
@@ -25,6 +26,7 @@ def test_it_is_json_and_the_same_when_read_back():
     found = describe(some_frame(), {"ttft_s": {"p90": 2.0}})
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert words(json.loads(json.dumps(found))) == words(found)
+    assert found == describe(some_frame(), read_limits({"ttft_s": {"p90": "2s"}}))
 
 
 def test_it_is_json_where_numbers_are_missing():
@@ -60,9 +62,7 @@ def test_a_case_has_its_best_its_ties_and_its_front():
 def test_words_of_a_few_cases():
     text = words(describe(some_frame().filter(SMALL), {"ttft_s": {"p90": 2.0}, "attainment": 0.95}))
     lines = text.splitlines()
-    expected = (
-        "requests per dollar at the highest rate with TTFT p90 of at most 2.00 s and attainment of at least 95.0%"
-    )
+    expected = "requests per dollar at the highest rate with p90 TTFT <= 2.00 s and attainment >= 95.0%"
     assert lines[0] == expected
     assert "  best   tp 1, vllm_v1, max_num_seqs 256   [s1v256]" in lines
     assert "  tied   tp 1, sarathi, max_num_seqs 256" in lines
@@ -101,7 +101,7 @@ def test_a_search_in_which_nothing_holds():
     assert found["cases"][0]["best"] is None
     assert found["cases"][0]["ties"] == []
     assert "none of them holds" in words(found)
-    assert words(found).splitlines()[0].endswith("a scheduling delay p99 of at most 5 s")
+    assert words(found).splitlines()[0].endswith("with p99 scheduling delay <= 5.00 s")
 
 
 def test_a_search_of_one_configuration():

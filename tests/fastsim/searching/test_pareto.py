@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from search_frames import frame_of, row, some_frame
 
 from fastsim.errors import ConfigError
+from fastsim.searching.alternatives import find_best
 from fastsim.searching.pareto import front, pareto, ties
 
 #: Few values, so that many are equal.
@@ -97,6 +98,16 @@ def test_uncertainty_makes_more_ties():
     assert ties(frame, {"b": 0.02, "c": 0.3})["tied"].to_list() == [True, False, True]
     with pytest.raises(ConfigError, match="half_width"):
         ties(frame, -0.1)
+
+
+def test_where_every_rate_holds_the_capacity_has_no_upper_end():
+    frame = frame_of([row("a", 10), row("b", 3, qps_high=None), row("c", 3)])
+    assert ties(frame)["tied"].to_list() == [True, True, False]
+
+
+def test_of_equals_the_larger_capacity_is_the_best():
+    rows = [row("a", 10), row("b", 20, price_per_hour=4.0), row("c", 10)]
+    assert find_best(frame_of(rows), "qps_per_dollar")["config_id"] == "b"
 
 
 def test_where_nothing_holds_nothing_is_tied():
