@@ -126,7 +126,7 @@ def find_bracket(probe: Callable[[float], Probe], first_qps: float, tolerance: f
                 break
             qps *= math.exp(-step)
         step *= 2
-    while 0 < low and high < math.inf and high > low * (1 + tolerance):
+    while low > 0 and high < math.inf and high > low * (1 + tolerance):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if holds(middle) else (low, middle)
     return probes

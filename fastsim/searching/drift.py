@@ -13,7 +13,7 @@ import numpy as np
 
 from fastsim.errors import ConfigError
 from fastsim.measuring import seconds as read_seconds
-from fastsim.searching.alternatives import find_best, find_goal
+from fastsim.searching.cases import find_best, find_goal
 from fastsim.searching.mismatch import by_model, values_of
 
 if TYPE_CHECKING:

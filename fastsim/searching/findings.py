@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastsim.searching.alternatives import NOT_KNOBS, Case, cases, check, compared, find_best, find_goal, knobs_of
+from fastsim.searching.cases import NOT_KNOBS, Case, cases, check, compared, find_best, find_goal, knobs_of
 from fastsim.searching.drift import regret
 from fastsim.searching.limits import Limit, read_limits
 from fastsim.searching.mismatch import mismatch

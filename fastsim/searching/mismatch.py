@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fastsim.searching.alternatives import Case, cases, compared, find_best, find_goal
+from fastsim.searching.cases import Case, cases, compared, find_best, find_goal
 from fastsim.searching.pareto import ties
 
 if TYPE_CHECKING:

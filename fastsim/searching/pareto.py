@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.errors import ConfigError
-from fastsim.searching.alternatives import cases, check, compared, find_best, find_goal
+from fastsim.searching.cases import cases, check, compared, find_best, find_goal
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsim.searching.alternatives import Case, cases, compared, find_best, find_goal, knobs_of, setting
+from fastsim.searching.cases import Case, cases, compared, find_best, find_goal, knobs_of, setting
 
 if TYPE_CHECKING:
     import polars as pl

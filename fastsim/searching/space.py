@@ -9,25 +9,17 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from math import prod
 from typing import Any
 
 from fastsim.config import SimulationConfig, read_field
-from fastsim.engine_presets import ENGINES
 from fastsim.errors import ConfigError
-from fastsim.options import QUEUES, ROUTERS, as_table, choose, integer
-from fastsim.schedulers import SCHEDULERS
+from fastsim.options import integer
+from fastsim.searching.alternatives import KINDS, Alternative, Pick, read_alternatives, read_values
 from fastsim.searching.tasks import REFUSED, config_id
 
-#: Choices of a configuration that a space may vary.
-KINDS: Mapping[str, Mapping[str, Any]] = {
-    "scheduler": SCHEDULERS,
-    "queue": QUEUES,
-    "router": ROUTERS,
-    "engine": ENGINES,
-}
 #: Fields of a configuration that a space does not have, and what to do instead.
 _ELSEWHERE = {
     "client": "leave it out: rates are searched, which only open clients have",
@@ -45,8 +37,6 @@ _SPECS = {
 MOST_CONFIGURATIONS = 1_000_000
 #: A configuration before it is one: fields, and choices as tables with a name.
 Point = dict[str, Any]
-#: Picks one of several values of something that has a name.
-Pick = Callable[[str, Sequence[Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -66,24 +56,6 @@ class Candidate:
     config: SimulationConfig | None
     reason: str = ""
     status: str = ""
-
-    def refused(self, status: str, reason: str) -> "Candidate":
-        """The same, without a configuration."""
-        return replace(self, config=None, reason=reason, status=status)
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One choice of a kind, such as a scheduler, with the values of its options."""
-
-    name: str
-    options: Mapping[str, tuple[Any, ...]]
-
-    def draw(self, pick: Pick, prefix: str) -> dict[str, Any]:
-        """The choice as a table, each option picked."""
-        return {"name": self.name} | {
-            option: pick(f"{prefix}.{option}", values) for option, values in self.options.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -123,14 +95,14 @@ class Space:
         gpus: tuple[int, ...] = ()
         for name, value in given.items():
             if name == "gpus":
-                gpus = _values("space.gpus", value, _gpus)
+                gpus = read_values("space.gpus", value, _gpus)
             elif name in KINDS:
-                kinds[name] = _alternatives(name, value)
+                kinds[name] = read_alternatives(name, value)
             elif name == "slo" and not isinstance(value, Mapping):
                 mend = "give one table such as {'ttft_s': 1.0}; limits of the run are given beside the space"
                 raise ConfigError("space.slo", value, "is not a table of objectives of each request", mend)
             elif name in _SPECS:
-                found[name] = _values(f"space.{name}", value, lambda one, spec=_SPECS[name]: read_field(spec, one))
+                found[name] = read_values(f"space.{name}", value, lambda one, spec=_SPECS[name]: read_field(spec, one))
             elif name in _ELSEWHERE:
                 raise ConfigError(f"space.{name}", value, "is no part of a space", _ELSEWHERE[name])
             else:
@@ -189,7 +161,7 @@ class Space:
     def _points(self) -> Iterator[tuple[Point, int | None]]:
         every: list[list[Any]] = [[{name: value} for value in values] for name, values in self.fields.items()]
         for kind, alternatives in self.kinds.items():
-            tables = (_tables(alternative) for alternative in alternatives)
+            tables = (alternative.tables() for alternative in alternatives)
             every.append([{kind: table} for table in itertools.chain.from_iterable(tables)])
         for *parts, gpus in itertools.product(*every, self.gpus or (None,)):
             yield {name: value for part in parts for name, value in part.items()}, gpus
@@ -223,58 +195,8 @@ class Space:
         return values
 
 
-def _tables(alternative: Alternative) -> Iterator[dict[str, Any]]:
-    names = list(alternative.options)
-    for values in itertools.product(*alternative.options.values()):
-        yield {"name": alternative.name} | dict(zip(names, values, strict=True))
-
-
-def _values(name: str, given: Any, read: Callable[[Any], Any]) -> tuple[Any, ...]:
-    """The values of an axis, each once and in the order given."""
-    several = list(given) if isinstance(given, list | tuple | range) else [given]
-    if not several:
-        raise ConfigError(name, given, "has no values", "give one or more, or leave it out")
-    found: list[Any] = []
-    for value in map(read, several):
-        if value not in found:
-            found.append(value)
-    return tuple(found)
-
-
 def _gpus(value: Any) -> int:
     gpus = integer("space.gpus", value)
     if gpus < 1:
         raise ConfigError("space.gpus", gpus, "is too small", "give 1 or more")
     return gpus
-
-
-def _alternatives(kind: str, given: Any) -> tuple[Alternative, ...]:
-    """The alternatives of a choice: names, or tables with a name and options."""
-    several = list(given) if isinstance(given, list | tuple) else [given]
-    if not several:
-        raise ConfigError(f"space.{kind}", given, "has no values", "give one or more, or leave it out")
-    found = []
-    for one in several:
-        table = {"name": one} if not isinstance(one, Mapping) else dict(one)
-        names = table.pop("name", None)
-        if names is None:
-            raise ConfigError(f"space.{kind}", dict(one), "has no name", f"choose one of {', '.join(KINDS[kind])}")
-        for name in names if isinstance(names, list | tuple) else [names]:
-            if not isinstance(name, str):
-                raise ConfigError(f"space.{kind}", name, "is not a name", "give a string, or a table with a name")
-            choose(kind, KINDS[kind], name, {})  # refuses a name that there is not
-            found.append(Alternative(name, _options(kind, name, table)))
-    return tuple(found)
-
-
-def _options(kind: str, name: str, table: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """The values of a choice's options, each read as the choice reads it."""
-    options = {}
-    for key, value in table.items():
-        option = str(key).replace("-", "_")
-
-        def read(one: Any, option: str = option) -> Any:
-            return as_table(choose(kind, KINDS[kind], name, {option: one}))[option]
-
-        options[option] = _values(f"space.{kind}.{option}", value, read)
-    return options

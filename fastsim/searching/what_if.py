@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ConfigError
-from fastsim.searching.alternatives import check, find_goal, knobs_of, setting, short_name
+from fastsim.searching.cases import check, find_goal, knobs_of, setting, short_name
 from fastsim.searching.pareto import intervals
 from fastsim.searching.tasks import OK
 from fastsim.searching.texts import METRICS, amount

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fastsim.searching.alternatives import knobs_in_words, short_name
+from fastsim.searching.cases import knobs_in_words, short_name
 from fastsim.searching.limits import ATTAINMENT, Limit
 from fastsim.searching.texts import METRICS, amount, bar, digits, duration
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from search_frames import frame_of, row, some_frame
 
 from fastsim.errors import ConfigError
-from fastsim.searching.alternatives import find_best
+from fastsim.searching.cases import find_best
 from fastsim.searching.pareto import front, pareto, ties
 
 #: Few values, so that many are equal.
