@@ -98,6 +98,15 @@ def knobs_of(frame: "pl.DataFrame") -> list[str]:
     return [name for name in frame.columns if name not in NOT_KNOBS and frame[name].n_unique() > 1]
 
 
+def free_knobs_of(frame: "pl.DataFrame") -> list[str]:
+    """The same without the replicas where they follow from a number of GPUs and what a replica takes of them."""
+    knobs = knobs_of(frame)
+    sizes = [name for name in ("tensor_parallel", "pipeline_parallel", "data_parallel") if name in knobs]
+    if "replicas" in knobs and sizes and frame[sizes].n_unique() == frame[[*sizes, "replicas"]].n_unique():
+        knobs.remove("replicas")
+    return knobs
+
+
 def knobs_in_words(row: dict[str, Any], knobs: Sequence[str]) -> str:
     """The settings of a row, such as ``"h100_sxm, tp 2, sarathi, chunk_size 512"``; options it lacks are left out."""
     return ", ".join(_settings(row, knobs)) or "as given"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsim.searching.cases import Case, cases, compared, find_best, find_goal, knobs_of, setting
+from fastsim.searching.cases import Case, cases, compared, find_best, find_goal, free_knobs_of, setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,7 +39,7 @@ def sensitivity(frame: "pl.DataFrame", goal: str | None = None) -> "pl.DataFrame
         goal: ``"qps_per_dollar"`` or ``"capacity_qps"``; None for the first where a price is known.
 
     Returns:
-        A row for each model, workload, knob with several values, and value: ``model``, ``workload``, ``knob``,
+        A row for each model, workload, knob with several values that is not fixed by others, and value: ``model``, ``workload``, ``knob``,
         ``share`` of the variance (null where all are equal), ``value`` as text (``"-"`` where the knob does not apply),
         ``best`` of the goal with that value (null where none has any), its ``config_id``, and ``reach``, the best
         relative to the best of all (0 where none).
@@ -57,7 +57,7 @@ def sensitivity(frame: "pl.DataFrame", goal: str | None = None) -> "pl.DataFrame
 
 
 def _of_case(case: Case, goal: str) -> list[dict[str, Any]]:
-    knobs = knobs_of(case.rows)
+    knobs = free_knobs_of(case.rows)
     known = compared(case.rows, goal)
     best = find_best(known, goal)
     if best is None:

@@ -103,3 +103,11 @@ def test_knobs_of_one_value_and_searches_without_any_are_left_out():
     frame = frame_of([row("a", 10, tensor_parallel=1, dtype="bf16"), row("b", 5, tensor_parallel=2, dtype="bf16")])
     assert sensitivity(frame)["knob"].unique().to_list() == ["tensor_parallel"]
     assert sensitivity(frame_of([row("a", 0.0, tensor_parallel=1), row("b", None, tensor_parallel=2)])).is_empty()
+
+
+def test_replicas_that_follow_from_the_gpus_are_no_knob():
+    rows = [row(str(tp), 10 / tp, tensor_parallel=tp, replicas=8 // tp) for tp in (1, 2, 4)]
+    assert set(sensitivity(frame_of(rows))["knob"]) == {"tensor_parallel"}
+    rows += [row("more", 20.0, tensor_parallel=1, replicas=16)]
+    assert set(sensitivity(frame_of(rows))["knob"]) == {"tensor_parallel", "replicas"}
+    assert set(sensitivity(frame_of([row(str(n), n, replicas=n) for n in (1, 2)]))["knob"]) == {"replicas"}
