@@ -39,10 +39,10 @@ def sensitivity(frame: "pl.DataFrame", goal: str | None = None) -> "pl.DataFrame
         goal: ``"qps_per_dollar"`` or ``"capacity_qps"``; None for the first where a price is known.
 
     Returns:
-        A row for each model, workload, knob with several values that is not fixed by others, and value: ``model``, ``workload``, ``knob``,
-        ``share`` of the variance (null where all are equal), ``value`` as text (``"-"`` where the knob does not apply),
-        ``best`` of the goal with that value (null where none has any), its ``config_id``, and ``reach``, the best
-        relative to the best of all (0 where none).
+        A row for each model, workload, knob with several values (that others do not fix), and value: ``model``,
+        ``workload``, ``knob``, ``share`` of the variance (null where all are equal), ``value`` as text (``"-"`` where
+        the knob does not apply), ``best`` of the goal with that value (null where none has any), its ``config_id``, and
+        ``reach``, the best relative to the best of all (0 where none).
 
     Raises:
         ConfigError: an unknown goal, or a missing column.
