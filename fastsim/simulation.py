@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from estimators.vidur_tables import OperatorTables
@@ -37,6 +36,9 @@ from fastsim.stage_tables import (
 from fastsim.windows import find_growth
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from estimators import DeviceSpec, IterationTables, ModelSpec
     from fastsim.kernel.prepare_clients import Clients
     from fastsim.kernel.state import State
@@ -118,6 +120,34 @@ def _simulate(
     if batch_policy is not None and schedules_ahead(config):
         mend = "give engine.async_scheduling = false"
         raise ConfigError("batch_policy", None, "does not go with asynchronous scheduling", mend)
+    model, device, pool, joined = load_parts(config, workload, tables, member)
+    own = {
+        kind: as_slot(kind, function)
+        for kind, function in (("batch_policy", batch_policy), ("router", router))
+        if function is not None
+    }
+    window = None if config.record_batches else batch_window
+    return _run(config, workload, joined, model, device, pool, own, window, watch)
+
+
+def load_parts(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
+    member: int = 0,
+) -> "tuple[ModelSpec, DeviceSpec, Pool, StageTables]":
+    """What serves a workload, and how long its iterations take: all that can be refused is refused here.
+
+    Args:
+        config: what serves.
+        workload: what arrives.
+        tables: as `simulate` takes them.
+        member: as `tables_for` takes it.
+
+    Raises:
+        ConfigError: as `simulate` says.
+        estimators.EstimatorError: as `simulate` says.
+    """
     model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
     if isinstance(tables, OperatorTables):
@@ -126,13 +156,7 @@ def _simulate(
     given = tables_for(config, names_blocks, member) if tables is None else tables
     joined = join_tables(config, given, pool, names_blocks, model)
     check_experts(config, model, joined)
-    own = {
-        kind: as_slot(kind, function)
-        for kind, function in (("batch_policy", batch_policy), ("router", router))
-        if function is not None
-    }
-    window = None if config.record_batches else batch_window
-    return _run(config, workload, joined, model, device, pool, own, window, watch)
+    return model, device, pool, joined
 
 
 def _add_intervals(
@@ -239,14 +263,32 @@ def _run(
     batch_window: tuple[float, float] | None = None,
     watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
+    from fastsim.kernel import state as states
+    from fastsim.kernel.prepare import with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.kernel.prepare_series import order_notes
     from fastsim.operator_shares import describe_batches, describe_operators
     from fastsim.result import summarize
 
-    loop = compile_kernel(config, workload)
+    run, (schedule, route) = compile_kernel(config, workload)
+    slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
-    state = run_loop(loop, config, workload, tables, model, device, pool, own, batch_window, watch)
+    logs = config.record_batches or batch_window is not None
+    reads_replicas = "router" in own or ROUTERS[config.router].reads_replicas  # type: ignore[attr-defined]
+    state, values = start_state(config, workload, tables, model, device, pool, reads_replicas, logs)
+    if watch is not None:
+        watch(state)
+    while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
+        state = with_longer_log(state, batch_window)
+    if status == states.NO_SUCH_REPLICA and "router" in own:
+        mend = f"return 0 to {config.replicas - 1}"
+        raise ConfigError("router", own["router"].__name__, "chose a replica that does not exist", mend)
+    if status == states.NO_PROGRESS and "batch_policy" in own:
+        mend = "admit the head of the waiting queue whenever nothing runs"
+        raise ConfigError("batch_policy", own["batch_policy"].__name__, "leaves requests waiting for ever", mend)
+    if status != states.DONE:
+        # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
+        raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
     order_notes(state)
     state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, _clients(config)))
     summary = summarize(config, workload, tables, model, device, state)
@@ -263,30 +305,32 @@ def _run(
     return SimulationResult(config, summary, state), found
 
 
-def run_loop(
-    loop: tuple[Any, tuple[Any, Any]],
+def start_state(
     config: SimulationConfig,
     workload: "Workload",
     tables: StageTables,
     model: "ModelSpec",
     device: "DeviceSpec",
     pool: Pool,
-    own: Mapping[str, Any] = MappingProxyType({}),
-    batch_window: tuple[float, float] | None = None,
-    watch: Callable[["State"], None] | None = None,
-) -> "State":
-    """Run the event loop that `compile_kernel` gave.
+    reads_replicas: bool,
+    logs: bool = False,
+) -> "tuple[State, npt.NDArray[np.float64]]":
+    """The kernel's state before the first arrival, and the values that it reads [s].
 
-    Returns:
-        The kernel's tables, with requests in order of arrival and with the times of the replicas.
+    Args:
+        config: what serves.
+        workload: what arrives.
+        tables: of its stages; these and the next three as `load_parts` returns them.
+        model: what is served.
+        device: on what.
+        pool: the KV memory of an engine.
+        reads_replicas: whether the router looks at replicas.
+        logs: whether to keep a batch log.
     """
-    from fastsim.kernel import state as states
-    from fastsim.kernel.prepare import new_state, with_longer_log
+    from fastsim.kernel.prepare import new_state
 
-    run, (schedule, route) = loop
-    slots = own.get("batch_policy", schedule), own.get("router", route)
     values, bases = engine_values(config, tables)
-    clients, layout, expert = _clients(config), tables.stages[0].layout, tables.stages[0].expert
+    layout, expert = tables.stages[0].layout, tables.stages[0].expert
     limits = config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep)
     state = new_state(
         workload,
@@ -298,14 +342,14 @@ def run_loop(
         block_size=pool.block_size,
         seed=config.seed,
         hit_weight=getattr(config.router_choice, "hit_weight", None),
-        router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
-        batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches or batch_window is not None else 0,
+        router_reads_replicas=reads_replicas,
+        batch_log_rows=_FIRST_BATCH_LOG_ROWS if logs else 0,
         record_bins=record_bins(config),
         queue_order=config.queue,
         order_keys=order_keys(config, workload),
         swap_s_per_block=swap_s_per_block(config, model, device),
         named_blocks=name_blocks(workload, config.block_size) if limits["caching"] else None,
-        clients=clients,
+        clients=_clients(config),
         joint=tables.stages[0].joint,
         skew=tables.stages[0].skew,
         engines=config.data_parallel,
@@ -314,20 +358,7 @@ def run_loop(
         profiled=largest_measured(tables),
         **_stage_fields(config, bases, model, device),
     )
-    if watch is not None:
-        watch(state)
-    while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
-        state = with_longer_log(state, batch_window)
-    if status == states.NO_SUCH_REPLICA and "router" in own:
-        mend = f"return 0 to {config.replicas - 1}"
-        raise ConfigError("router", own["router"].__name__, "chose a replica that does not exist", mend)
-    if status == states.NO_PROGRESS and "batch_policy" in own:
-        mend = "admit the head of the waiting queue whenever nothing runs"
-        raise ConfigError("batch_policy", own["batch_policy"].__name__, "leaves requests waiting for ever", mend)
-    if status != states.DONE:
-        # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
-        raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
-    return state
+    return state, values
 
 
 def _clients(config: SimulationConfig) -> "Clients":

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -102,7 +103,7 @@ class Space:
                 mend = "give one table such as {'ttft_s': 1.0}; limits of the run are given beside the space"
                 raise ConfigError("space.slo", value, "is not a table of objectives of each request", mend)
             elif name in _SPECS:
-                found[name] = read_values(f"space.{name}", value, lambda one, spec=_SPECS[name]: read_field(spec, one))
+                found[name] = read_values(f"space.{name}", value, partial(read_field, _SPECS[name]))
             elif name in _ELSEWHERE:
                 raise ConfigError(f"space.{name}", value, "is no part of a space", _ELSEWHERE[name])
             else:
