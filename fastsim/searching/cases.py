@@ -34,6 +34,16 @@ class Case(NamedTuple):
     workload: str
     rows: "pl.DataFrame"
 
+    @property
+    def title(self) -> str:
+        """What it is called in a heading."""
+        return title_of(self.model, self.workload)
+
+
+def title_of(model: str | None, workload: str) -> str:
+    """What a model under a workload is called in a heading."""
+    return ", ".join(name for name in (model, workload) if name is not None)
+
 
 def cases(frame: "pl.DataFrame") -> list[Case]:
     """The alternatives in a frame, in the order of their first rows.

@@ -4,12 +4,12 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fastsim.searching.cases import knobs_in_words, short_name
+from fastsim.searching.cases import knobs_in_words, short_name, title_of
 from fastsim.searching.limits import ATTAINMENT, Limit
 from fastsim.searching.texts import METRICS, amount, bar, digits, duration
 
 #: Of more models and workloads than this a line each is said, and the rest is in the files.
-_IN_FULL = 4
+IN_FULL = 4
 #: So many configurations, values of a knob, and workloads beside each other are named at most.
 _TIES, _FRONT, _VALUES, _ACROSS = 3, 8, 6, 6
 _WIDTH, _INDENT = 116, 4
@@ -24,7 +24,7 @@ def words(found: Mapping[str, Any], with_bars: bool = True) -> str:
     """
     described = found["cases"]
     lines = _wrapped(f"{METRICS[found['goal']].name} at the highest rate with {_objectives(found['slo'])}", 0)
-    if len(described) > _IN_FULL:
+    if len(described) > IN_FULL:
         lines += _in_short(found)
     else:
         lines += [line for case in described for line in ("", *_in_full(case, found["goal"], with_bars))]
@@ -33,10 +33,6 @@ def words(found: Mapping[str, Any], with_bars: bool = True) -> str:
     if found["regret"]:
         lines += ["", *_regret(found)]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _title(case: Mapping[str, Any]) -> str:
-    return case["workload"] if case["model"] is None else f"{case['model']}, {case['workload']}"
 
 
 def _objectives(limits: Sequence[Mapping[str, Any]]) -> str:
@@ -55,7 +51,7 @@ def _in_short(found: Mapping[str, Any]) -> list[str]:
     for case in found["cases"]:
         best, model = case["best"], case["model"]
         if best is None:
-            lines.append(f"  {_title(case)}: no configuration holds")
+            lines.append(f"  {title_of(case['model'], case['workload'])}: no configuration holds")
             continue
         fine = [best["config_id"], *(one["config_id"] for one in case["ties"])]
         if before.get(model) in fine:
@@ -63,14 +59,14 @@ def _in_short(found: Mapping[str, Any]) -> list[str]:
         else:
             before[model] = best["config_id"]
             told = f"{_name(best)}   [{best['config_id']}]"
-        lines += _wrapped(f"{_title(case)}: {digits(best[found['goal']])}   {told}", 2)
+        lines += _wrapped(f"{title_of(case['model'], case['workload'])}: {digits(best[found['goal']])}   {told}", 2)
     return lines
 
 
 def _in_full(case: Mapping[str, Any], goal: str, with_bars: bool) -> Iterator[str]:
     best = case["best"]
     counted = f"{case['compared']:,} of {case['configurations']:,} configurations compared"
-    yield f"{_title(case)}: {counted}"
+    yield f"{title_of(case['model'], case['workload'])}: {counted}"
     if best is None:
         yield "  none of them holds"
         return
