@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("threads", "ray")
 #: Name of a workload that was given without one.
-_ALONE = "workload"
+ALONE = "workload"
 #: What `search` takes for an executor: its name, or who makes one of the workloads.
 AnyExecutor = str | Callable[["Mapping[str, Workload]"], Executor]
 
@@ -197,7 +197,7 @@ def _named(given: "Workload | Mapping[str, Workload]") -> "dict[str, Workload]":
     """Workloads by name."""
     from traces import Workload
 
-    named = dict(given) if isinstance(given, Mapping) else {_ALONE: given}
+    named = dict(given) if isinstance(given, Mapping) else {ALONE: given}
     if not named:
         raise ConfigError("workload", None, "is none", "give one, or several by name")
     for name, workload in named.items():
