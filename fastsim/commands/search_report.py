@@ -64,7 +64,7 @@ def _top(case: Case, found: Mapping[str, Any], with_bars: bool) -> list[str]:
         used = "-" if row["mfu"] is None else f"{row['mfu']:.0%}"
         lines.append(
             f"  {row['config_id']:14}{_number(row['qps_per_dollar']):>12}{row['capacity_qps']:>12.3g}{times}{used:>6}"
-            f"{bar}  {knobs_in_words(row, found["knobs"])}"
+            f"{bar}  {knobs_in_words(row, found['knobs'])}"
         )
     return lines
 

@@ -91,7 +91,7 @@ def search(
         resume: go on with the journal that is there.
         progress: called with how far the search is, on this thread.
         seed: of what a strategy draws.
-        trials: of ``"tpe"``, how many configurations are run under each workload.
+        trials: of ``"tpe"``, how many configurations of each model are run under each workload.
 
     Returns:
         One row for each configuration and workload, in the order of the space: with ``status`` ``"ok"`` and its
@@ -238,15 +238,15 @@ def _counts(space: Space, rows: list[Row], evaluator: Evaluator) -> dict[str, in
     }
 
 
-def _best(rows: list[Row]) -> dict[str, Any]:
-    """The best under each workload, with all that its configuration says."""
-    return {
-        workload: {
-            "config_id": row.candidate.id,
-            "capacity_qps": row.qps,
-            "qps_per_dollar": row.per_dollar(row.qps),
-            "config": row.candidate.config.to_dict(),
-        }
-        for workload, row in best_rows(rows).items()
-        if row.candidate.config is not None
-    }
+def _best(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """The best under each workload and of each model, with all that its configuration says."""
+    found: dict[str, dict[str, Any]] = {}
+    for (workload, model), row in best_rows(rows).items():
+        if row.candidate.config is not None:
+            found.setdefault(workload, {})[model] = {
+                "config_id": row.candidate.id,
+                "capacity_qps": row.qps,
+                "qps_per_dollar": row.per_dollar(row.qps),
+                "config": row.candidate.config.to_dict(),
+            }
+    return found

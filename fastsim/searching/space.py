@@ -84,6 +84,7 @@ class Space:
 
         Raises:
             ConfigError: naming the field: it is not known, has no values, or one that is wrong by itself.
+            estimators.EstimatorError: a model or device that is not known.
         """
         if isinstance(given, Space):
             return given
@@ -109,6 +110,11 @@ class Space:
             else:
                 known = ", ".join((*_SPECS, *KINDS, "gpus"))
                 raise ConfigError(f"space.{name}", value, "is not known", f"the fields are {known}")
+        from estimators import load_device, load_model
+
+        for name, load in (("model", load_model), ("device", load_device)):
+            for value in found.get(name, ()):
+                load(value)
         return cls(found, kinds, gpus)
 
     @property

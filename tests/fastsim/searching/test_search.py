@@ -71,7 +71,7 @@ def test_files_say_the_same(undisturbed: pl.DataFrame, tmp_path: Path):
     assert record == result.record
     assert record["axes"] == axes_of(result.frame)
     assert record["workloads"]["code"]["hash"] == workloads["code"].hash
-    best = record["best"]["code"]
+    best = record["best"]["code"][SimulationConfig.model]
     code = result.frame.filter(pl.col("workload") == "code")
     assert best["qps_per_dollar"] == code["qps_per_dollar"].max()
     config = SimulationConfig.from_dict(best["config"])

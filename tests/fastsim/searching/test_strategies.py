@@ -5,12 +5,13 @@ import functools
 import pytest
 from search_cases import SLO, SPACE, Oracle, search_workload
 
-from fastsim.errors import ConfigError
+from fastsim import ConfigError, SimulationConfig
 from fastsim.searching.runner import SearchResult, run_search
 from fastsim.searching.strategies import rungs
 from fastsim.searching.tasks import Task
 
-#: 96 configurations, of which the best is one: 4 GPUs each, 256 requests, chunks of 512.
+MODEL = SimulationConfig.model
+#: 96 configurations in a made-up order, see `qps_of`.
 LARGE = {
     "tensor_parallel": [1, 2, 4, 8],
     "scheduler": [
@@ -82,7 +83,7 @@ def test_tpe_comes_near_the_best_with_fewer_runs(exhaustive: SearchResult):
     found = searched("tpe", trials=32)
     assert found.record["counts"]["runs"] == 32
     assert found.frame["config_id"].n_unique() == len(found.frame)
-    best, most = (one.record["best"]["workload"]["qps_per_dollar"] for one in (found, exhaustive))
+    best, most = (one.record["best"]["workload"][MODEL]["qps_per_dollar"] for one in (found, exhaustive))
     assert best >= 0.95 * most
     assert searched("tpe", trials=32).frame.equals(found.frame)
     other = searched("tpe", trials=32, seed=1)
@@ -113,3 +114,16 @@ def test_strategies_agree_on_a_space_that_is_simulated():
     pytest.importorskip("optuna")
     proposed = run_search(SPACE, workload, SLO, strategy="tpe", trials=8, threads=2)
     assert proposed.record["best"] == everything.record["best"]
+
+
+@pytest.mark.parametrize("strategy", ["halving", "tpe"])
+def test_models_are_not_compared_with_each_other(strategy: str):
+    pytest.importorskip("optuna")
+    models = ["meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.2-1B"]
+    oracle = functools.partial(Oracle, lambda task: (1.0 if "8B" in task.config.model else 9.0) + task.config.replicas)
+    space = {"model": models, "replicas": list(range(1, 10)), "price_per_hour": 0.0}
+    found = run_search(space, search_workload(900), strategy=strategy, executor=oracle)
+    assert {model: one["capacity_qps"] for model, one in found.record["best"]["workload"].items()} == {
+        models[0]: 10.0,
+        models[1]: 18.0,
+    }
