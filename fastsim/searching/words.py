@@ -12,7 +12,7 @@ from fastsim.searching.texts import METRICS, amount, bar, digits, duration
 IN_FULL = 4
 #: So many configurations, values of a knob, and workloads beside each other are named at most.
 _TIES, _FRONT, _VALUES, _ACROSS = 3, 8, 6, 6
-_WIDTH, _INDENT = 116, 4
+_WIDTH = 116
 
 
 def words(found: Mapping[str, Any], with_bars: bool = True) -> str:
@@ -25,7 +25,7 @@ def words(found: Mapping[str, Any], with_bars: bool = True) -> str:
     described = found["cases"]
     lines = _wrapped(f"{METRICS[found['goal']].name} at the highest rate with {_objectives(found['slo'])}", 0)
     if len(described) > IN_FULL:
-        lines += _in_short(found)
+        lines += [*_in_short(found), *_knobs_of_all(described, with_bars)]
     else:
         lines += [line for case in described for line in ("", *_in_full(case, found["goal"], with_bars))]
     if found["mismatch"]:
@@ -137,6 +137,20 @@ def _knobs(case: Mapping[str, Any], with_bars: bool) -> Iterator[str]:
     together = max(0.0, 1 - sum(knob["share"] for knob in known.values()))
     if len(known) > 1:
         yield f"    {_share('together', together, with_bars)}what only combinations explain"
+
+
+def _knobs_of_all(described: Sequence[Mapping[str, Any]], with_bars: bool) -> Iterator[str]:
+    """What each knob matters over all models and workloads, where there are too many to say it of each."""
+    known = [case["sensitivity"] for case in described if case["best"] is not None]
+    shares: dict[str, list[float]] = {}
+    for name, knob in (pair for knobs in known for pair in knobs.items() if pair[1]["share"] is not None):
+        shares.setdefault(name, []).append(knob["share"])
+    if shares:
+        yield ""
+        yield f"  {'what matters':20}{'share of the variance':30}on average over those above"
+    for name, of_each in sorted(shares.items(), key=lambda pair: -sum(pair[1])):
+        mean = sum(of_each) / len(known)
+        yield f"    {_share(short_name(name), mean, with_bars)}{min(of_each):.0%} to {max(of_each):.0%}"
 
 
 def _share(name: str, share: float, with_bars: bool) -> str:

@@ -88,6 +88,7 @@ def test_of_many_windows_changes_are_told():
     assert "4.00 at most" not in text
     assert "2.00 at most: 4-5 s with the best for 0-1 s" in text
     assert "one configuration for all" in text
+    assert "    tp                100.0% ████████████████████   100% to 100%" in text.splitlines()
 
 
 def test_of_many_windows_without_a_change_nothing_is_lost():
