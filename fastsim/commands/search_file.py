@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim.commands.run import RunCommand, lasting, read_settings, read_toml_file, read_workload
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
+from fastsim.searching.runner import ALONE
 from fastsim.searching.space import Space
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 _SECTIONS = ("space", "workload", "workloads", "slo", "search")
 #: Fields of a section of a workload: what of ``fastsim run`` says what arrives.
 _OF_WORKLOADS = ("requests", "qps", "arrivals", "lengths", "conversations", "class_shares", "workload", "trace")
+#: Field of a section of a workload that cuts it into windows of so much time, each a workload of its own.
+WINDOWS = "windows"
 #: Fields of the section that says how to search.
 OF_SEARCH = ("strategy", "tolerance", "requests", "seed", "trials", "threads", "executor")
 
@@ -54,7 +57,7 @@ def read_search_file(path: str) -> SearchFile:
         raise ConfigError("space", path, "has no space", "write a section [space] with values of fields")
     if "workload" in given and "workloads" in given:
         raise ConfigError("workloads", None, "are given beside [workload]", "give one of the sections")
-    workloads = given.get("workloads", {"workload": given.get("workload", {})})
+    workloads = given.get("workloads", {ALONE: given.get("workload", {})})
     for name, table in workloads.items():
         if not isinstance(table, dict):
             raise ConfigError(f"workloads.{name}", table, "is not a table", f"write a section [workloads.{name}]")
@@ -95,9 +98,19 @@ def read_workloads(file: SearchFile, space: Space, seed: int) -> "dict[str, Work
     found = {}
     for name, table in file.workloads.items():
         requests = {"requests": file.search["requests"]} if "requests" in file.search else {}
-        defaults, options = read_settings(requests | table, _OF_WORKLOADS, f"workload {name}")
-        found[name] = read_workload(RunCommand(**defaults), options, config)
+        arriving = {field: value for field, value in table.items() if field != WINDOWS}
+        defaults, options = read_settings(requests | arriving, _OF_WORKLOADS, f"workload {name}")
+        workload = read_workload(RunCommand(**defaults), options, config)
+        found |= _windows(name, workload, table[WINDOWS]) if WINDOWS in table else {name: workload}
     return found
+
+
+def _windows(name: str, workload: "Workload", length: Any) -> "dict[str, Workload]":
+    """The windows of a workload by their names, behind that of the workload where it has one of its own."""
+    from fastsim.searching.drift import windows_of
+
+    before = "" if name == ALONE else f"{name} "
+    return {f"{before}{window}": part for window, part in windows_of(workload, length).items()}
 
 
 def with_longest(space: Space, file: SearchFile, workloads: "Mapping[str, Workload]") -> Space:

@@ -1,8 +1,11 @@
-"""What ``fastsim search`` prints: the best under each workload, the ten best side by side, and what never ran."""
+"""What ``fastsim search`` prints: what the frame tells, the ten best under each workload, and what never ran."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from fastsim.searching.cases import Case, cases, compared, knobs_in_words
+from fastsim.searching.words import IN_FULL, words
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,43 +40,31 @@ def render_search(frame: "pl.DataFrame", record: Mapping[str, Any], with_bars: b
     ]
     if counts["resumed"]:
         lines.append(f"{counts['resumed']:,} of the runs were in the journal")
-    for workload in record["workloads"]:
-        if not record["best"].get(workload):
-            lines += ["", f"{workload}: no configuration that could be run keeps the limits at any rate"]
-        for model in record["best"].get(workload, ()):
-            lines += ["", *_of_case(frame, record["axes"], workload, model, with_bars)]
+    found = record["findings"]
+    lines += ["", words(found, with_bars)]
+    described = cases(frame)
+    if len(described) <= IN_FULL:
+        lines += [line for case in described for line in _top(case, found, with_bars)]
     return "\n".join([*lines, *_not_run(frame)])
 
 
-def _of_case(frame: "pl.DataFrame", axes: Sequence[str], workload: str, model: str, with_bars: bool) -> list[str]:
-    """The best of a model under a workload, and those that follow."""
-    import polars as pl
-
-    able = frame.filter((pl.col("workload") == workload) & (pl.col("status") == "ok") & (pl.col("capacity_qps") > 0))
-    name = workload
-    if "model" in axes:
-        able, name = able.filter(pl.col("model") == model), f"{model} under {workload}"
-        axes = [axis for axis in axes if axis != "model"]
-    order = able.sort("qps_per_dollar", "capacity_qps", descending=True, nulls_last=True, maintain_order=True)
-    rows = order.head(_TOP).to_dicts()
-    top = rows[0]
-    lines = [
-        f"{name}: best is {top['config_id']} with {_number(top['qps_per_dollar'])} requests per $, "
-        f"{top['capacity_qps']:.3g} requests/s at ${top['price_per_hour']:.2f} an hour",
-        f"  {_axes(top, axes)}",
-        f"  beyond that rate: {top['binding']}",
-        *(["  the workload is too short to tell whether that rate lasts"] if top["long_enough"] is False else []),
-        "",
-        f"  {'config':12}{'requests/$':>12}{'requests/s':>12}{'TTFT p90':>10}{'TPOT p90':>10}{'MFU':>6}",
-    ]
-    most = top["qps_per_dollar"] or 1.0
+def _top(case: Case, found: Mapping[str, Any], with_bars: bool) -> list[str]:
+    """The best of a model and workload side by side; nothing where there are no two."""
+    goal = found["goal"]
+    known = compared(case.rows, goal)
+    able = known.filter(known[goal] > 0).sort(goal, "capacity_qps", descending=True, maintain_order=True)
+    rows = able.head(_TOP).to_dicts()
+    if len(rows) < 2:
+        return []
+    heading = f"{'config':14}{'requests/$':>12}{'requests/s':>12}{'TTFT p90':>10}{'TPOT p90':>10}{'MFU':>6}"
+    lines = ["", f"{case.title}: the best {len(rows)} of {len(able):,}", f"  {heading}"]
     for row in rows:
-        bar = f"  {_bar((row['qps_per_dollar'] or 0.0) / most)}" if with_bars else "  "
+        bar = f"  {_bar(row[goal] / rows[0][goal])}" if with_bars else "  "
         times = f"{_time(row['ttft_p90_s']):>10}{_time(row['tpot_p90_s']):>10}"
         used = "-" if row["mfu"] is None else f"{row['mfu']:.0%}"
         lines.append(
-            f"  {row['config_id']:12}{_number(row['qps_per_dollar']):>12}{row['capacity_qps']:>12.3g}{times}{used:>6}"
-            f"{bar}  {_axes(row, axes)}"
+            f"  {row['config_id']:14}{_number(row['qps_per_dollar']):>12}{row['capacity_qps']:>12.3g}{times}{used:>6}"
+            f"{bar}  {knobs_in_words(row, found['knobs'])}"
         )
     return lines
 
@@ -91,12 +82,6 @@ def _not_run(frame: "pl.DataFrame") -> list[str]:
         if len(reasons) > _MOST_REASONS:
             lines.append(f"  and {len(reasons) - _MOST_REASONS:,} other reasons, in the column reason")
     return lines
-
-
-def _axes(row: Mapping[str, Any], axes: Sequence[str]) -> str:
-    """The values of a configuration in words."""
-    given = [f"{axis} {row[axis]}" for axis in axes if row[axis] is not None]
-    return ", ".join(given) or "the only configuration"
 
 
 def _bar(part: float) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("threads", "ray")
 #: Name of a workload that was given without one.
-_ALONE = "workload"
+ALONE = "workload"
 #: What `search` takes for an executor: its name, or who makes one of the workloads.
 AnyExecutor = str | Callable[["Mapping[str, Workload]"], Executor]
 
@@ -41,7 +41,8 @@ class SearchResult:
     Attributes:
         frame: one row for each configuration and workload, see `fastsim.searching.frames.frame_of`.
         probes: one row for each simulation, see `fastsim.searching.frames.probes_of`.
-        record: what was searched, the best under each workload, and what it took; JSON-able.
+        record: what was searched, the best under each workload, what `fastsim.searching.findings.describe` says of
+            the frame, and what it took; JSON-able.
     """
 
     frame: "pl.DataFrame"
@@ -133,6 +134,7 @@ def run_search(
     trials: int | None = None,
 ) -> SearchResult:
     """What `search` does; returns all that there is to tell."""
+    from fastsim.searching.findings import describe
     from fastsim.searching.limits import read_limits
 
     started = time.perf_counter()
@@ -158,6 +160,7 @@ def run_search(
         rows = STRATEGIES[strategy](space, evaluator, seed, trials)
     counts = _counts(space, rows, evaluator)
     told = {"strategy": strategy, "tolerance": tolerance, "seed": seed, "counts": counts}
+    frame = frame_of(rows, space.axes)
     record = {
         "version": __version__,
         "space": asdict(space),
@@ -166,9 +169,10 @@ def run_search(
         "slo": [asdict(limit) for limit in limits],
         **told,
         "best": _best(rows),
+        "findings": describe(frame, limits),
         "wall_s": time.perf_counter() - started,
     }
-    result = SearchResult(frame_of(rows, space.axes), probes_of(list(evaluator.outcomes.values())), record)
+    result = SearchResult(frame, probes_of(list(evaluator.outcomes.values())), record)
     if target is not None:
         result.write(target)
     return result
@@ -193,7 +197,7 @@ def _named(given: "Workload | Mapping[str, Workload]") -> "dict[str, Workload]":
     """Workloads by name."""
     from traces import Workload
 
-    named = dict(given) if isinstance(given, Mapping) else {_ALONE: given}
+    named = dict(given) if isinstance(given, Mapping) else {ALONE: given}
     if not named:
         raise ConfigError("workload", None, "is none", "give one, or several by name")
     for name, workload in named.items():

@@ -52,15 +52,18 @@ def test_a_search_prints_the_best_and_where_its_files_are(cli: Cli, space: Path,
     assert done.code == 0, done.err
     frame = pl.read_parquet(out / "configurations.parquet")
     best = frame.sort("qps_per_dollar", descending=True).to_dicts()[0]
-    assert f"workload: best is {best['config_id']} with" in done.out
-    assert "tensor_parallel" in done.out
-    assert f"beyond that rate: {best['binding']}" in done.out
+    told = " ".join(done.out.split())
+    assert f"[{best['config_id']}]" in told
+    assert "tp 1" in told
+    assert f"held back by {best['binding']}" in told
+    assert "workload: the best 6 of 6" in told
     assert f"written to {out}" in done.out
     assert max(map(len, done.out.splitlines())) < 200
     record = json.loads((out / "search.json").read_text())
     assert record["slo"] == [{"metric": "ttft_s", "quantile": "p90", "limit": 0.5}]
     assert (record["tolerance"], record["strategy"]) == (0.05, "exhaustive")
     assert record["workloads"]["workload"]["requests"] == 150
+    assert record["findings"]["cases"][0]["best"]["config_id"] == best["config_id"]
     again = cli("search", space, "--out", out)
     assert again.code == 2
     assert "already holds a search, of which 6 runs have ended" in again.err
@@ -86,10 +89,24 @@ def test_several_workloads_and_what_does_not_fit(cli: Cli, tmp_path: Path):
     )
     done = cli("search", path)
     assert done.code == 0, done.err
-    assert "chat: best is" in done.out
-    assert "short: best is" in done.out
+    assert "chat: the best " in done.out
+    assert "short: the best " in done.out
+    assert "what is the best for another" in done.out
     assert "6 of 24 do not fit:" in done.out
     assert "num_kv_blocks 3 holds" in done.out
+
+
+def test_windows_of_a_workload_are_workloads(cli: Cli, tmp_path: Path, space: Path):
+    path = tmp_path / "windows.toml"
+    path.write_text(space.read_text().replace("[workload]", "[workload]\nwindows = '4s'"))
+    done = cli("search", path, "--json")
+    assert done.code == 0, done.err
+    record = json.loads(done.out)
+    assert list(record["workloads"])[:2] == ["0-4 s", "4-8 s"]
+    assert sum(one["requests"] for one in record["workloads"].values()) == 150
+    assert record["findings"]["regret"][0]["regret"] >= 0
+    path.write_text(space.read_text().replace("[workload]", "[workloads.day]\nwindows = 'often'"))
+    assert "length 'often' is not a time" in cli("search", path).err
 
 
 def test_the_longest_request_of_a_trace_makes_room_for_itself(cli: Cli, tmp_path: Path, make_trace):
