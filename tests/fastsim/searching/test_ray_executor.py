@@ -50,7 +50,8 @@ def a_task(config: SimulationConfig, name: str = "short") -> Task:
 def tasks(*sequences: int) -> list[Task]:
     options = SMALL["scheduler_options"]
     return [
-        a_task(SimulationConfig(**SMALL | {"scheduler_options": options | {"max_num_seqs": most}})) for most in sequences
+        a_task(SimulationConfig(**SMALL | {"scheduler_options": options | {"max_num_seqs": most}}))
+        for most in sequences
     ]
 
 
