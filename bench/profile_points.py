@@ -5,8 +5,8 @@
 Without ``--rows`` a full grid of one operator is measured once on this device, at its usual speed as a profile's points
 are, and then looked up; with it, measured rows of the H100 in aiconfigurator's tables are, of 16 shapes (the package's
 extra ``profiles``). Errors are the mean of |predicted / measured - 1| on ALL points of the grid, those trained on
-included: after the ``designed`` points alone, after ``refined`` ones, the first half of which are designed, and after as
-many at ``random``; means over three seeds.
+included: after the ``designed`` points alone, after ``refined`` ones, the first half of which are designed, and after
+as many at ``random``; means over three seeds.
 """
 
 import sys

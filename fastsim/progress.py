@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, Self, TextIO
 
 if TYPE_CHECKING:
     from fastsim.kernel.state import State
@@ -34,26 +34,24 @@ def read_progress(state: "State") -> Progress:
     return Progress(int(state.replicas["completed"].sum()), float(state.replicas["clock_s"].max()))
 
 
-class ProgressLine:
-    """Says on stderr how far a run is, while it is the context and once that takes long.
+class SpokenLine:
+    """Says on stderr how far something is, while it is the context and once that takes long.
 
-    On a terminal one line is written over and over; elsewhere each is a line of its own. `watch` is what `simulate`
-    takes.
+    On a terminal one line is written over and over; elsewhere each is a line of its own.
     """
 
-    def __init__(self, requests: int, stream: TextIO | None = None) -> None:
-        """Make the line of a run of so many requests; a stream of None is stderr."""
-        self.requests = requests
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        """Make the line about what is going on; a stream of None is stderr."""
+        self.what = what
         self.stream = sys.stderr if stream is None else stream
-        self.state: State | None = None
         self.done = threading.Event()
         self.thread = threading.Thread(target=self._speak, daemon=True)
 
-    def watch(self, state: "State") -> None:
-        """Take the tables to be read."""
-        self.state = state
+    def tell(self, wall_s: float) -> str:
+        """How far it is after some seconds; empty where nobody knows yet."""
+        raise NotImplementedError
 
-    def __enter__(self) -> "ProgressLine":
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -68,14 +66,30 @@ class ProgressLine:
         if self.done.wait(PATIENCE_S):
             return
         begin, end = ("\r", "\x1b[K") if overwrites else ("", "\n")
-        what = f"fastsim: simulating {self.requests:,} requests"
+        what = f"fastsim: {self.what}"
         print(f"{begin}{what} ...", end=end, file=self.stream, flush=True)
         while not self.done.wait(ON_TERMINAL_S if overwrites else ELSEWHERE_S):
-            if self.state is not None:
-                wall_s = time.monotonic() - started
-                line = describe(read_progress(self.state), self.requests, wall_s)
+            if line := self.tell(time.monotonic() - started):
                 print(f"{begin}fastsim: {line}", end=end, file=self.stream, flush=True)
         print(f"{begin}{what}: {time.monotonic() - started:.1f} s{end.strip(chr(10))}", file=self.stream, flush=True)
+
+
+class ProgressLine(SpokenLine):
+    """Says how far a run is; `watch` is what `simulate` takes."""
+
+    def __init__(self, requests: int, stream: TextIO | None = None) -> None:
+        """Make the line of a run of so many requests."""
+        super().__init__(f"simulating {requests:,} requests", stream)
+        self.requests = requests
+        self.state: State | None = None
+
+    def watch(self, state: "State") -> None:
+        """Take the tables to be read."""
+        self.state = state
+
+    def tell(self, wall_s: float) -> str:
+        """What the tables say."""
+        return "" if self.state is None else describe(read_progress(self.state), self.requests, wall_s)
 
 
 def describe(progress: Progress, requests: int, wall_s: float) -> str:

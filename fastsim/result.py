@@ -296,7 +296,7 @@ def _asked_for(
 
     found: dict[str, Any] = {}
     requests = state.requests
-    duration_s = summary["simulation"]["makespan_s"]
+    duration_s = float(counted["completed_s"].max() - counted["arrival_s"].min())
     window = find_window(config, requests["arrival_s"])
     if window is not None:
         duration_s = window.end_s - window.start_s

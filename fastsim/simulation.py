@@ -87,7 +87,9 @@ def simulate(
     """
     if intervals:
         check_intervals(config, tables)
-    result, found = _simulate(config, workload, tables, batch_policy, router, batch_window=batch_window, watch=watch)
+    result, found = simulate_quietly(
+        config, workload, tables, batch_policy, router, batch_window=batch_window, watch=watch
+    )
     if confidence:
         result.summary["confidence"] = batch_means(config, result.state.requests, result.summary["metrics"])
     if intervals:
@@ -98,7 +100,7 @@ def simulate(
     return result
 
 
-def _simulate(
+def simulate_quietly(
     config: SimulationConfig,
     workload: "Workload",
     tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
@@ -171,7 +173,9 @@ def _add_intervals(
     def metrics(run: "tuple[SimulationConfig, Workload, int]") -> dict[str, Any]:
         config, workload, member = run
         alone = config.with_fields(record_batches=False, record_metrics=False, slo={})
-        metrics: dict[str, Any] = _simulate(alone, workload, None, batch_policy, router, member)[0].summary["metrics"]
+        metrics: dict[str, Any] = simulate_quietly(alone, workload, None, batch_policy, router, member)[0].summary[
+            "metrics"
+        ]
         return metrics
 
     runs = [
@@ -220,7 +224,7 @@ def simulate_many(
         for config in configs:
             check_intervals(config, tables)
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        outcomes = list(pool.map(_simulate, configs, arriving, tables or [None] * len(configs)))
+        outcomes = list(pool.map(simulate_quietly, configs, arriving, tables or [None] * len(configs)))
         if intervals:
             _add_intervals(pool, [result for result, _ in outcomes], arriving)
     for _, found in outcomes:

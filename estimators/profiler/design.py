@@ -58,9 +58,7 @@ def farthest(points: Sequence[Point], known: Sequence[Point], number: int, seed:
     return [waiting[i] for i in chosen_apart(weights, places(waiting), places(known), number)]
 
 
-def chosen_apart(
-    weights: Places, waiting: Places, known: Places, number: int, enough: float = np.inf
-) -> Iterator[int]:
+def chosen_apart(weights: Places, waiting: Places, known: Places, number: int, enough: float = np.inf) -> Iterator[int]:
     """Choose up to ``number`` places, each time the one with the largest weight x distance from all before it.
 
     Args:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class MemoryShort(EstimatorError):
+class MemoryShortError(EstimatorError):
     """Operands that do not fit beside what is in memory now; later they may."""
 
 

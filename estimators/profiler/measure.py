@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
-from estimators.profiler.hardware import MemoryShort
+from estimators.profiler.hardware import MemoryShortError
 from estimators.profiler.points import Point
 from estimators.profiler.timing import Timing, time_all
 from estimators.profiler.yardstick import yardstick
@@ -36,7 +36,7 @@ class DeviceMeasure:
         together: dict[int, Prepared] = {}
         for i, point in enumerate(points):
             prepared = self._prepared(point)
-            if isinstance(prepared, MemoryShort) and together:  # the others may hold the memory it needs
+            if isinstance(prepared, MemoryShortError) and together:  # the others may hold the memory it needs
                 found |= self._timed(together)
                 together = {}
                 prepared = self._prepared(point)

@@ -19,7 +19,7 @@ class ReportCommand:
             "type": str,
             "nargs": "*",
             "metavar": "DIR",
-            "help": "what fastsim run --out has written; of several, the others are held against the first",
+            "help": "directories that fastsim run --out has written; of several, the others are held against the first",
         },
     )
     out: str = flag("report.html", "the page, one HTML file that loads nothing")

@@ -102,7 +102,7 @@ class RunCommand:
     cooldown: Optional[str] = flag(None, "the same of the last ones")
     power_watts: Optional[float] = flag(None, "that a GPU draws (default: the most that its data sheet states)")
     price_per_hour: Optional[float] = flag(None, "of a GPU in US dollars (default: an assumed list price)")
-    out: Optional[str] = flag(None, "directory for requests.parquet, summary.json and config.toml")
+    out: Optional[str] = flag(None, "directory for frames of requests and of time, summary.json and config.toml")
     intervals: bool = flag(False, "also say how far the metrics may be off because times are predicted; five more runs")
     confidence: bool = flag(False, "also say how far latencies may be off because the run is so short")
     repeats: Optional[str] = flag(None, "run so many times with other seeds, and say how far metrics differ")

@@ -122,7 +122,8 @@ def _window(summary: Mapping[str, Any]) -> list[str]:
     rates = f"{window['arrivals_per_s']:.2f} arrivals/s" if window["arrivals_per_s"] is not None else "at one time"
     return [
         f"measured          {window['requests']:,} requests, which arrive from {_time(window['start_s'])} to "
-        f"{_time(window['end_s'])} ({rates}); throughput, batch and use are of the whole run"
+        f"{_time(window['end_s'])} ({rates});",
+        f"{'':18}throughput, batch and use are of the whole run",
     ]
 
 
@@ -132,12 +133,12 @@ def _slo(summary: Mapping[str, Any]) -> list[str]:
     if slo is None:
         return []
     classes = slo["classes"]
-    alone = next(iter(classes.values()))["objectives"] if len(classes) == 1 else None
-    lines = [f"{'objectives':18}{_attained(slo)}{_limits(alone) if alone else ''}"]
-    if alone is None:
+    alone = next(iter(classes.values()))["objectives"] if len(classes) == 1 else {}
+    lines = [f"{'objectives':18}{_attained(slo)}", *_limits(alone)]
+    if len(classes) > 1:
         for number, described in classes.items():
             name = described.get("name", f"class {number}")
-            lines.append(f"{f'  {name}':18}{_attained(described)}{_limits(described['objectives'])}")
+            lines += [f"{f'  {name}':18}{_attained(described)}", *_limits(described["objectives"])]
     if (gaps := slo.get("tbt_p99_s")) is not None:
         verdict = "met" if gaps["met"] else "missed"
         lines.append(f"{'':18}TBT p99 {_time(gaps['value_s'])}, at most {_time(gaps['limit_s'])}: {verdict}")
@@ -150,20 +151,20 @@ def _attained(described: Mapping[str, Any]) -> str:
     return f"met by {described['attainment']:.1%} of {described['requests']:,} requests{rate}"
 
 
-def _limits(objectives: Mapping[str, Any]) -> str:
-    """What is promised, and how often each was kept."""
+def _limits(objectives: Mapping[str, Any]) -> list[str]:
+    """A line about what is promised, and how often each was kept, if anything is."""
     parts = [
         f"{_OBJECTIVES[name]} <= {_time(objective['limit_s'])} by {objective['attainment']:.1%}"
         for name, objective in objectives.items()
     ]
-    return f" ({', '.join(parts)})" if parts else ""
+    return [f"{'':18}{', '.join(parts)}"] if parts else []
 
 
 def _hardware(summary: Mapping[str, Any]) -> list[str]:
     """Lines about the GPUs: their use, and what they cost."""
     metrics, hardware = summary["metrics"], summary["hardware"]
     price = "assumed list price" if hardware["price_source"] == "assumption" else "the price given"
-    power = "the highest power of the data sheet" if hardware["power_source"] != "configuration" else "the power given"
+    power = "the highest rated power" if hardware["power_source"] != "configuration" else "the power given"
     mbu = "" if hardware["mbu"] is None else f", MBU {hardware['mbu']:.1%} at least"
     mfu = "-" if metrics["mfu"] is None else f"{metrics['mfu']:.1%}"
     lines = [

@@ -42,6 +42,9 @@ class Alone:
             record_batches=False,
             record_metrics=False,
             keep_requests=True,
+            warmup=None,
+            cooldown=None,
+            slo={},
         )
         self._tables = tables
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.config import SimulationConfig
+from fastsim.windows import find_window
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,11 +66,19 @@ def explain(config: SimulationConfig, requests: "pl.DataFrame", alone: "Alone") 
     until_first, after_first = parts_until_first_token(config, columns, alone), parts_after(columns, alone)
     whole = {name: until_first[name] + after_first[name] for name in PARTS}
     gaps = columns["output_tokens"] - 1.0
-    counted = slice(getattr(config.client_choice, "warmup_requests", 0), None)
+    counted = _measured(config, columns["arrival_s"])
     found = [_explanation("ttft", until_first, np.ones(len(gaps)), counted)]
     if gaps.any():  # as in the summary those between tokens are of the whole run
-        found.append(_explanation("tbt", after_first, gaps, slice(None)))
+        found.append(_explanation("tbt", after_first, gaps, np.ones(len(gaps), bool)))
     return [*found, _explanation("e2e", whole, np.ones(len(gaps)), counted)]
+
+
+def _measured(config: SimulationConfig, arrival_s: Floats) -> npt.NDArray[np.bool_]:
+    """Which requests the latencies of the summary are of, [n]."""
+    window = find_window(config, arrival_s)
+    if window is not None:
+        return window.counted
+    return np.arange(len(arrival_s)) >= getattr(config.client_choice, "warmup_requests", 0)
 
 
 def parts_until_first_token(
@@ -105,16 +114,18 @@ def _divided(total_s: Floats, fixed: Mapping[str, Floats], own: str, own_s: Floa
     return parts
 
 
-def _explanation(metric: str, parts: Mapping[str, Floats], weights: Floats, counted: slice) -> Explanation:
+def _explanation(
+    metric: str, parts: Mapping[str, Floats], weights: Floats, counted: npt.NDArray[np.bool_]
+) -> Explanation:
     """Means of all requests and of the slowest ones.
 
     Args:
         metric: a key of `METRICS`.
         parts: by name, [n] each [s].
         weights: what each request is divided by and counts for, such as its gaps between tokens; 0 leaves it out [n].
-        counted: the requests that count.
+        counted: the requests that count [n].
     """
-    kept = np.flatnonzero(weights[counted] > 0) + (counted.start or 0)
+    kept = np.flatnonzero(counted & (weights > 0))
     value_s = sum(values[kept] for values in parts.values()) / weights[kept]
     slowest = kept[np.argsort(-value_s, kind="stable")[: max(1, round(SLOWEST * len(kept)))]]
     groups = {}

@@ -316,7 +316,8 @@ def with_longer_log(state: State, window: tuple[float, float] | None = None) -> 
     used = state.batches[: int(state.cluster["num_batches"][0])]
     if window is not None:
         used = used[(used["end_s"] > window[0]) & (used["start_s"] < window[1])]
-    longer = 2 * len(used) > len(state.batches)
+    # All kept may still be less than half: the rows of one batch, one for each stage, did not fit behind them.
+    longer = window is None or 2 * len(used) > len(state.batches)
     batches = records(BATCH, (1 + longer) * len(state.batches))
     batches[: len(used)] = used
     state.cluster["num_batches"] = len(used)

@@ -23,14 +23,15 @@ def await_oldest(replica, integers):
 
 @jit(forceinline=True)
 def process_decodes(replica, integers, flight):
-    """Let the oldest flight, of decodes none of which has its last token, have been processed."""
+    """Let the oldest flight have been processed, of decodes none of which has its last token, or a part of a prompt."""
     if replica.next_end_s >= replica.next_edge_s:
         pass_clock(replica, integers, replica.next_end_s, 0)
     replica.block_seconds += (replica.num_blocks - replica.free_blocks) * (replica.next_end_s - replica.clock_s)
     replica.clock_s = replica.next_end_s
     gap_s = replica.clock_s - replica.last_step_end_s
-    count_gap(replica, integers, gap_s, integers[flight + DECODES])
-    if replica.notes > 0:
+    decodes = integers[flight + DECODES]
+    count_gap(replica, integers, gap_s, decodes)
+    if replica.notes > 0 and decodes > 0:
         push_gap(replica, integers, integers[flight + STEP], gap_s)
     replica.last_step_end_s = replica.clock_s
     replica.oldest = 1 - replica.oldest

@@ -67,11 +67,19 @@ def draw_page(runs: Sequence[Run]) -> str:
         element("footer", _ORIGIN),
         element("div", id="told", role="status", aria_live="polite"),
     ]
-    return _whole(title, body)
+    return whole_page(title, body, files("fastsim.report").joinpath("page.js").read_text("utf-8"))
 
 
-def _whole(title: str, body: Sequence[str]) -> str:
-    style, script = (files("fastsim.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+def whole_page(title: str, body: Sequence[str], script: str, more_style: str = "") -> str:
+    """A page in the style of the reports, in one file that loads nothing.
+
+    Args:
+        title: of the page.
+        body: its elements.
+        script: JavaScript.
+        more_style: rules of CSS beside those of the reports.
+    """
+    style = files("fastsim.report").joinpath("page.css").read_text("utf-8") + more_style
     head = [
         "<meta charset='utf-8'>",
         f"<meta http-equiv='Content-Security-Policy' content='{html.escape(_POLICY)}'>",

@@ -43,7 +43,7 @@ def test_bare_run_prints_a_readable_summary(cli: Cli):
     assert all(len(line) <= 120 for line in lines)
     for word in ("TTFT", "TPOT", "TBT", "E2E", "scheduling delay", "throughput", "KV cache", "preemptions", "batch"):
         assert any(word in line for line in lines)
-    assert "mean         p50         p90         p99" in outcome.out
+    assert lines[2].split() == ["mean", "p50", "p90", "p99", "from", "least", "to", "most"]
     assert "1,000 requests" in lines[0]
     assert lines[-1].startswith("simulated in ")
     assert lines[-1].endswith(" requests/s")
@@ -102,10 +102,11 @@ UNUSUAL = (
 
 
 @pytest.mark.parametrize("settings", [("--requests", 300), UNUSUAL], ids=["default", "unusual"])
-def test_out_writes_three_files_from_which_the_run_repeats(cli: Cli, tmp_path: Path, settings: tuple):
+def test_out_writes_files_from_which_the_run_repeats(cli: Cli, tmp_path: Path, settings: tuple):
     out = tmp_path / "out"
     first = cli("run", *settings, "--out", out, "--json").summary
-    assert {path.name for path in out.iterdir()} == {"requests.parquet", "summary.json", "config.toml"}
+    names = {"requests.parquet", "timeseries.parquet", "summary.json", "config.toml"}
+    assert {path.name for path in out.iterdir()} == names
     assert json.loads((out / "summary.json").read_text()) == first
     frame = pl.read_parquet(out / "requests.parquet")
     assert frame["e2e_s"].mean() == pytest.approx(first["metrics"]["e2e_s"]["mean"])

@@ -7,7 +7,7 @@ import pytest
 from simulate_calls import run, some_workload
 
 import traces
-from fastsim import SimulationConfig
+from fastsim import SimulationConfig, Workload, simulate
 from fastsim.errors import ConfigError
 from fastsim.measuring import parse_objectives, read_objectives
 from fastsim.slo import describe_objectives
@@ -95,6 +95,19 @@ def test_goodput_of_a_run_is_what_its_frame_says():
     assert slo["met"] == met
     assert slo["goodput_requests_per_s"] == pytest.approx(met / summary["simulation"]["makespan_s"])
     assert json.loads(json.dumps(slo)) == slo
+
+
+def test_goodput_of_closed_clients_counts_from_their_first_measured_request():
+    config = SimulationConfig(
+        slo={"ttft_s": 1000.0},
+        client="closed",
+        client_options={"concurrency": 2, "warmup_requests": 30},
+    )
+    result = simulate(config, Workload.generate(num_requests=60, qps=1, seed=0))
+    measured = result.requests.sort("request_id").tail(30)
+    duration_s = measured["completed_s"].max() - measured["arrival_s"].min()
+    assert result.summary["slo"]["goodput_requests_per_s"] == pytest.approx(30 / duration_s)
+    assert duration_s < 0.8 * result.summary["simulation"]["makespan_s"]
 
 
 def test_the_longest_gap_of_a_request_needs_to_be_noted():

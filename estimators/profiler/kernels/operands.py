@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from estimators.profiler.hardware import Hardware, MemoryShort
+from estimators.profiler.hardware import Hardware, MemoryShortError
 
 # Caches' worth of operands. Of twice a cache, gone round in turn, one that evicts at random still holds a fifth.
 OVERFLOW = 4
@@ -33,7 +33,7 @@ def views(hardware: Hardware, dtype: torch.dtype, shape: tuple[int, ...], copies
     but for caches of keys and values, whose values no kernel's time depends on.
 
     Raises:
-        MemoryShort: where there is not enough memory.
+        MemoryShortError: where there is not enough memory.
     """
     numbers = copies * torch.Size(shape).numel()
     key = (hardware.device, dtype)
@@ -63,7 +63,8 @@ def block_tables(hardware: Hardware, blocks: Sequence[int], copies: int, seed: i
     tables = torch.zeros(copies, len(blocks), max(blocks), dtype=torch.int32)
     own = torch.arange(max(blocks)) < torch.tensor(blocks).unsqueeze(1)
     tables[own.expand_as(tables)] = torch.randperm(copies * sum(blocks), generator=generator).to(torch.int32)
-    return tables.to(hardware.device).unbind()
+    placed: torch.Tensor = tables.to(hardware.device)
+    return tuple(placed)
 
 
 def activations(hardware: Hardware, dtype: torch.dtype, *shape: int) -> torch.Tensor:
@@ -76,12 +77,12 @@ def check_memory(hardware: Hardware, num_bytes: int) -> None:
     """Refuse what would not fit beside what is there.
 
     Raises:
-        MemoryShort: naming both.
+        MemoryShortError: naming both.
     """
     free = hardware.free_bytes()
     if num_bytes > _SHARE * free:
         wrong = f"does not fit: {free / 1e9:.1f} GB of {hardware.spec.name} are free"
-        raise MemoryShort("operands", f"of {num_bytes / 1e9:.1f} GB", wrong, "measure smaller points")
+        raise MemoryShortError("operands", f"of {num_bytes / 1e9:.1f} GB", wrong, "measure smaller points")
 
 
 def release() -> None:

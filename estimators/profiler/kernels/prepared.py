@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from estimators.errors import EstimatorError
-from estimators.profiler.hardware import Hardware, MemoryShort
+from estimators.profiler.hardware import Hardware, MemoryShortError
 from estimators.profiles import columns_of
 
 
@@ -77,7 +77,8 @@ def prepare(
         seed: of the operands and of where blocks lie.
 
     Raises:
-        EstimatorError: for what cannot be measured here: no kernel, another type; a MemoryShort for too little memory.
+        EstimatorError: for what cannot be measured here: no kernel, another type; a MemoryShortError where memory is
+            too little.
     """
     if operator not in _makers:
         mend = f"choose one of {', '.join(operators())}"
@@ -97,4 +98,4 @@ def prepare(
             return maker(Request(hardware, dtype, columns, block_size, seed))
     except (torch.OutOfMemoryError, MemoryError) as error:
         shown = ", ".join(f"{name} {value}" for name, value in columns.items())
-        raise MemoryShort(operator, shown, "needs more memory than is free", "measure smaller points") from error
+        raise MemoryShortError(operator, shown, "needs more memory than is free", "measure smaller points") from error

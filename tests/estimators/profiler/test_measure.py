@@ -4,7 +4,7 @@ torch = pytest.importorskip("torch", reason="the profiler's measuring needs torc
 
 from estimators.errors import EstimatorError  # noqa: E402
 from estimators.profiler import Point, kernels, measure  # noqa: E402
-from estimators.profiler.hardware import MemoryShort  # noqa: E402
+from estimators.profiler.hardware import MemoryShortError  # noqa: E402
 from estimators.profiler.kernels import Prepared  # noqa: E402
 from estimators.profiler.timing import Timing  # noqa: E402
 
@@ -16,8 +16,8 @@ ONE_TO_THREE = [Point.of("norm", "fp32", {"tokens": tokens, "width": 64}) for to
     ("kind", "failures", "batches"),
     [
         (EstimatorError, 9, [[1, 3]]),  # refused, whatever else there is
-        (MemoryShort, 1, [[1], [2, 3]]),  # there is room once the others are timed
-        (MemoryShort, 9, [[1], [3]]),
+        (MemoryShortError, 1, [[1], [2, 3]]),  # there is room once the others are timed
+        (MemoryShortError, 9, [[1], [3]]),
     ],
 )
 def test_points_are_timed_together_but_where_memory_is_short(cpu, monkeypatch, kind, failures: int, batches):

@@ -20,6 +20,7 @@ CASES = {
     "ahead": {"engine": "vllm-0.19"},
     "preempting": {"num_kv_blocks": 40, "max_model_len": 400},
     "closed": {"client": "closed", "client_options": {"concurrency": 8, "warmup_requests": 10}},
+    "window": {"warmup": "20req", "cooldown": "0.5s", "slo": {"ttft_s": 1.0}},
     "front end": {"engine_options": {"ingress_s": 0.01, "ingress_s_per_token": 1e-4, "egress_s": 0.02}},
 }
 
