@@ -35,10 +35,22 @@ def cluster() -> Iterator[None]:
     """Two workers of one core each; processes and files of Ray are gone afterwards."""
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 27)
+    for attempt in reversed(range(3)):  # Ray waits for itself for half a minute, beside whatever else runs
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 27)
+            break
+        except Exception:
+            leave(ray)
+            if not attempt:
+                raise
     yield
+    leave(ray)
+
+
+def leave(ray) -> None:
+    """End all processes of Ray, which lets go of them while the last still end."""
     ray.shutdown()
-    with warnings.catch_warnings():  # Ray lets go of its processes while the last of them still end
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
