@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fastsim import kernel as kernel
     from fastsim.config import SimulationConfig as SimulationConfig
+    from fastsim.embedding import kernel_inputs as kernel_inputs
     from fastsim.errors import ConfigError as ConfigError
     from fastsim.result import SimulationResult as SimulationResult
     from fastsim.searching.capacity import capacity as capacity
@@ -32,6 +33,7 @@ _WHERE = {
     "Workload": "traces",
     "capacity": "fastsim.searching.capacity",
     "search": "fastsim.searching.runner",
+    "kernel_inputs": "fastsim.embedding",
     "simulate": "fastsim.simulation",
     "simulate_many": "fastsim.simulation",
 }

@@ -12,10 +12,14 @@ from fastsim.commands.summary import BARS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+#: What a page's examples import beside fastsim's own dependencies: of the extra ``test``.
+NEEDS = {"docs/embedding.md": "optuna"}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_of_a_page(page: str):
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page], reason="the extra test is not installed")
     assert doctest.testfile(str(ROOT / page), module_relative=False).failed == 0
 
 

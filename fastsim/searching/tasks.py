@@ -16,7 +16,6 @@ from fastsim.config import SimulationConfig
 
 if TYPE_CHECKING:
     from fastsim.searching.limits import Limit
-    from fastsim.searching.shared import SharedTables
     from traces import Workload
 
 #: What became of a task: it has a capacity (which may be 0), its input was refused, or fastsim itself failed.
@@ -126,7 +125,15 @@ class Executor(Protocol):
         ...
 
 
-def run_task(task: Task, workload: "Workload", tables: "SharedTables") -> Outcome:
+class Tables(Protocol):
+    """Where a task finds its iteration tables."""
+
+    def of(self, config: SimulationConfig, names_blocks: bool) -> Any:
+        """What `fastsim.machine.tables_for` gives, and raises."""
+        ...
+
+
+def run_task(task: Task, workload: "Workload", tables: Tables) -> Outcome:
     """Run one task, where this is called; nothing that goes wrong with it is raised.
 
     Args:
