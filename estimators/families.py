@@ -26,6 +26,7 @@ class Family:
         bias: key that says whether all four projections of the attention add biases.
         qkv_bias: key that says so of query, key and value alone.
         mlp_bias: key that says so of the MLP.
+        joined_mlp: ``intermediate_size`` counts the outputs of gate and up projection together.
         experts: reads the mixture of experts.
         latent: the attention is latent.
         pattern: every so manieth layer has full attention and the others the window, if there is one and no key says
@@ -38,6 +39,7 @@ class Family:
     bias: str = "attention_bias"
     qkv_bias: str | None = None
     mlp_bias: str = "mlp_bias"
+    joined_mlp: bool = False
     experts: Callable[[ConfigReader, int], Experts] | None = None
     latent: bool = False
     pattern: int = 0
@@ -87,6 +89,7 @@ FAMILIES: Mapping[str, Family] = {
         defaults={"partial_rotary_factor": 0.5}, always={"gated_mlp": False} | dict.fromkeys(_PHI, True)
     ),
     "Phi3ForCausalLM": Family(),
+    "QWenLMHeadModel": Family(joined_mlp=True, always={"qkv_bias": True}),
     "Qwen2ForCausalLM": _QWEN_2,
     "Qwen3ForCausalLM": _QWEN_3,
     "Qwen3MoeForCausalLM": replace(_QWEN_3, experts=hf_experts.qwen_3),

@@ -50,6 +50,7 @@ def test_every_family_can_be_split_and_weighed(architecture: str):
         ("LlamaForCausalLM", {}, (False, False, False)),
         ("LlamaForCausalLM", {"attention_bias": True}, (True, True, False)),
         ("LlamaForCausalLM", {"mlp_bias": True}, (False, False, True)),
+        ("QWenLMHeadModel", {}, (True, False, False)),
         ("Qwen2ForCausalLM", {}, (True, False, False)),
         ("Qwen3ForCausalLM", {}, (False, False, False)),
         ("PhiForCausalLM", {}, (True, True, True)),

@@ -32,6 +32,7 @@ EXACT = {
     "mistralai/Mistral-7B-v0.1": 7_241_732_096,
     "mistralai/Mistral-7B-v0.3": 7_248_023_552,
     "mistralai/Mixtral-8x7B-v0.1": 46_702_792_704,
+    "Qwen/Qwen-72B": 72_287_920_128,
     "Qwen/Qwen2.5-72B": 72_706_203_648,
     "Qwen/Qwen2.5-7B": 7_615_616_512,
     "Qwen/Qwen3-14B": 14_768_307_200,

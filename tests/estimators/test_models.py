@@ -256,6 +256,7 @@ def test_built_in_models_equal_published_configs(name):
         "codellama/CodeLlama-34b-Instruct-hf",
         "internlm/internlm-20b",
         "microsoft/phi-2",
+        "Qwen/Qwen-72B",
     ],
 )
 def test_built_in_models_have_the_shapes_that_vidur_profiled(name):

@@ -1,0 +1,140 @@
+"""The search of the Vidur paper: how long it takes, and whether its findings come out.
+
+``paper_search.toml`` has the space. Each configuration is probed at as many rates as its capacity takes, each probe a
+simulation of all requests of the workload. The paper's findings are that the best configuration depends on the model
+and on the workload, and that the best of one costs up to twice as much on another.
+"""
+
+import dataclasses
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from common import Row, emit, note, parser
+
+from fastsim.commands.search_file import SearchFile, read_search_file, read_space, read_workloads
+from fastsim.searching.cases import knobs_in_words
+from fastsim.searching.runner import SearchResult, run_search
+
+FILE = Path(__file__).with_name("paper_search.toml")
+#: In place of fields of the space, for a small one.
+_SMOKE = {"model": "meta-llama/Llama-2-7b-hf", "device": "a100_sxm", "pipeline_parallel": 1}
+_SMOKE_REQUESTS = 100
+
+
+def read(requests: int | None, smoke: bool) -> SearchFile:
+    """The file; with other numbers of requests, or a small space."""
+    file = read_search_file(str(FILE))
+    if smoke:
+        file = dataclasses.replace(file, space={**file.space, **_SMOKE})
+        requests = requests or _SMOKE_REQUESTS
+    if requests is not None:
+        file = dataclasses.replace(file, search={**file.search, "requests": requests})
+    return file
+
+
+def run(file: SearchFile, threads: int | None) -> tuple[SearchResult, float, float]:
+    """The result, and how long it took: wall time and CPU time of all threads [s]."""
+    how = {"seed": 0} | {name: value for name, value in file.search.items() if name != "requests"}
+    space = read_space(file)
+    workloads = read_workloads(file, space, how["seed"])
+    note(f"{space.size:,} configurations, {len(workloads)} workloads of {file.search['requests']:,} requests")
+    started, cpu_s = time.perf_counter(), _cpu_s()
+    result = run_search(space, workloads, file.slo, threads=threads, **how)
+    return result, time.perf_counter() - started, _cpu_s() - cpu_s
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def describe_work(result: SearchResult, wall_s: float, cpu_s: float) -> Row:
+    """What was simulated, and how fast; a probe is one configuration simulated at one rate."""
+    counts, frame = result.record["counts"], result.frame
+    probes, requests = counts["probes"], counts["simulated_requests"]
+    return {
+        "configurations": counts["configurations"],
+        "rows": counts["rows"],
+        "pruned": counts["never_run"],
+        "failed": int((frame["status"] == "failed").sum()),
+        "long_enough": int(frame["long_enough"].sum()),
+        "capacities": counts["runs"],
+        "probes": probes,
+        "stopped_early": int(result.probes["stopped_early"].sum()),
+        "simulated_requests": requests,
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "requests_per_s": requests / wall_s,
+        "capacities_per_s": counts["runs"] / wall_s,
+        "simulated_configurations_per_s": probes / wall_s,
+        "simulated_configurations_per_cpu_s": probes / cpu_s,
+    }
+
+
+def describe_bests(result: SearchResult) -> list[Row]:
+    """The best of each model and workload, and in how many workloads of that model the same one is the best."""
+    found = result.record["findings"]
+    return [
+        {
+            "model": case["model"],
+            "workload": case["workload"],
+            "best": knobs_in_words(case["best"]["knobs"], found["knobs"]),
+            "capacity_qps": case["best"]["capacity_qps"],
+            "qps_per_dollar": case["best"]["qps_per_dollar"],
+            "compared": case["compared"],
+            "ties": len(case["ties"]),
+        }
+        for case in found["cases"]
+        if case["best"] is not None
+    ]
+
+
+def describe_mismatch(result: SearchResult) -> list[Row]:
+    """What each request costs under the best configuration of another workload, relative to its own best."""
+    names = ("model", "best_on", "run_on", "factor", "least_factor")
+    return [{name: row[name] for name in names} for row in result.record["findings"]["mismatch"]]
+
+
+def describe_findings(bests: list[Row], mismatches: list[Row]) -> Row:
+    """The two findings in a line."""
+    by_model: dict[str, set[str]] = {}
+    for row in bests:
+        by_model.setdefault(row["model"], set()).add(row["best"])
+    factors: dict[str, Any] = {
+        f"largest_{name}": max((row[name] for row in mismatches if row[name] is not None), default=None)
+        for name in ("factor", "least_factor")
+    }
+    return {
+        "models": len(by_model),
+        "models_whose_best_depends_on_the_workload": sum(len(found) > 1 for found in by_model.values()),
+        "different_bests": len({(model, best) for model, found in by_model.items() for best in found}),
+        **factors,
+        "without_a_capacity": sum(row["factor"] is None for row in mismatches),
+    }
+
+
+def main() -> int:
+    """Print what it took, and what was found; returns the exit code: 1 where a configuration failed."""
+    command = parser("the search of the Vidur paper")
+    command.add_argument("--requests", type=int, help="of each workload (default: that of the file)")
+    command.add_argument("--threads", type=int, help="configurations at a time (default: one per core)")
+    command.add_argument("--out", type=Path, help="a directory for the frames, such as fastsim report takes")
+    arguments = command.parse_args()
+    result, wall_s, cpu_s = run(read(arguments.requests, arguments.smoke), arguments.threads)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        result.write(arguments.out)
+    work, bests, mismatches = describe_work(result, wall_s, cpu_s), describe_bests(result), describe_mismatch(result)
+    findings = describe_findings(bests, mismatches)
+    if arguments.json:
+        emit([work], True, best=bests, mismatch=mismatches, findings=findings)
+    else:
+        emit([work, findings, *bests, *mismatches], False)
+    return 1 if work["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
