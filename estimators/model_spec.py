@@ -139,10 +139,11 @@ class ModelSpec:
 
         Of experts each is split, or else they are dealt out.
         """
-        return tuple(
-            tp
-            for tp in range(1, self.num_q_heads + 1)
-            if not (self.num_q_heads % tp or any(width % tp for width in self._split_widths))
+        return tuple(tp for tp in range(1, self.num_q_heads + 1) if self._splits_over(tp))
+
+    def _splits_over(self, tp: int) -> bool:
+        return (
+            not (self.num_q_heads % tp or any(width % tp for width in self._split_widths))
             and not (self.num_kv_heads % tp and tp % self.num_kv_heads)
             and (self.experts is None or not self.experts.intermediate_size % tp or not self.experts.num_experts % tp)
         )
@@ -160,7 +161,7 @@ class ModelSpec:
 
         The error offers sizes up to ``node_gpus``; a larger ``tp`` that fits the model is no error here.
         """
-        if isinstance(tp, bool) or not isinstance(tp, int) or tp not in self.tensor_parallel_sizes():
+        if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1 or not self._splits_over(tp):
             mlp = self.intermediate_size if self.experts is None else self.experts.intermediate_size
             wrong = (
                 f"does not divide the heads ({self.num_q_heads}, key/value {self.num_kv_heads}) and the MLP of {mlp}"

@@ -38,6 +38,15 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted(_builtin(), key=str.lower))
 
 
+@functools.cache
+def _builtin_model(given: str) -> ModelSpec | None:
+    """The built-in model of a name in lower case; None where there is none. Searches ask for each many times."""
+    for name, config in _builtin().items():
+        if given in (name.lower(), name.lower().rpartition("/")[2]):
+            return model_from_config(config, name)
+    return None
+
+
 def load_model(name_or_path: str | os.PathLike[str]) -> ModelSpec:
     """Return the model of a name, or of a Hugging Face ``config.json`` (or the directory that holds one).
 
@@ -52,9 +61,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> ModelSpec:
     if not isinstance(name_or_path, str | os.PathLike):
         raise EstimatorError("model", name_or_path, "is neither a name nor a path", "give one of them or a ModelSpec")
     given = os.fspath(name_or_path)
-    for name, config in _builtin().items():
-        if given.lower() in (name.lower(), name.lower().rpartition("/")[2]):
-            return model_from_config(config, name)
+    if (builtin := _builtin_model(given.lower())) is not None:
+        return builtin
     path = Path(given)
     if path.is_dir():
         path = path / _CONFIG

@@ -132,7 +132,9 @@ def _request(workload: "Workload", i: int) -> str:
     return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
-def tables_for(config: SimulationConfig, names_blocks: bool = False, member: int = 0) -> Any:
+def tables_for(
+    config: SimulationConfig, names_blocks: bool = False, member: int = 0, room: tuple[int, int] = (1, 1)
+) -> Any:
     """The tables of a configuration, from the cache or built now; to be shared between simulations.
 
     Args:
@@ -140,6 +142,8 @@ def tables_for(config: SimulationConfig, names_blocks: bool = False, member: int
         names_blocks: whether they will serve workloads that name the blocks of their requests: with a prefix cache
             decodes then read more tokens than there is room for, those that they share more than once.
         member: 0 for those of the estimates, 1 to 5 for others that are as likely (`fastsim.intervals`).
+        room: tokens and requests of an iteration that they have room for at least, more than the configuration needs
+            so that others share them.
 
     Returns:
         IterationTables, or with several pipeline stages a tuple of those of each; under parity OperatorTables.
@@ -167,8 +171,8 @@ def tables_for(config: SimulationConfig, names_blocks: bool = False, member: int
                 tp=config.tensor_parallel,
                 dtype=config.dtype,
                 kv_dtype=config.kv_dtype,
-                max_tokens=config.batch_policy.most_tokens(pool),
-                max_sequences=config.batch_policy.max_num_seqs,
+                max_tokens=max(config.batch_policy.most_tokens(pool), room[0]),
+                max_sequences=max(config.batch_policy.max_num_seqs, room[1]),
                 max_kv=most_decode_kv(config, pool, names_blocks),
                 max_model_len=config.max_model_len,
                 pp=pp,

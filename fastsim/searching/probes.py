@@ -11,6 +11,7 @@ import numpy as np
 from fastsim.errors import ConfigError
 from fastsim.measuring import read_span
 from fastsim.searching.limits import ATTAINMENT, Limit
+from fastsim.searching.shared import roomy_tables
 from fastsim.searching.verdicts import judge, measure
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ class Prober:
                 could be attained, or as `fastsim.simulate`.
             estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
         """
-        from fastsim.machine import tables_for
         from fastsim.simulation import compile_kernel, load_parts
         from fastsim.slo import objectives_of
 
@@ -91,8 +91,10 @@ class Prober:
         self.config = config.with_fields(record_batches=False, record_metrics=notes)
         self.workload, self.limits = workload, tuple(limits)
         self.stops: list[tuple[Limit, Stop]] = []
+        if tables is None:
+            tables = roomy_tables(self.config, workload.block_tokens > 0)
         if config.parity is not None:
-            self.tables = tables_for(config) if tables is None else tables
+            self.tables = tables
             return
         self.parts = load_parts(self.config, workload, tables)
         self.loop = compile_kernel(self.config, workload)

@@ -11,11 +11,22 @@ from fastsim.config import SimulationConfig
 from fastsim.machine import load_machine, tables_for
 from fastsim.stage_tables import most_decode_kv
 
+#: Tokens and requests of an iteration that all tables have room for, so that configurations with other limits share
+#: them. A rule, and not what a search happens to hold: a capacity is the same in whatever search it is found.
+_ROOM = (8192, 512)
 #: Fields of a configuration on which its tables depend as they are.
 _FIELDS = (
     *("model", "device", "tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "expert_load"),
     *("expert_exchange", "dtype", "kv_dtype"),
 )
+
+
+def roomy_tables(config: SimulationConfig, names_blocks: bool = False, member: int = 0) -> Any:
+    """What `fastsim.machine.tables_for` gives, and raises, with room for other configurations.
+
+    Values differ by little from those of tables without that room, as measured times are smoothed along whole axes.
+    """
+    return tables_for(config, names_blocks, member, _ROOM)
 
 
 class SharedTables:
@@ -28,13 +39,13 @@ class SharedTables:
         self._lock = threading.Lock()
 
     def of(self, config: SimulationConfig, names_blocks: bool) -> Any:
-        """What `fastsim.machine.tables_for` gives, and raises; equal ones are the same object."""
+        """What `roomy_tables` gives, and raises; equal ones are the same object."""
         key = _key(config, names_blocks)
         with self._lock:
             building = self._building.setdefault(key, threading.Lock())
         with building:
             if key not in self._kept:
-                self._kept[key] = tables_for(config, names_blocks)
+                self._kept[key] = roomy_tables(config, names_blocks)
             return self._kept[key]
 
     def build(self, configs: Iterable[tuple[SimulationConfig, bool]], threads: int) -> None:
@@ -60,5 +71,6 @@ def _key(config: SimulationConfig, names_blocks: bool) -> tuple[Any, ...]:
     pool = load_machine(config)[2]
     policy = config.batch_policy
     kv = most_decode_kv(config, pool, names_blocks)
-    layout = TableLayout.covering(policy.most_tokens(pool), policy.max_num_seqs, kv, config.max_model_len)
+    tokens, sequences = max(policy.most_tokens(pool), _ROOM[0]), max(policy.max_num_seqs, _ROOM[1])
+    layout = TableLayout.covering(tokens, sequences, kv, config.max_model_len)
     return (*(getattr(config, name) for name in _FIELDS), layout)

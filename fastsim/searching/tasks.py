@@ -129,7 +129,7 @@ class Tables(Protocol):
     """Where a task finds its iteration tables."""
 
     def of(self, config: SimulationConfig, names_blocks: bool) -> Any:
-        """What `fastsim.machine.tables_for` gives, and raises."""
+        """What `fastsim.searching.shared.roomy_tables` gives, and raises."""
         ...
 
 

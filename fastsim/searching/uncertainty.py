@@ -70,13 +70,13 @@ def spread_of(
         ConfigError: as `fastsim.capacity`, or there are no other tables for the configuration.
         estimators.EstimatorError: as `fastsim.capacity`.
     """
-    from fastsim.machine import tables_for
     from fastsim.searching.capacity import capacity
+    from fastsim.searching.shared import roomy_tables
 
     check_intervals(config, None)
     found: list[float] = []
     for member in range(MEMBERS + 1):
-        tables = tables_for(config, workload.block_tokens > 0, member)
+        tables = roomy_tables(config, workload.block_tokens > 0, member)
         # Capacities are near each other, so that the search for the next begins at the last.
         near = workload.scaled(found[-1]) if found and found[-1] > 0 else workload
         at = capacity(config, near, slo, tables=tables, tolerance=tolerance, max_requests=max_requests)
