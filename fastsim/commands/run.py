@@ -155,13 +155,26 @@ def _fields_of(choice: Any) -> list[tuple[str, str]]:
     return shown
 
 
-def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+def read_flags(
+    words: Sequence[str], command_class: type[Any], name: str, what: str
+) -> tuple[Any, dict[str, dict[str, Any]], dict[str, Any], tuple[str, ...]]:
+    """Read the flags of a command that has those of ``fastsim run``, and the files that some of them name.
+
+    Args:
+        words: behind the command's name.
+        command_class: the dataclass behind it.
+        name: of the command.
+        what: it does, in a sentence.
+
+    Returns:
+        The flags; the fields of the choices; what of the flags the files say; and notes.
+    """
     rest, options = split_options(words, GROUPS)
-    parser = Parser(RunCommand, "run", "Simulate one configuration under one workload.", _epilog())
+    parser = Parser(command_class, name, what, _epilog())
     defaults, file_options, notes = _read_files(rest, words)
-    parser.set_defaults(**defaults)
-    command: RunCommand = parser.parse_args(rest)
+    known = {spec.name for spec in fields(command_class)}
+    parser.set_defaults(**{field: value for field, value in defaults.items() if field in known})
+    command = parser.parse_args(rest)
     if options["trace"] and command.trace is None:
         field, value = next(iter(options["trace"].items()))
         raise ConfigError(f"trace.{field}", value, "is given without a trace", "give --trace FILE")
@@ -169,6 +182,14 @@ def main(words: Sequence[str]) -> int:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
         options = {group: (file_options.get(group, {}) if group in kept else {}) | options[group] for group in GROUPS}
+    return command, options, defaults, notes
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command; returns the exit code."""
+    command: RunCommand
+    what = "Simulate one configuration under one workload."
+    command, options, defaults, notes = read_flags(words, RunCommand, "run", what)
     if command.out == "":
         raise ConfigError("out", command.out, "is not a directory", "give its path")
     if command.record_batches and command.out is None:

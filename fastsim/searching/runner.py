@@ -134,13 +134,14 @@ def run_search(
     trials: int | None = None,
 ) -> SearchResult:
     """What `search` does; returns all that there is to tell."""
+    from fastsim.searching.capacity import check_tolerance
     from fastsim.searching.findings import describe
     from fastsim.searching.limits import read_limits
 
     started = time.perf_counter()
     space, workloads, limits = Space.read(space), _named(workload), read_limits(slo)
     word("strategy", strategy, tuple(STRATEGIES))
-    tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
+    tolerance, seed = check_tolerance(number("tolerance", tolerance)), integer("seed", seed)
     for name, value in (("threads", threads), ("trials", trials)):
         if value is not None and integer(name, value) < 1:
             raise ConfigError(name, value, "run nothing", "give 1 or more, or leave it out")

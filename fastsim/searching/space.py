@@ -6,9 +6,7 @@
 (8, ('tensor_parallel', 'replicas', 'scheduler', 'scheduler.max_num_seqs', 'scheduler.chunk_size'))
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -19,7 +17,7 @@ from fastsim.config import SimulationConfig, read_field
 from fastsim.errors import ConfigError
 from fastsim.options import integer
 from fastsim.searching.alternatives import KINDS, Alternative, Pick, read_alternatives, read_values
-from fastsim.searching.tasks import REFUSED, config_id
+from fastsim.searching.tasks import REFUSED, table_id
 
 #: Fields of a configuration that a space does not have, and what to do instead.
 _ELSEWHERE = {
@@ -185,12 +183,8 @@ class Space:
             config = SimulationConfig.from_dict(point) if not reason else None
         except ConfigError as error:
             config, reason = None, str(error)
-        if config is None:
-            text = json.dumps(point, sort_keys=True)
-            return Candidate(
-                hashlib.sha256(text.encode()).hexdigest()[:12], self._values_of(point), None, reason, REFUSED
-            )
-        return Candidate(config_id(config), self._values_of(config.to_dict()), config)
+        table = point if config is None else config.to_dict()
+        return Candidate(table_id(table), self._values_of(table), config, reason, REFUSED if reason else "")
 
     def _values_of(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """The axes' values of a configuration, or of a point."""
