@@ -170,7 +170,7 @@ def run_search(
         "slo": [asdict(limit) for limit in limits],
         **told,
         "best": _best(rows),
-        "findings": describe(frame, limits),
+        "findings": describe(frame, limits, weights={name: len(one) for name, one in workloads.items()}),
         "wall_s": time.perf_counter() - started,
     }
     result = SearchResult(frame, probes_of(list(evaluator.outcomes.values())), record)
