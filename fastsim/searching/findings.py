@@ -39,9 +39,9 @@ def describe(
 
     Returns:
         ``goal``, the column that is compared; ``slo``, the limits; ``knobs``, those that have several values;
-        ``weights``; ``status``, how many rows have which; ``cases``, for each model and workload what `describe_case` says; and
-        ``mismatch`` and ``regret``, the rows of the functions of these names (of ``regret`` those of the best ten
-        configurations of each model), empty where there is one workload.
+        ``weights``; ``status``, how many rows have which; ``cases``, for each model and workload what `describe_case`
+        says; and ``mismatch`` and ``regret``, the rows of the functions of these names (of ``regret`` those of the best
+        ten configurations of each model), empty where there is one workload.
 
     Raises:
         ConfigError: the frame is not one of a search, or a limit is none.
