@@ -53,7 +53,7 @@ def windows_of(workload: "Workload", length: float | str) -> "dict[str, Workload
     found = {}
     for i, begin_s in enumerate(edges_s):
         end_s = edges_s[i + 1] if i + 1 < count else workload.duration_s
-        window = _cut(workload, starts[i], starts[i + 1], first_s + begin_s, f"{begin_s:g}-{end_s:.6g} s")
+        window = _cut(workload, starts[i], starts[i + 1], first_s + begin_s, f"{begin_s:.9g}-{end_s:.9g} s")
         if window is not None:
             found[window.provenance["window"]] = window
     return found

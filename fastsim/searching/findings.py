@@ -27,6 +27,7 @@ def describe(
     frame: "pl.DataFrame",
     slo: Mapping[str, Any] | Sequence[Limit] | None = None,
     half_width: float | Mapping[str, float] = 0.0,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Everything that a search has to say about its frame.
 
@@ -34,12 +35,13 @@ def describe(
         frame: of `fastsim.search`.
         slo: what held at capacity, as `fastsim.search` takes it, or the limits that it read.
         half_width: what else makes capacities uncertain, as `ties` takes it.
+        weights: requests of each workload, as `regret` takes them.
 
     Returns:
         ``goal``, the column that is compared; ``slo``, the limits; ``knobs``, those that have several values;
-        ``status``, how many rows have which; ``cases``, for each model and workload what `describe_case` says; and
-        ``mismatch`` and ``regret``, the rows of the functions of these names (of ``regret`` those of the best ten
-        configurations of each model), empty where there is one workload.
+        ``weights``; ``status``, how many rows have which; ``cases``, for each model and workload what `describe_case`
+        says; and ``mismatch`` and ``regret``, the rows of the functions of these names (of ``regret`` those of the best
+        ten configurations of each model), empty where there is one workload.
 
     Raises:
         ConfigError: the frame is not one of a search, or a limit is none.
@@ -52,28 +54,29 @@ def describe(
     goal = find_goal(frame)
     knobs = knobs_of(frame)
     marked = ties(pareto(frame, COSTS, goal), half_width, goal)
-    weights = sensitivity(frame, goal).to_dicts()
+    of_knobs = sensitivity(frame, goal).to_dicts()
     several = frame["workload"].n_unique() > 1
-    kept = regret(frame, goal=goal) if several else None
+    kept = regret(frame, weights, goal) if several else None
     return {
         "goal": goal,
         "slo": [asdict(limit) for limit in limits],
         "knobs": knobs,
+        "weights": None if weights is None else dict(weights),
         "status": dict(Counter(frame["status"].to_list())),
-        "cases": [describe_case(case, goal, knobs, weights) for case in cases(marked)],
+        "cases": [describe_case(case, goal, knobs, of_knobs) for case in cases(marked)],
         "mismatch": mismatch(frame, goal).to_dicts() if several else [],
         "regret": [] if kept is None else kept.group_by("model", maintain_order=True).head(10).to_dicts(),
     }
 
 
-def describe_case(case: Case, goal: str, knobs: Sequence[str], weights: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def describe_case(case: Case, goal: str, knobs: Sequence[str], of_knobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What is to be said of one model and workload.
 
     Args:
         case: with the columns ``pareto`` and ``tied``.
         goal: that is compared.
         knobs: columns that tell configurations apart.
-        weights: rows of `sensitivity`.
+        of_knobs: rows of `sensitivity`.
 
     Returns:
         ``model``, ``workload``; the numbers of ``configurations`` and of those ``compared``; ``best``, a configuration,
@@ -92,7 +95,7 @@ def describe_case(case: Case, goal: str, knobs: Sequence[str], weights: Sequence
         "best": None if best is None else configuration(best, knobs),
         "ties": [] if best is None else [one for one in tied if one["config_id"] != best["config_id"]],
         "pareto": [configuration(row, knobs) for row in by_goal.filter("pareto").iter_rows(named=True)],
-        "sensitivity": _by_knob(case, weights),
+        "sensitivity": _by_knob(case, of_knobs),
     }
 
 
@@ -105,9 +108,9 @@ def configuration(row: Mapping[str, Any], knobs: Sequence[str]) -> dict[str, Any
 _ALSO = ("gpus", "qps_low", "qps_high", "binding", "long_enough")
 
 
-def _by_knob(case: Case, weights: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _by_knob(case: Case, of_knobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for row in weights:
+    for row in of_knobs:
         if row["model"] == case.model and row["workload"] == case.workload:
             of_knob = found.setdefault(row["knob"], {"share": row["share"], "values": []})
             of_knob["values"].append({name: row[name] for name in ("value", "best", "reach", "config_id")})

@@ -134,13 +134,14 @@ def run_search(
     trials: int | None = None,
 ) -> SearchResult:
     """What `search` does; returns all that there is to tell."""
+    from fastsim.searching.capacity import check_tolerance
     from fastsim.searching.findings import describe
     from fastsim.searching.limits import read_limits
 
     started = time.perf_counter()
     space, workloads, limits = Space.read(space), _named(workload), read_limits(slo)
     word("strategy", strategy, tuple(STRATEGIES))
-    tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
+    tolerance, seed = check_tolerance(number("tolerance", tolerance)), integer("seed", seed)
     for name, value in (("threads", threads), ("trials", trials)):
         if value is not None and integer(name, value) < 1:
             raise ConfigError(name, value, "run nothing", "give 1 or more, or leave it out")
@@ -169,7 +170,7 @@ def run_search(
         "slo": [asdict(limit) for limit in limits],
         **told,
         "best": _best(rows),
-        "findings": describe(frame, limits),
+        "findings": describe(frame, limits, weights={name: len(one) for name, one in workloads.items()}),
         "wall_s": time.perf_counter() - started,
     }
     result = SearchResult(frame, probes_of(list(evaluator.outcomes.values())), record)

@@ -192,7 +192,8 @@ def _worst(model: str | None, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _regret(found: Mapping[str, Any]) -> Iterator[str]:
     """For each model the configuration that is best kept through all workloads."""
-    yield "one configuration for all workloads, with as many requests each, above changing to the best on each"
+    many = "with as many requests each" if found["weights"] is None else "with the requests that they have"
+    yield f"one configuration for all workloads, {many}, above changing to the best on each"
     for model, rows in _by_model(found["regret"]).items():
         kept = rows[0]
         told = f"{model}: " if model else ""

@@ -74,6 +74,13 @@ def test_words_of_a_few_cases():
     assert ["max_num_seqs", "64.6%"] in words_of_shares
 
 
+def test_workloads_weigh_what_they_are_told_to():
+    found = describe(some_frame().filter(SMALL), weights={"chat": 99, "code": 1})
+    assert found["regret"][0]["config_id"] == "s1v256"
+    assert "with the requests that they have" in words(found)
+    assert json.loads(json.dumps(found)) == found
+
+
 def test_bars_can_be_left_out():
     found = describe(some_frame())
     assert "█" in words(found)

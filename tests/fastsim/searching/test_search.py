@@ -220,6 +220,7 @@ def test_no_rate_that_holds_is_a_capacity_of_nothing_with_its_reason():
         ({"trials": 3}, ["trials 3", "strategy exhaustive"]),
         ({"resume": True}, ["resume", "give the directory"]),
         ({"tolerance": "loose"}, ["tolerance 'loose'"]),
+        ({"tolerance": 0.9}, ["tolerance 0.9", "0.0001 to 0.5"]),
         ({"slo": {"speed": {"p90": 1}}}, ["slo 'speed'"]),
         ({"workload": {}}, ["workload", "is none"]),
         ({"workload": {"chat": 5}}, ["workload 'chat'"]),
