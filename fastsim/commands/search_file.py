@@ -95,7 +95,7 @@ def read_workloads(file: SearchFile, space: Space, seed: int) -> "dict[str, Work
     found = {}
     for name, table in file.workloads.items():
         requests = {"requests": file.search["requests"]} if "requests" in file.search else {}
-        defaults, options = read_settings(requests | table, _OF_WORKLOADS, f"workload {name}")
+        defaults, options = read_settings({**requests, **table}, _OF_WORKLOADS, f"workload {name}")
         found[name] = read_workload(RunCommand(**defaults), options, config)
     return found
 
