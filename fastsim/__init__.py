@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastsim.errors import ConfigError as ConfigError
     from fastsim.result import SimulationResult as SimulationResult
     from fastsim.searching.capacity import capacity as capacity
+    from fastsim.searching.runner import search as search
     from fastsim.simulation import simulate as simulate
     from fastsim.simulation import simulate_many as simulate_many
     from traces import Workload as Workload
@@ -32,6 +33,7 @@ _WHERE = {
     "Workload": "traces",
     "capacity": "fastsim.searching.capacity",
     "kernel_inputs": "fastsim.embedding",
+    "search": "fastsim.searching.runner",
     "simulate": "fastsim.simulation",
     "simulate_many": "fastsim.simulation",
 }

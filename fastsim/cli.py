@@ -16,6 +16,8 @@ from fastsim import __version__
 COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
     "bench": "run the standard scenarios, whose results others can repeat and compare",
+    "capacity": "find the highest rate at which a configuration holds its limits",
+    "search": "find the best deployment under limits, per dollar",
     "report": "draw one run, or several side by side, as one HTML page",
     "explain": "say why the latencies of a run are what they are",
     "estimators": "list, show or train the operator estimators",

@@ -8,7 +8,8 @@ from fastsim.kernel.client_loop import run_clients
 from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.data_parallel import ask_router
 from fastsim.kernel.jit import jit
-from fastsim.kernel.state import DONE, NO_SUCH_REPLICA
+from fastsim.kernel.state import DONE, NO_SUCH_REPLICA, STOPPED
+from fastsim.kernel.stops import must_stop, run_until_certain
 
 
 def run(state, tables, policies):
@@ -22,7 +23,7 @@ def run(state, tables, policies):
         policies: the batch policy and the router, compiled with SCHEDULE and ROUTE of `fastsim.kernel.slots`.
 
     Returns:
-        DONE, BATCH_LOG_FULL, NO_PROGRESS or NO_SUCH_REPLICA.
+        DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA or, where the state has stops, STOPPED.
     """
     if state.cluster[0].dynamic:
         return with_clients(state, tables, policies, ANY)
@@ -67,6 +68,14 @@ def without_clients(state, tables, policies, kind):
                 return status
         arrive(requests, replicas, cluster, integers, i)
         cluster.next_request += 1
+        if cluster.num_stops > 0:
+            fleet[replica].known_s = arrival_s
+            if must_stop(state):
+                return STOPPED
+    if cluster.num_stops > 0:
+        status = run_until_certain(state, tables, schedule, kind)
+        if status != DONE:
+            return status
     for r in range(0, replicas.size, cluster.unit):
         status = advance(kind, state, tables, schedule, r, math.inf)
         if status != DONE:

@@ -27,7 +27,7 @@ SGLANG_CLIP = 4096
 AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE = range(3)
 
 #: What ``run`` returns.
-DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA = range(4)
+DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA, STOPPED = range(5)
 
 #: How the chunks of one batch add up to prefill attention time, see estimators.IterationTables.
 RULE_SUM, RULE_EQUIVALENT_CHUNK, RULE_JOINT = range(3)
@@ -269,6 +269,7 @@ REPLICA = np.dtype(
         ("decode_attention_s", np.float64),  # one stage: sums of it, and of copies of swapped KV
         ("prefill_attention_s", np.float64),
         ("copies_s", np.float64),
+        ("known_s", np.float64),  # with stops, in the fleet: up to when what happens here is known [s]
         # Reserved: disaggregation
         ("role", np.int64),
         ("link", np.int64),
@@ -335,6 +336,9 @@ CLUSTER = np.dtype(
         ("unit", np.int64),  # records that advance together: the engines of a replica if they are in lockstep, else 1
         ("padded", np.int64),  # in the integer pool: by tokens of the largest batch of a round what it is padded to
         ("largest_capture", np.int64),  # most tokens that are padded; 0: none are [tokens]
+        # Limits that end the run early, see `fastsim.kernel.stops`
+        ("stops", np.int64),  # in the integer pool
+        ("num_stops", np.int64),
         # Clients that send because requests complete, see `fastsim.kernel.clients`
         ("dynamic", np.int64),  # 1: there are such
         ("closed", np.int64),  # 1: whoever has got a request whole sends the next of the workload

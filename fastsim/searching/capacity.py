@@ -1,13 +1,16 @@
 """The capacity of a configuration: the highest rate at which its objectives hold and no queue builds up."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ConfigError
+from fastsim.searching.brackets import find_bracket
+from fastsim.searching.guesses import guess_qps
 from fastsim.searching.limits import read_limits
-from fastsim.searching.probes import PILED_UP, Probe, Prober
+from fastsim.searching.probes import Probe, Prober
+from fastsim.searching.verdicts import PILED_UP
 
 if TYPE_CHECKING:
     from fastsim.config import SimulationConfig
@@ -15,12 +18,6 @@ if TYPE_CHECKING:
 
 #: The smallest and largest tolerance: the smallest is about what 100 M requests could tell.
 _LEAST_TOLERANCE, _MOST_TOLERANCE = 1e-4, 0.5
-#: The first step away from a guess; each further one is twice as long [natural logarithm of the rate].
-_FIRST_STEP = 0.04
-#: Where the search for a rate that holds ends [part of the rate first tried].
-_LOWEST = 1e-5
-#: Requests arrive at one time, for all that matters, where they do within this part of the time they are served in.
-_AT_ONE_TIME = 0.01
 #: A run is long if requests arrive for so many times as long as one is served.
 _MANY = 20
 
@@ -88,52 +85,26 @@ def capacity(
         ConfigError: a bad limit or tolerance, arrivals without a rate that could be changed, or as `fastsim.simulate`.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
-    if not _LEAST_TOLERANCE <= tolerance <= _MOST_TOLERANCE:
-        wrong = f"is not from {_LEAST_TOLERANCE:g} to {_MOST_TOLERANCE:g}"
-        raise ConfigError("tolerance", tolerance, wrong, "give 0.01, say")
+    check_tolerance(tolerance)
     if max_requests is not None:
         if max_requests < 2:
             raise ConfigError("max_requests", max_requests, "have no rate", "give 2 or more")
         workload = workload.head(min(max_requests, len(workload)))
     probe = Prober(config, workload, read_limits(slo), tables)
-    probes = find_bracket(probe, float(workload.qps or 1.0), tolerance)
+    probes = find_bracket(probe, guess_qps(probe), tolerance)
     return describe_capacity(probes, tolerance)
 
 
-def find_bracket(probe: Callable[[float], Probe], first_qps: float, tolerance: float) -> list[Probe]:
-    """Probe until a rate holds and one above it, by at most the tolerance, does not.
+def check_tolerance(tolerance: float) -> float:
+    """The tolerance, if it is one.
 
-    Steps away from the first rate double, in its logarithm, until the verdict changes; then the bracket is halved. It
-    ends without a bracket where nothing holds, or everything does.
+    Raises:
+        ConfigError: it is too small or too large.
     """
-    probes: list[Probe] = []
-
-    def holds(qps: float) -> bool:
-        probes.append(probe(qps))
-        return probes[-1].holds
-
-    low, high = 0.0, math.inf
-    qps, step = first_qps, _FIRST_STEP
-    while True:
-        if holds(qps):
-            low = max(low, qps)
-            if high < math.inf or _is_at_one_time(probes[-1]):
-                break
-            qps *= math.exp(step)
-        else:
-            high = min(high, qps)
-            if low > 0 or qps < _LOWEST * first_qps:
-                break
-            qps *= math.exp(-step)
-        step *= 2
-    while low > 0 and high < math.inf and high > low * (1 + tolerance):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return probes
-
-
-def _is_at_one_time(probe: Probe) -> bool:
-    return probe.metrics["arriving_s"] < _AT_ONE_TIME * probe.requests / probe.metrics["throughput_requests_per_s"]
+    if not _LEAST_TOLERANCE <= tolerance <= _MOST_TOLERANCE:
+        wrong = f"is not from {_LEAST_TOLERANCE:g} to {_MOST_TOLERANCE:g}"
+        raise ConfigError("tolerance", tolerance, wrong, "give 0.01, say")
+    return tolerance
 
 
 def describe_capacity(probes: list[Probe], tolerance: float) -> Capacity:
@@ -147,7 +118,7 @@ def describe_capacity(probes: list[Probe], tolerance: float) -> Capacity:
     best = max(holding, key=lambda probe: probe.qps)
     if not breaking:
         why = "everything holds even where all requests arrive at one time: too few to overload the system"
-        qps = best.metrics["throughput_requests_per_s"]
+        qps = best.metrics.get("throughput_requests_per_s", best.qps)
         return Capacity(qps, (qps, math.inf), tolerance, tuple(probes), False, why, best.binding, best)
     lowest = min((probe for probe in breaking if probe.qps > best.qps), key=lambda probe: probe.qps)
     is_long, why = _long_enough(best)

@@ -1,34 +1,26 @@
-"""One probe of a capacity: the workload at one rate, and whether the limits hold.
+"""Probes of a capacity: the workload at one rate, and whether its limits hold (`fastsim.searching.verdicts`)."""
 
-A probe holds if every limit does and no queue builds up: if the last tenth of the requests to arrive does not wait, on
-average, longer to be scheduled than 2 % of the time in which requests arrive and than a request is served.
-"""
-
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsim.errors import ConfigError
-from fastsim.searching.limits import ATTAINMENT, METRICS, Limit
+from fastsim.measuring import read_span
+from fastsim.searching.limits import ATTAINMENT, Limit
+from fastsim.searching.verdicts import judge, measure
 
 if TYPE_CHECKING:
     from fastsim.config import SimulationConfig
+    from fastsim.kernel.prepare_stops import Stop
     from fastsim.kernel.state import State
     from traces import Workload
 
-#: A queue has built up where the last tenth waits longer than this part of the time in which requests arrive.
-PILED_UP = 0.02
-_LAST = 10
-#: What every probe that is not stopped tells, besides its limits.
-_ALWAYS = (
-    *((metric, quantile) for metric in ("ttft_s", "tpot_s") for quantile in ("p50", "p90", "p99")),
-    ("e2e_s", "p50"),
-    ("scheduling_delay_s", "p99"),
-)
+#: Times of clients and of replicas differ by sums that are rounded [s].
+_ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -43,9 +35,9 @@ class Probe:
         metrics: value of each limit by its key, such as ``"ttft_s.p90"``; and always ``ttft_s`` and ``tpot_s`` at p50,
             p90 and p99, ``e2e_s.p50``, ``scheduling_delay_s.p99``, ``throughput_requests_per_s``, ``mfu``,
             ``waiting_last_s`` (mean scheduling delay of the last tenth to arrive), ``served_s`` (mean time from being
-            scheduled to the last token) and ``arriving_s`` (last arrival less the first). A value that no request has
-            is left out.
-        requests: that were simulated, as far as the simulation went.
+            scheduled to the last token), ``arriving_s`` (last arrival less the first) and ``makespan_s``. A value that
+            no request has is left out.
+        requests: that were simulated to their end.
         wall_s: it took.
     """
 
@@ -62,7 +54,12 @@ class Prober:
     """Probes one configuration under one workload at any rate; what rates share is prepared once."""
 
     def __init__(
-        self, config: "SimulationConfig", workload: "Workload", limits: Sequence[Limit], tables: Any = None
+        self,
+        config: "SimulationConfig",
+        workload: "Workload",
+        limits: Sequence[Limit],
+        tables: Any = None,
+        stops: bool = True,
     ) -> None:
         """Prepare the probes.
 
@@ -71,13 +68,15 @@ class Prober:
             workload: what arrives, at any rate.
             limits: from `read_limits`.
             tables: as `fastsim.simulate` takes them; looked up, or built and cached, when not given.
+            stops: end simulations as soon as it is certain that a limit breaks.
 
         Raises:
-            ConfigError: arrivals have no rate or none that can be scaled, requests have no objectives of which a part
+            ConfigError: arrivals have no rate or none that can be changed, requests have no objectives of which a part
                 could be attained, or as `fastsim.simulate`.
             estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
         """
         from fastsim.machine import tables_for
+        from fastsim.simulation import compile_kernel, load_parts
         from fastsim.slo import objectives_of
 
         _check(config, workload)
@@ -85,144 +84,144 @@ class Prober:
         if any(limit.metric == ATTAINMENT for limit in limits) and not any(self.objectives.values()):
             mend = "give slo of the configuration, or of the workload, such as ttft_s = 1.0"
             raise ConfigError("slo.attainment", None, "has no objectives that a request could meet", mend)
-        self.config = config.with_fields(record_batches=False, record_metrics=_needs_notes(config))
+        # An objective on the longest gap between tokens needs a run that records.
+        notes = any(
+            "worst_tbt_s" in table for table in (config.slo, *config.slo.values()) if isinstance(table, Mapping)
+        )
+        self.config = config.with_fields(record_batches=False, record_metrics=notes)
         self.workload, self.limits = workload, tuple(limits)
-        self.tables = tables_for(config, workload.block_tokens > 0) if tables is None else tables
+        self.stops: list[tuple[Limit, Stop]] = []
+        if config.parity is not None:
+            self.tables = tables_for(config) if tables is None else tables
+            return
+        self.parts = load_parts(self.config, workload, tables)
+        self.loop = compile_kernel(self.config, workload)
+        if stops:
+            self.stops = self._place_stops()
 
     def __call__(self, qps: float) -> Probe:
         """Simulate the workload at a rate."""
-        from fastsim.simulation import _simulate
-
         started = time.perf_counter()
-        workload = self.workload.scaled(qps)
-        result, _ = _simulate(self.config, workload, self.tables)
-        metrics = measure(result.config, result.state, self.limits, self.objectives)
-        metrics |= {name: result.summary["metrics"][name] or 0.0 for name in ("throughput_requests_per_s", "mfu")}
+        state, broken = self.run(self.workload.scaled(qps), self.stops)
+        completed = int(state.replicas["completed"].sum())
+        if broken is not None:
+            binding = f"{broken.name} above {broken.limit:.3g} s"
+            return Probe(qps, False, True, binding, {}, completed, time.perf_counter() - started)
+        metrics = measure(self.config, state, self.limits, self.objectives) | self._rates(state)
         holds, binding = judge(metrics, self.limits)
-        return Probe(qps, holds, False, binding, metrics, len(workload), time.perf_counter() - started)
+        return Probe(qps, holds, False, binding, metrics, completed, time.perf_counter() - started)
+
+    def of_head(self, n: int) -> "Prober":
+        """The same of the first n requests."""
+        prober = copy.copy(self)
+        prober.workload = self.workload.head(n)
+        return prober
+
+    @property
+    def counts_some(self) -> bool:
+        """Whether some requests are not measured."""
+        return self.config.warmup is not None or self.config.cooldown is not None
+
+    def run(self, workload: "Workload", stops: "Sequence[tuple[Limit, Stop]]" = ()) -> "tuple[State, Limit | None]":
+        """Simulate a workload.
+
+        Args:
+            workload: the prober's, or its first requests, at any rate.
+            stops: what ends the simulation early.
+
+        Returns:
+            The kernel's tables, as `fastsim.SimulationResult` has them; and the limit that ended it early, if any.
+        """
+        if self.config.parity is not None:
+            from fastsim.simulation import _simulate
+
+            return _simulate(self.config, workload, self.tables)[0].state, None
+        from fastsim.kernel.prepare_clients import as_clients_see
+        from fastsim.kernel.prepare_series import order_notes
+        from fastsim.kernel.prepare_stops import broken_stop, with_stops
+        from fastsim.kernel.state import DONE, STOPPED
+        from fastsim.options import ROUTERS
+        from fastsim.simulation import _clients, start_state
+
+        model, device, pool, tables = self.parts
+        reads_replicas = ROUTERS[self.config.router].reads_replicas  # type: ignore[attr-defined]
+        state, values = start_state(self.config, workload, tables, model, device, pool, reads_replicas)
+        if stops:
+            state = with_stops(state, [stop for _, stop in stops], *self._counted())
+        run, slots = self.loop
+        status = run(state, values, slots)
+        if status == STOPPED:
+            return state, stops[broken_stop(state)][0]
+        if status != DONE:
+            raise RuntimeError(
+                f"the simulation stopped with status {status}: this is a bug of fastsim, please report it"
+            )
+        order_notes(state)
+        clients = _clients(self.config)
+        return state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients)), None
+
+    def _place_stops(self) -> "list[tuple[Limit, Stop]]":
+        """The limits that can end a simulation early; those on shorter times come first, as `with_stops` has them."""
+        from fastsim.kernel.prepare_stops import LATENCIES, Stop
+
+        engine = self.config.engine_choice
+        if engine.ingress_s_per_token > 0 and self.counts_some:
+            return []  # requests may overtake each other on their way, and leave the window that is measured
+        # What a client sees of a delay of its own is longer than what the replica sees, by at least so much.
+        beside_s = {name: engine.ingress_s + engine.egress_s for name in ("ttft_s", "e2e_s")}
+        beside_s |= {"scheduling_delay_s": engine.ingress_s, "tpot_s": 0.0}
+        rounding_s = _ROUNDING_S if any((engine.ingress_s, engine.ingress_s_per_token, engine.egress_s)) else 0.0
+        found = [
+            (limit, Stop(limit.metric, limit.part, limit.limit - beside_s[limit.metric] + rounding_s))
+            for limit in self.limits
+            if limit.metric in LATENCIES and limit.part is not None
+        ]
+        return sorted(found, key=lambda stop: stop[1].limit_s)
+
+    def _counted(self) -> tuple[int, int]:
+        """The first of the requests that are measured, in order of arrival, and behind the last."""
+        from fastsim.windows import find_window
+
+        n, window = len(self.workload), find_window(self.config, self.workload.arrival_s)
+        if window is None:
+            return 0, n
+        return int(window.counted.argmax()), n - int(window.counted[::-1].argmax())
+
+    def _rates(self, state: "State") -> dict[str, float]:
+        """Throughput, MFU, and how long the run took."""
+        from estimators import load_device, load_model
+        from fastsim.result import flops_of
+
+        requests, config = state.requests, self.config
+        model, device = load_model(config.model), load_device(config.device)
+        makespan_s = float(requests["completed_s"].max() - requests["arrival_s"].min())
+        gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
+        flops = flops_of(model, state.replicas, int(requests["output_tokens"].sum(dtype=np.int64)))
+        rate = gpus * device.matrix_rate(model.resolve_dtype(config.dtype))
+        found = {"makespan_s": makespan_s}
+        if makespan_s > 0:
+            found |= {"throughput_requests_per_s": len(requests) / makespan_s, "mfu": flops / (rate * makespan_s)}
+        return found
 
 
 def _check(config: "SimulationConfig", workload: "Workload") -> None:
-    """Refuse what has no rate that could be changed.
+    """Refuse what has no rate that could be changed, or no window that would be the same at any.
 
     Raises:
         ConfigError: as said.
     """
     if config.client != "open":
         mend = 'give client = "open"'
-        raise ConfigError("client", config.client, "sends as fast as it is served, at no rate", mend)
+        raise ConfigError("client", config.client, "sends as fast as it is served, at no rate of its own", mend)
     if not np.isnan(workload.think_s).all():
         mend = "give a workload without think times"
         raise ConfigError("think_s", None, "lets requests arrive when others complete, at no rate of their own", mend)
     if workload.qps is None:
         mend = "take one with arrivals spread over time"
         raise ConfigError("workload", None, "arrives at one time, which has no rate to change", mend)
-
-
-def _needs_notes(config: "SimulationConfig") -> bool:
-    """Whether an objective is on the longest gap between tokens, which only a run that records knows."""
-    tables = [config.slo, *(table for table in config.slo.values() if isinstance(table, Mapping))]
-    return any("worst_tbt_s" in table for table in tables)
-
-
-def measure(
-    config: "SimulationConfig", state: "State", limits: Sequence[Limit], objectives: Mapping[str, Any]
-) -> dict[str, float]:
-    """What the limits are about, and what every probe tells, of a finished run.
-
-    Args:
-        config: what was simulated; its warm-up and cool-down are not measured, but count where a queue builds up.
-        state: after the run, with requests in the order of the workload and the times of their clients.
-        limits: from `read_limits`.
-        objectives: of each request, from `fastsim.slo.objectives_of`.
-    """
-    from fastsim.metrics import latencies
-    from fastsim.windows import measured
-
-    requests = state.requests
-    counted = requests[measured(config, requests)]
-    values = {name: np.sort(column) for name, column in latencies(counted).items() if name in METRICS}
-    found: dict[str, float] = {}
-    for metric, quantile in {*_ALWAYS, *((limit.metric, limit.quantile) for limit in limits)}:
-        limit = Limit(metric, quantile, 0.0)
-        if metric == ATTAINMENT:
-            found[limit.key] = _attained(state, counted, measured(config, requests), objectives)
-        elif metric == "tbt_s":
-            if (value := _of_gaps(state, limit)) is not None:
-                found[limit.key] = value
-        elif len(values[metric]) > 0:
-            found[limit.key] = _statistic(values[metric], limit)
-    return found | _queue(requests)
-
-
-def _statistic(ascending: npt.NDArray[np.float64], limit: Limit) -> float:
-    """The mean, or a quantile by linear interpolation."""
-    if limit.part is None:
-        return float(ascending.mean())
-    rank = limit.part * (len(ascending) - 1)
-    below = int(rank)
-    low, high = ascending[below], ascending[min(below + 1, len(ascending) - 1)]
-    return float(low + (high - low) * (rank - below))
-
-
-def _of_gaps(state: "State", limit: Limit) -> float | None:
-    """The same of all times between tokens, from their histogram; None of none."""
-    from fastsim.kernel.histogram import NUM_BUCKETS, bucket_values
-
-    counts = state.integers[:NUM_BUCKETS]
-    cumulated = np.cumsum(counts)
-    n = int(cumulated[-1])
-    if n == 0:
-        return None
-    if limit.part is None:
-        return float(state.replicas["tbt_sum_s"].sum()) / n
-    rank = limit.part * (n - 1)
-    below = int(rank)
-    low, high = bucket_values()[np.searchsorted(cumulated, [below, min(below + 1, n - 1)], side="right")]
-    return float(low + (high - low) * (rank - below))
-
-
-def _attained(state: "State", counted: np.ndarray, which: Any, objectives: Mapping[str, Any]) -> float:
-    """The part of the requests that meet the objectives of their class."""
-    from fastsim.kernel.prepare_series import worst_tbt_s
-    from fastsim.slo import describe_objectives, times_of
-
-    needs_worst = any("worst_tbt_s" in table for table in (objectives, *objectives.values()) if hasattr(table, "keys"))
-    times = times_of(counted, worst_tbt_s(state)[which] if needs_worst else None)
-    return float(describe_objectives("", objectives, {}, counted["request_class"], times, None, 0.0)["attainment"])
-
-
-def _queue(requests: np.ndarray) -> dict[str, float]:
-    """What says whether a queue builds up, of all requests of a run in the order of their arrival."""
-    arrival_s, scheduled_s = (np.ascontiguousarray(requests[name]) for name in ("arrival_s", "scheduled_s"))
-    last = slice(-max(len(requests) // _LAST, 1), None)
-    return {
-        "waiting_last_s": float((scheduled_s[last] - arrival_s[last]).mean()),
-        "served_s": float((requests["completed_s"] - scheduled_s).mean()),
-        "arriving_s": float(arrival_s[-1] - arrival_s[0]),
-    }
-
-
-def judge(metrics: Mapping[str, float], limits: Sequence[Limit]) -> tuple[bool, str]:
-    """Whether a probe holds, and which limit breaks, or is the nearest to, in words."""
-    values = [metrics.get(limit.key) for limit in limits]
-    waiting_s, arriving_s = metrics["waiting_last_s"], metrics["arriving_s"]
-    if waiting_s > max(PILED_UP * arriving_s, metrics["served_s"]):
-        queue = f"a queue builds up: the last tenth of the requests waits {waiting_s:.3g} s to be scheduled"
-    else:
-        queue = ""
-    broken = not all(limit.holds(value) for limit, value in zip(limits, values, strict=True))
-    if queue and not broken:
-        return False, queue
-    strains = [limit.strain(value) for limit, value in zip(limits, values, strict=True)]
-    nearest = int(np.argmax(strains))
-    return not broken, describe(limits[nearest], values[nearest])
-
-
-def describe(limit: Limit, value: float | None) -> str:
-    """A limit and a value of it in words."""
-    if value is None:
-        return f"{limit.name}: of no request"
-    if limit.metric == ATTAINMENT:
-        return f"{limit.name} {value:.2%}, at least {limit.limit:.4g}"
-    return f"{limit.name} {value:.3g} s, at most {limit.limit:.3g} s"
+    for name in ("warmup", "cooldown"):
+        value = getattr(config, name)
+        if value is not None and not read_span(name, value)[1]:
+            raise ConfigError(
+                name, value, "is of other requests at each rate", "give a number of requests, 500req, say"
+            )

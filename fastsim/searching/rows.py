@@ -40,6 +40,11 @@ class Row:
     outcome: Outcome | None = None
 
     @property
+    def case(self) -> tuple[str, str]:
+        """Workload and model: configurations are compared where both are the same."""
+        return self.workload, "" if self.candidate.config is None else self.candidate.config.model
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Between which capacity lies [requests/s], the end infinite where all rates hold; 0 twice without one."""
         if self._capacity is None:
@@ -132,10 +137,10 @@ def _told(error: ValueError) -> tuple[str, str]:
     return DOES_NOT_FIT if isinstance(error, DoesNotFitError) else REFUSED, str(error)
 
 
-def best_rows(rows: Sequence[Row]) -> dict[str, Row]:
-    """By workload the row with the most requests per dollar, the first of equals; none where nothing has a capacity."""
-    best: dict[str, Row] = {}
+def best_rows(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:
+    """By workload and model the row with the most requests per dollar, the first of equals, if any has a capacity."""
+    best: dict[tuple[str, str], Row] = {}
     for row in rows:
-        if row.status == OK and row.qps > 0 and (row.workload not in best or row.worth > best[row.workload].worth):
-            best[row.workload] = row
+        if row.status == OK and row.qps > 0 and (row.case not in best or row.worth > best[row.case].worth):
+            best[row.case] = row
     return best

@@ -90,7 +90,7 @@ def search(
         resume: go on with the journal that is there.
         progress: called with how far the search is, on this thread.
         seed: of what a strategy draws.
-        trials: of ``"tpe"``, how many configurations are run under each workload.
+        trials: of ``"tpe"``, how many configurations of each model are run under each workload.
 
     Returns:
         One row for each configuration and workload, in the order of the space: with ``status`` ``"ok"`` and its
@@ -133,12 +133,13 @@ def run_search(
     trials: int | None = None,
 ) -> SearchResult:
     """What `search` does; returns all that there is to tell."""
+    from fastsim.searching.capacity import check_tolerance
     from fastsim.searching.limits import read_limits
 
     started = time.perf_counter()
     space, workloads, limits = Space.read(space), _named(workload), read_limits(slo)
     word("strategy", strategy, tuple(STRATEGIES))
-    tolerance, seed = number("tolerance", tolerance), integer("seed", seed)
+    tolerance, seed = check_tolerance(number("tolerance", tolerance)), integer("seed", seed)
     for name, value in (("threads", threads), ("trials", trials)):
         if value is not None and integer(name, value) < 1:
             raise ConfigError(name, value, "run nothing", "give 1 or more, or leave it out")
@@ -234,15 +235,15 @@ def _counts(space: Space, rows: list[Row], evaluator: Evaluator) -> dict[str, in
     }
 
 
-def _best(rows: list[Row]) -> dict[str, Any]:
-    """The best under each workload, with all that its configuration says."""
-    return {
-        workload: {
-            "config_id": row.candidate.id,
-            "capacity_qps": row.qps,
-            "qps_per_dollar": row.per_dollar(row.qps),
-            "config": row.candidate.config.to_dict(),
-        }
-        for workload, row in best_rows(rows).items()
-        if row.candidate.config is not None
-    }
+def _best(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """The best under each workload and of each model, with all that its configuration says."""
+    found: dict[str, dict[str, Any]] = {}
+    for (workload, model), row in best_rows(rows).items():
+        if row.candidate.config is not None:
+            found.setdefault(workload, {})[model] = {
+                "config_id": row.candidate.id,
+                "capacity_qps": row.qps,
+                "qps_per_dollar": row.per_dollar(row.qps),
+                "config": row.candidate.config.to_dict(),
+            }
+    return found

@@ -6,11 +6,10 @@
 (8, ('tensor_parallel', 'replicas', 'scheduler', 'scheduler.max_num_seqs', 'scheduler.chunk_size'))
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -18,7 +17,7 @@ from fastsim.config import SimulationConfig, read_field
 from fastsim.errors import ConfigError
 from fastsim.options import integer
 from fastsim.searching.alternatives import KINDS, Alternative, Pick, read_alternatives, read_values
-from fastsim.searching.tasks import REFUSED, config_id
+from fastsim.searching.tasks import REFUSED, table_id
 
 #: Fields of a configuration that a space does not have, and what to do instead.
 _ELSEWHERE = {
@@ -83,6 +82,7 @@ class Space:
 
         Raises:
             ConfigError: naming the field: it is not known, has no values, or one that is wrong by itself.
+            estimators.EstimatorError: a model or device that is not known.
         """
         if isinstance(given, Space):
             return given
@@ -102,12 +102,17 @@ class Space:
                 mend = "give one table such as {'ttft_s': 1.0}; limits of the run are given beside the space"
                 raise ConfigError("space.slo", value, "is not a table of objectives of each request", mend)
             elif name in _SPECS:
-                found[name] = read_values(f"space.{name}", value, lambda one, spec=_SPECS[name]: read_field(spec, one))
+                found[name] = read_values(f"space.{name}", value, partial(read_field, _SPECS[name]))
             elif name in _ELSEWHERE:
                 raise ConfigError(f"space.{name}", value, "is no part of a space", _ELSEWHERE[name])
             else:
                 known = ", ".join((*_SPECS, *KINDS, "gpus"))
                 raise ConfigError(f"space.{name}", value, "is not known", f"the fields are {known}")
+        from estimators import load_device, load_model
+
+        for name, load in (("model", load_model), ("device", load_device)):
+            for value in found.get(name, ()):
+                load(value)
         return cls(found, kinds, gpus)
 
     @property
@@ -178,12 +183,8 @@ class Space:
             config = SimulationConfig.from_dict(point) if not reason else None
         except ConfigError as error:
             config, reason = None, str(error)
-        if config is None:
-            text = json.dumps(point, sort_keys=True)
-            return Candidate(
-                hashlib.sha256(text.encode()).hexdigest()[:12], self._values_of(point), None, reason, REFUSED
-            )
-        return Candidate(config_id(config), self._values_of(config.to_dict()), config)
+        table = point if config is None else config.to_dict()
+        return Candidate(table_id(table), self._values_of(table), config, reason, REFUSED if reason else "")
 
     def _values_of(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """The axes' values of a configuration, or of a point."""

@@ -29,6 +29,7 @@ def exhaustive(space: Space, evaluator: Evaluator, seed: int, trials: int | None
 def halving(space: Space, evaluator: Evaluator, seed: int, trials: int | None) -> list[Row]:
     """Successive halving: all with the first requests of their workload, the best third with three times as many.
 
+    The best are those of each model and workload.
     A configuration whose interval reaches that of the last of the best third goes on with it. Those that are dropped
     have the capacity of their last run, which is shorter than that of the others: not to be compared with these.
     """
@@ -65,10 +66,10 @@ def _length(row: Row) -> str:
 
 
 def _survivors(rows: Sequence[Row], alive: Sequence[int]) -> set[int]:
-    """Of each workload the best part, ties with the last of them, and what has not run yet."""
+    """Of each workload and model the best part, ties with the last of them, and what has not run yet."""
     kept = {number for number in alive if not rows[number].status}
-    ran = sorted((number for number in alive if rows[number].status == OK), key=lambda n: rows[n].workload)
-    for _, group in groupby(ran, key=lambda n: rows[n].workload):
+    ran = sorted((number for number in alive if rows[number].status == OK), key=lambda n: rows[n].case)
+    for _, group in groupby(ran, key=lambda n: rows[n].case):
         order = sorted(group, key=lambda n: rows[n].worth, reverse=True)
         last = rows[order[-(-len(order) // ETA) - 1]]
         kept |= {n for n in order if rows[n].worth >= last.worth or rows[n].ties_with(last)}

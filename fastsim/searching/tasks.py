@@ -4,6 +4,7 @@ An executor is made of the workloads by name, which are sent to workers once, an
 and anywhere: `run_task` does one. The driver keeps the journal, so that workers need no disk.
 """
 
+import functools
 import hashlib
 import json
 import time
@@ -29,7 +30,12 @@ Key = tuple[str, str, int | None]
 
 def config_id(config: SimulationConfig) -> str:
     """Short hash of all that a configuration says, the same however it was written and wherever it stands."""
-    text = json.dumps(config.to_dict(), sort_keys=True)
+    return table_id(config.to_dict())
+
+
+def table_id(table: Mapping[str, Any]) -> str:
+    """The same of what `SimulationConfig.to_dict` gives."""
+    text = json.dumps(table, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]
 
 
@@ -51,7 +57,7 @@ class Task:
     tolerance: float
     requests: int | None = None
 
-    @property
+    @functools.cached_property
     def config_id(self) -> str:
         """The configuration's id."""
         return config_id(self.config)

@@ -1,8 +1,11 @@
 """Bayesian search by optuna's tree-structured Parzen estimator, for spaces too large to try each configuration."""
 
 import math
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
+from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.searching.evaluator import Evaluator
 from fastsim.searching.rows import Row
@@ -18,13 +21,13 @@ _PATIENCE = 10
 
 
 def tpe(space: Space, evaluator: Evaluator, seed: int, trials: int | None) -> list[Row]:
-    """Run the configurations that optuna proposes, a study for each workload, for the most requests per dollar.
+    """Run what optuna proposes for the most requests per dollar, in a study for each workload and model.
 
     Args:
         space: where to search.
         evaluator: runs configurations.
         seed: of the proposals.
-        trials: configurations to run under each workload; None for a fifth of the space, 20 to 200.
+        trials: configurations of each model to run under each workload; None for a fifth of them, 20 to 200.
 
     Returns:
         Rows of what was proposed, once each, in that order: those that cannot run included.
@@ -32,17 +35,20 @@ def tpe(space: Space, evaluator: Evaluator, seed: int, trials: int | None) -> li
     Raises:
         ConfigError: optuna is not installed.
     """
+    models = space.fields.get("model", (SimulationConfig.model,))
+    size = space.size // len(models)
     if trials is None:
-        trials = min(max(space.size // _PART, _FEWEST), _MOST)
-    trials = min(trials, space.size)
-    evaluator.expect(trials * len(evaluator.workloads))
+        trials = min(max(size // _PART, _FEWEST), _MOST)
+    trials = min(trials, size)
+    cases = list(product(evaluator.workloads, models))
+    evaluator.expect(trials * len(cases))
     rows: list[Row] = []
-    for number, workload in enumerate(evaluator.workloads):
-        rows += _study(space, evaluator, workload, seed + number, trials)
+    for number, (workload, model) in enumerate(cases):
+        rows += _study(space, evaluator, workload, model, seed + number, trials)
     return rows
 
 
-def _study(space: Space, evaluator: Evaluator, workload: str, seed: int, trials: int) -> list[Row]:
+def _study(space: Space, evaluator: Evaluator, workload: str, model: str, seed: int, trials: int) -> list[Row]:
     optuna = _optuna()
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(_AT_A_TIME, min(10, trials // 2)))
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -50,7 +56,7 @@ def _study(space: Space, evaluator: Evaluator, workload: str, seed: int, trials:
     ran: set[Key] = set()
     for _ in range(math.ceil(trials * (1 + _PATIENCE) / _AT_A_TIME)):
         asked = [study.ask() for _ in range(_AT_A_TIME)]
-        proposed = [_propose(space, trial) for trial in asked]
+        proposed = [_propose(space, model, trial) for trial in asked]
         fresh = {one.id: one for one in proposed if one.id not in found}
         rows = evaluator.rows(list(fresh.values()), workload)
         runnable = [row for row in rows if not row.status][: trials - len(ran)]
@@ -66,9 +72,13 @@ def _study(space: Space, evaluator: Evaluator, workload: str, seed: int, trials:
     return list(found.values())
 
 
-def _propose(space: Space, trial: Any) -> Candidate:
+def _propose(space: Space, model: str, trial: Any) -> Candidate:
     """The configuration that a trial proposes: of each axis a number of its values, whatever these are."""
-    return space.draw(lambda name, values: values[trial.suggest_categorical(name, range(len(values)))])
+
+    def pick(name: str, values: Sequence[Any]) -> Any:
+        return model if name == "model" else values[trial.suggest_categorical(name, range(len(values)))]
+
+    return space.draw(pick)
 
 
 def _optuna() -> Any:

@@ -1,6 +1,7 @@
 """Generated cases for the kernel, and running one through the kernel and through the reference."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from fastsim.batch_policy import Pool
 from fastsim.kernel.prepare import new_state, with_longer_log
 from fastsim.kernel.prepare_clients import Clients, as_clients_see
 from fastsim.kernel.prepare_series import order_notes
+from fastsim.kernel.prepare_stops import Stop, with_stops
 from fastsim.kernel.slots import policies as slots_of
 from fastsim.kernel.state import BATCH_LOG_FULL, DONE, State
 from fastsim.named_blocks import name_blocks
@@ -392,6 +394,14 @@ def run_kernel(case: Case, record_batches: bool = False):
         state = with_longer_log(state)
     assert status == DONE
     return state
+
+
+def run_with_stops(case: Case, limits: Sequence[tuple[str, float, float]]) -> tuple[int, State]:
+    """The status and the kernel's state after running a case that ends once a limit is certain to break."""
+    state, values = prepare_kernel(case)
+    state = with_stops(state, [Stop(*limit) for limit in limits])
+    slots = slots_of(SCHEDULERS[case.config.batch_policy].kernel, ROUTERS[case.config.router].kernel)
+    return int(kernel.run(state, values, slots)), state
 
 
 def client_requests(case: Case, state: State) -> np.ndarray:

@@ -30,6 +30,7 @@ from reference.routing import (
 )
 from reference.sarathi import Sarathi
 from reference.sglang import SgLang
+from reference.stops import Limit, check_stops
 from reference.synchronous import SynchronousEngine
 from reference.tables import ReferenceTables
 from reference.trtllm import TrtLlm
@@ -77,6 +78,7 @@ def simulate(
     requests: Sequence[tuple[float, int, int]],
     tables: ReferenceTables | Sequence[ReferenceTables],
     config: ReferenceConfig,
+    limits: Sequence[Limit] = (),
 ) -> ReferenceResult:
     """Simulate a workload token by token.
 
@@ -84,6 +86,7 @@ def simulate(
         requests: (arrival in seconds, prompt tokens, output tokens) of each request, in any order.
         tables: Seconds of one iteration on a stage: one for all stages, or one for each.
         config: The replicas, their batch policy and the router.
+        limits: End the run once one of them is certain to break.
 
     Returns:
         Times of every request in the order of `requests`, and what each replica did.
@@ -91,6 +94,7 @@ def simulate(
     Raises:
         ValueError: A request is malformed or can never fit, or an iteration lies beyond the tables, or parity is set,
             which `reference.vidur.simulate_vidur` is for.
+        StoppedError: A limit is certain to break.
         AssertionError: A bug: more iterations than can be needed, or none possible, or KV blocks left over.
     """
     if config.parity is not None:
@@ -119,7 +123,7 @@ def simulate(
         _check(request, config)
         policy.check(request)
     replicas = [_replica(number, tables, config) for number in range(config.replicas)]
-    _run(records, replicas, config)
+    _run(records, replicas, config, limits)
     engines = [engine for replica in replicas for engine in replica.engines]
     for engine in engines:
         if engine.kv_blocks > 0 or engine.free_blocks != config.num_usable_blocks:
@@ -148,7 +152,12 @@ def _engine(replica: int, tables: ReferenceTables | Sequence[ReferenceTables], c
     return SynchronousEngine(replica, policy, stages, config)
 
 
-def _run(records: Sequence[Request], replicas: Sequence[DataParallelReplica], config: ReferenceConfig) -> None:
+def _run(
+    records: Sequence[Request],
+    replicas: Sequence[DataParallelReplica],
+    config: ReferenceConfig,
+    limits: Sequence[Limit],
+) -> None:
     """Go from one time to the next at which something happens, until nothing is left.
 
     At one time, over all replicas: what ends; then what arrives, in order, also what is sent because of those ends;
@@ -178,6 +187,7 @@ def _run(records: Sequence[Request], replicas: Sequence[DataParallelReplica], co
             replicas[router.choose(replicas, request)].assign(request)
         for replica in replicas:
             replica.start(clock_s)
+        check_stops(records, limits, clock_s)
 
 
 def _column(field: str, values: tuple[Value, ...], default: Value, num_requests: int) -> tuple[Value, ...]:
