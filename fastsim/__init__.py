@@ -32,8 +32,8 @@ _WHERE = {
     "SimulationResult": "fastsim.result",
     "Workload": "traces",
     "capacity": "fastsim.searching.capacity",
-    "search": "fastsim.searching.runner",
     "kernel_inputs": "fastsim.embedding",
+    "search": "fastsim.searching.runner",
     "simulate": "fastsim.simulation",
     "simulate_many": "fastsim.simulation",
 }

@@ -135,9 +135,9 @@ class Prober:
             The kernel's tables, as `fastsim.SimulationResult` has them; and the limit that ended it early, if any.
         """
         if self.config.parity is not None:
-            from fastsim.simulation import _simulate
+            from fastsim.simulation import simulate_quietly
 
-            return _simulate(self.config, workload, self.tables)[0].state, None
+            return simulate_quietly(self.config, workload, self.tables)[0].state, None
         from fastsim.kernel.prepare_clients import as_clients_see
         from fastsim.kernel.prepare_series import order_notes
         from fastsim.kernel.prepare_stops import broken_stop, with_stops

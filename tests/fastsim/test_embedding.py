@@ -118,5 +118,5 @@ def test_what_the_kernel_cannot_do_alone_is_refused():
     workload = some_workload(10)
     for field, value in (("parity", "vidur"), ("record_batches", True)):
         with pytest.raises(fastsim.ConfigError) as caught:
-            fastsim.kernel_inputs(SimulationConfig(**{field: value}), workload)
+            fastsim.kernel_inputs(SimulationConfig(scheduler="sarathi", **{field: value}), workload)
         assert caught.value.field == field
