@@ -71,10 +71,10 @@ def _read(path: Path, name: str) -> Run:
     missing = [key for key in _SECTIONS if not isinstance(summary, dict) or key not in summary]
     if missing:
         raise ConfigError("DIR", str(path), f"has a summary.json without {', '.join(missing)}", mend)
-    requests = _read_frame(path / "requests.parquet", ("arrival_s", "ttft_s", "tpot_s", "e2e_s"))
+    requests = read_frame(path / "requests.parquet", ("arrival_s", "ttft_s", "tpot_s", "e2e_s"))
     if requests is not None:
         requests = _measured(requests, summary)
-    return Run(name, summary, requests, _read_frame(path / "timeseries.parquet", ("replica", "start_s", "end_s")))
+    return Run(name, summary, requests, read_frame(path / "timeseries.parquet", ("replica", "start_s", "end_s")))
 
 
 def _measured(requests: "pl.DataFrame", summary: Mapping[str, Any]) -> "pl.DataFrame":
@@ -87,7 +87,12 @@ def _measured(requests: "pl.DataFrame", summary: Mapping[str, Any]) -> "pl.DataF
     return requests.filter(arrived).sort("arrival_s").head(window["requests"])
 
 
-def _read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":
+def read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":
+    """The Parquet file of a directory; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, lacks a column that is needed, or has no row.
+    """
     if not path.is_file():
         return None
     import polars as pl

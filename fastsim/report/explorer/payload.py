@@ -1,0 +1,102 @@
+"""What the script of the page reads: the configurations that serve, with the rates at which each was tried."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from fastsim.report.explorer.measures import OF_RATE, Axis, Measure, axes, probe_column, simulated
+from fastsim.report.explorer.searches import Search
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_DIGITS = 6
+#: Rates that differ by less are one.
+_SAME_RATE = 1e-9
+Row = Mapping[str, Any]
+#: Of a configuration's id and a workload.
+Key = tuple[str, str]
+
+
+def payload(search: Search) -> dict[str, Any]:
+    """Values that JSON can hold, a row for each configuration under each workload that serves at some rate."""
+    frame = search.configurations
+    found, varied = simulated(frame), [axis for axis in axes(frame) if len(axis.values) > 1]
+    probes = _probes(search.probes, found)
+    workloads = list(dict.fromkeys(frame["workload"].to_list()))
+    rows = [
+        _row(row, number, varied, workloads, found, probes)
+        for number, row in enumerate(frame.iter_rows(named=True))
+        if serves(row)
+    ]
+    return {
+        "workloads": workloads,
+        "axes": [{"label": axis.label, "values": axis.values} for axis in varied],
+        "measures": [asdict(measure) for measure in (*OF_RATE, *found)],
+        "rows": rows,
+    }
+
+
+def serves(row: Row) -> bool:
+    """Whether a configuration holds the objectives at some rate."""
+    return row["status"] == "ok" and (row["capacity_qps"] or 0) > 0
+
+
+def name_of(varied: Sequence[Axis], number: int) -> str:
+    """A configuration in words: what tells it from others."""
+    return ", ".join(told for axis in varied if (told := axis.told(number)))
+
+
+def _row(
+    row: Row,
+    number: int,
+    varied: Sequence[Axis],
+    workloads: Sequence[str],
+    found: Sequence[Measure],
+    probes: Mapping[Key, list[list[Any]]],
+) -> dict[str, Any]:
+    rate = row["capacity_qps"]
+    points = list(probes.get((row["config_id"], row["workload"]), []))
+    if not any(point[1] and math.isclose(point[0], rate, rel_tol=_SAME_RATE) for point in points):
+        points.append([rate, 1, "", *(row[measure.column] for measure in found)])
+    points.sort(key=lambda point: point[0])
+    return {
+        "id": row["config_id"],
+        "name": name_of(varied, number) or row["config_id"],
+        "workload": workloads.index(row["workload"]),
+        "axes": [axis.places[number] for axis in varied],
+        "price": _rounded(row["price_per_hour"]),
+        "gpus": row.get("gpus"),
+        "low": _rounded(rate if row.get("qps_low") is None else row["qps_low"]),
+        "high": _rounded(rate if row.get("qps_high") is None else row["qps_high"]),
+        "binding": row.get("binding") or "",
+        "long": row.get("long_enough") is not False,
+        "points": [[_rounded(value) for value in point] for point in points],
+    }
+
+
+def _probes(frame: "pl.DataFrame | None", found: Sequence[Measure]) -> dict[Key, list[list[Any]]]:
+    """Of each configuration under each workload [rate, whether it holds, what binds, measures...] of every probe."""
+    if frame is None:
+        return {}
+    if "requests" in frame.columns:  # a strategy may have tried shorter runs first: those are other workloads
+        import polars as pl
+
+        longest = pl.col("requests").max().over("config_id", "workload")
+        complete = pl.col("requests") == longest
+        frame = frame.filter(complete)
+    columns = [probe_column(measure, frame.columns) for measure in found]
+    probes: dict[Key, list[list[Any]]] = {}
+    for row in frame.iter_rows(named=True):
+        values = [None if column is None else row[column] for column in columns]
+        point = [row["qps"], int(row["holds"]), row.get("binding") or "", *values]
+        probes.setdefault((row["config_id"], row["workload"]), []).append(point)
+    return probes
+
+
+def _rounded(value: Any) -> Any:
+    """A number with so many digits as are shown; None for what is none, such as the latency of an overload."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None

@@ -1,0 +1,133 @@
+"""What the page about a search says without its script: the best, what was left out, the space and the search."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastsim.report.explorer.measures import NO_VALUE, Axis
+from fastsim.report.explorer.payload import Row, name_of, serves
+from fastsim.report.explorer.searches import Search
+from fastsim.report.headlines import table
+from fastsim.report.quantities import significant, written
+from fastsim.report.settings import flatten
+from fastsim.svg import element
+
+_STATUS = {
+    "does_not_fit": "Does not fit in memory",
+    "refused": "Refused",
+    "failed": "Failed",
+    "ok": "Holds the objectives at no rate",
+}
+#: Parts of search.json that are shown otherwise, or say what the frames say.
+_SHOWN_ELSEWHERE = ("space", "best")
+
+
+def load(search: Search) -> str:
+    """How much was searched, in a line."""
+    frame = search.configurations
+    configurations, workloads = frame["config_id"].n_unique(), frame["workload"].unique(maintain_order=True).to_list()
+    if len(workloads) == 1:
+        under = f"workload {workloads[0]}"
+    else:
+        under = f"{len(workloads)} workloads"
+    parts = [f"{_counted(configurations, 'configuration')} under {under}"]
+    if "probes" in frame.columns:
+        parts.append(_counted(int(frame["probes"].sum() or 0), "rate") + " tried")
+    if "simulated_requests" in frame.columns:
+        parts.append(_counted(int(frame["simulated_requests"].sum() or 0), "request") + " simulated")
+    return ", ".join(parts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def gain(row: Row, factor: float = 1.0) -> float:
+    """Requests per dollar of a configuration at its capacity, times a factor; where it costs nothing, its rate."""
+    price = row["price_per_hour"] or 3600.0
+    return float(row["capacity_qps"]) * factor * 3600.0 / price
+
+
+def best_tiles(search: Search, varied: Sequence[Axis]) -> str:
+    """The best configuration under each workload, at the search's own objectives."""
+    rows = list(enumerate(search.configurations.iter_rows(named=True)))
+    tiles = []
+    for workload in dict.fromkeys(row["workload"] for _, row in rows):
+        served = [(number, row) for number, row in rows if row["workload"] == workload and serves(row)]
+        if served:
+            tiles.append(_tile(served, varied, workload))
+    return element("div", tiles, class_="tiles best") if tiles else ""
+
+
+def _tile(served: Sequence[tuple[int, Row]], varied: Sequence[Axis], workload: str) -> str:
+    number, best = max(served, key=lambda pair: gain(pair[1]))
+    least = _bound(best, "qps_low")
+    tied = sum(_bound(row, "qps_high") >= least for _, row in served) - 1
+    said = [
+        element("b", f"{significant(gain(best))} requests per dollar" if best["price_per_hour"] else _rate(best)),
+        element("span", name_of(varied, number) or best["config_id"]),
+        *([element("span", f"{_rate(best)} at {written(best['price_per_hour'], '$')}/h")] * bool(best["price_per_hour"])),
+        *([element("small", f"{tied} more cannot be told from it")] if tied > 0 else []),
+    ]
+    return element("dl", [element("dt", f"Best under {workload}"), *(element("dd", [one]) for one in said)])
+
+
+def _rate(row: Row) -> str:
+    return written(row["capacity_qps"], "QPS")
+
+
+def _bound(row: Row, column: str) -> float:
+    """One end of the interval of a configuration's gain."""
+    bound = row.get(column)
+    return gain(row) if bound is None else gain(row, bound / row["capacity_qps"])
+
+
+def notes(search: Search, rows: Sequence[Row]) -> list[str]:
+    """Sentences that a reader must know beside the numbers."""
+    found = []
+    if not rows:
+        found.append("No configuration holds the objectives at any rate, so nothing is drawn.")
+    if search.probes is None:
+        found.append("There is no probes.parquet, so configurations are known at their capacities only.")
+    short = sum(not row["long"] for row in rows)
+    if short:
+        found.append(
+            f"Of {_counted(short, 'row')} of {len(rows):,} the workload is too short to be sure that no queue builds up."
+        )
+    return found
+
+
+def left_out(search: Search, varied: Sequence[Axis]) -> str:
+    """Configurations that do not serve, with the reason, by what became of them."""
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for number, row in enumerate(search.configurations.iter_rows(named=True)):
+        if not serves(row):
+            reason = row["reason"] or row.get("why") or row.get("binding") or ""
+            same = found.setdefault(row["status"], {})
+            same.setdefault((name_of(varied, number) or row["config_id"], reason), []).append(row["workload"])
+    parts = []
+    for status, rows in found.items():
+        cells = [
+            [element("th", name, scope="row"), element("td", ", ".join(workloads)), element("td", reason)]
+            for (name, reason), workloads in rows.items()
+        ]
+        title = f"{_STATUS.get(status, status)}: {_counted(len(rows), 'configuration')}"
+        shown = table(["Configuration", "Workload", "Reason"], cells, title)
+        parts.append(element("details", [element("summary", title), shown]))
+    return "".join(parts)
+
+
+def space_table(found: Sequence[Axis]) -> str:
+    """What the space varied, and what it held fixed."""
+    rows = [
+        [element("th", axis.name, scope="row"), element("td", ", ".join(v for v in axis.values if v != NO_VALUE))]
+        for axis in sorted(found, key=lambda axis: len(axis.values) == 1)
+    ]
+    return table(["Axis", "Values"], rows, "Space") if rows else ""
+
+
+def told_tables(about: Mapping[str, Any]) -> str:
+    """What search.json says of objectives, workloads and how it was searched, as it stands there."""
+    fields: dict[str, str] = {}
+    flatten({key: value for key, value in about.items() if key not in _SHOWN_ELSEWHERE}, "", fields)
+    rows = [[element("th", name, scope="row"), element("td", text)] for name, text in fields.items()]
+    return table(["Field", "Value"], rows, "Search") if rows else ""
