@@ -24,10 +24,13 @@ ABOUT = {
 }
 
 
-def _at(rate: float, capacity: float, tp: int, chunk_factor: float) -> dict[str, float]:
+def _at(rate: float, capacity: float, row: dict[str, Any], slower: float) -> dict[str, float]:
     """Latencies [s], which grow with the load."""
     load = rate / capacity
-    ttft, tpot = 0.2 / tp / (1.15 - min(load, 1.1)), chunk_factor * 0.02 * (0.5 + load)
+    ttft = 1.6 / _SPEED[row["device"]] / row["tensor_parallel"] ** 0.7 / slower / (1.15 - min(load, 1.1))
+    tpot = (
+        slower * 0.1 / _SPEED[row["device"]] * (0.4 + load * row["max_num_seqs"] / 256) / row["tensor_parallel"] ** 0.5
+    )
     return {
         "ttft_p50_s": ttft,
         "ttft_p90_s": 2 * ttft,
@@ -66,11 +69,11 @@ def search_frames() -> tuple[pl.DataFrame, pl.DataFrame]:
                 told = {"status": "does_not_fit", "reason": "needs 90 GB of 80 GB"}
             row = named | axes | {"gpus": tp, "price_per_hour": price} | told
             if fits:
-                row |= {"qps_per_dollar": rate * 3600 / price, **_at(rate, rate, tp, slower)}
+                row |= {"qps_per_dollar": rate * 3600 / price, **_at(rate, rate, row, slower)}
                 row |= {"binding": "p99 of scheduling delay", "long_enough": True, "probes": len(TRIED)}
                 row |= {"simulated_requests": 5000, "wall_s": 0.1}
                 for share, holds in TRIED:
-                    probed = _at(share * rate, rate, tp, slower)
+                    probed = _at(share * rate, rate, row, slower)
                     probes.append(named | {"qps": share * rate, "holds": holds} | _dotted(probed))
             rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None), pl.DataFrame(probes)

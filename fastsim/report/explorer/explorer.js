@@ -1,5 +1,6 @@
 // Puts the parts together: whatever changes, all of them are drawn again.
 let views = [];
+let probed = [];
 
 function update() {
   compute();
@@ -10,7 +11,7 @@ function update() {
   drawLegend(document.getElementById("legend"));
   views.forEach((view) => view.draw());
   drawCards(document.getElementById("cards"));
-  drawProbes();
+  drawProbes(probed);
   drawTable(document.getElementById("all"));
 }
 
@@ -30,9 +31,10 @@ function drawLegend(place) {
 }
 
 if (rows.length) {
-  drawLimits(document.getElementById("limits-here"));
+  drawLimits(document.getElementById("controls"));
   compute();
   const scatters = [...document.querySelectorAll("figure.scatter")].map(scatter);
+  probed = probeCharts();
   views = [...scatters, parallel(document.getElementById("lines-across"), scatters)];
   update();
 }

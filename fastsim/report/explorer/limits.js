@@ -1,4 +1,4 @@
-// The controls: workload, colours, a slider for each number that may be limited, and the values of each axis.
+// The controls: case, colours, a slider for each number that may be limited, and the values of each axis.
 const ROUND = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8];
 const MOST_CHOICES = 12;
 const COLOURS = 8;
@@ -14,10 +14,10 @@ function drawLimits(place) {
     update();
   });
   place.replaceChildren(
-    node("div", [...chooseWorkload(), ...chooseColour(), clear], { class: "choices" }),
+    node("div", [...chooseCase(), ...chooseColour(), clear], { class: "choices" }),
+    node("p", [], { id: "count", role: "status" }),
     node("div", numbers.map(slider), { class: "sliders" }),
     node("div", search.axes.map(facet), { class: "facets" }),
-    node("p", [], { id: "count", role: "status" }),
   );
 }
 
@@ -59,6 +59,7 @@ function slider(i) {
     state.limits[i] = at === any ? null : values[sign > 0 ? at - 1 : at];
     const text = state.limits[i] === null ? "any" : `${sign > 0 ? "≥" : "≤"} ${written(state.limits[i], unit, 3)}`;
     output.textContent = text;
+    output.className = state.limits[i] === null ? "" : "set";
     input.setAttribute("aria-valuetext", text.replace("≥", "at least").replace("≤", "at most"));
   }
   input.addEventListener("input", () => {
@@ -83,11 +84,11 @@ function facet({ label, values }, axis) {
   return node("fieldset", [node("legend", label), ...boxes]);
 }
 
-function chooseWorkload() {
-  if (search.workloads.length < 2) return [];
-  const select = node("select", search.workloads.map((name, i) => node("option", name, { value: i })), { id: "workload" });
+function chooseCase() {
+  if (search.cases.length < 2) return [];
+  const select = node("select", search.cases.map((name, i) => node("option", name, { value: i })), { id: "case" });
   select.addEventListener("change", () => {
-    state.workload = Number(select.value);
+    state.case = Number(select.value);
     update();
   });
   return [node("label", ["Workload: ", select])];

@@ -50,10 +50,13 @@ _SIMULATED = (
     Measure("attainment", "Objectives met", "share", 1),
     Measure("mfu", "MFU", "share", 1),
 )
+#: What tells cases apart: configurations are alternatives to each other if they serve the same model, under the same
+#: workload.
+CASE = ("model", "workload")
 #: Columns of configurations.parquet that are no axis of the space and no measure.
-_OTHERS = frozenset(
-    ("config_id", "workload", "status", "reason", "qps_low", "qps_high", "binding", "long_enough", "why", "probes")
-    + ("simulated_requests", "requests", "wall_s")
+_OTHERS = (
+    *("config_id", "workload", "status", "reason", "qps_low", "qps_high", "binding", "long_enough"),
+    *("requests", "probes", "simulated_requests", "wall_s"),
 )
 _SHORT = {"tensor_parallel": "TP", "pipeline_parallel": "PP", "data_parallel": "DP", "expert_parallel": "EP"}
 
@@ -103,8 +106,21 @@ NO_VALUE = "\N{EN DASH}"
 
 def axes(frame: "pl.DataFrame") -> list[Axis]:
     """What the space varies or names, a column each: also those that have one value."""
-    known = _OTHERS | {one.column for one in (*OF_RATE, *_SIMULATED)}
+    known = {*_OTHERS, *(one.column for one in (*OF_RATE, *_SIMULATED))}
     return [_axis(name, frame[name]) for name in frame.columns if name not in known]
+
+
+def varied(frame: "pl.DataFrame") -> list[Axis]:
+    """The axes that tell the alternatives of a case apart."""
+    return [axis for axis in axes(frame) if len(axis.values) > 1 and axis.name not in CASE]
+
+
+def cases(frame: "pl.DataFrame") -> list[str]:
+    """The case of each row in words: its workload, and its model where there are several [rows]."""
+    workloads = frame["workload"].to_list()
+    if "model" not in frame.columns or frame["model"].n_unique() == 1:
+        return workloads
+    return [f"{model}, {workload}" for model, workload in zip(frame["model"], workloads, strict=True)]
 
 
 def _axis(name: str, column: "pl.Series") -> Axis:

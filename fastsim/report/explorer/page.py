@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.report.document import WRITTEN_BY, data_for_script, document
-from fastsim.report.explorer.measures import axes
+from fastsim.report.explorer.measures import axes, varied
 from fastsim.report.explorer.payload import payload
 from fastsim.report.explorer.searches import Search, read_search
 from fastsim.report.explorer.words import best_tiles, left_out, load, notes, space_table, told_tables
@@ -17,17 +17,20 @@ _ORIGIN = (
     "were given; queues, batches and memory follow from the rules of the engine. Prices are assumed list prices unless "
     "the space gives them."
 )
-_RULE = (
+_RULE = element(
+    "p",
     "Each configuration is shown at the highest rate that the search tried at which it holds the objectives of the "
     "search and meets the limits set here. Hollow: a rate below its capacity, where the next one that was tried does "
     "not meet them; the truth lies between the two. Faint: meets them at no rate that was tried, or is not among the "
-    "chosen values."
+    "chosen values.",
+    class_="load",
 )
 #: Title, and measures of the two axes at first.
 _SCATTERS = (
     ("Gain against TTFT", ("qps_per_dollar", "ttft_p90_s")),
     ("Gain against TPOT", ("qps_per_dollar", "tpot_p90_s")),
     ("TTFT against TPOT", ("ttft_p90_s", "tpot_p90_s")),
+    ("Rate against price", ("capacity_qps", "price_per_hour")),
 )
 
 
@@ -50,18 +53,21 @@ def write_explorer(directory: str, path: Path) -> None:
 
 def draw_explorer(search: Search) -> str:
     """The HTML of the page."""
-    data, found = payload(search), axes(search.configurations)
+    data, knobs = payload(search), varied(search.configurations)
     title = f"Search {search.name}"
-    varied = [axis for axis in found if len(axis.values) > 1]
     body = [
         element(
             "header",
-            [element("h1", title), element("p", load(search), class_="load"), best_tiles(search, varied)]
-            + _listed(notes(search, data["rows"])),
+            [
+                element("h1", title),
+                element("p", load(search), class_="load"),
+                best_tiles(search, knobs),
+                *_listed(notes(search, data["rows"])),
+            ],
         ),
         *(_explored(data) if data["rows"] else []),
-        *_section("Left out", left_out(search, varied)),
-        *_section("Space", space_table(found)),
+        *_section("Left out", left_out(search, knobs)),
+        *_section("Space", space_table(axes(search.configurations))),
         *_section("Search", told_tables(search.about)),
         element("footer", _ORIGIN),
         data_for_script(data, id="found"),
@@ -80,35 +86,33 @@ def _section(name: str, content: str, **attributes: object) -> list[str]:
 
 
 def _explored(data: Mapping[str, Any]) -> list[str]:
-    """The sections that the script fills."""
+    """The sections that the script fills, the limits beside all others."""
     without = element("p", "The charts need a browser with JavaScript; the tables below do not.", class_="load")
     columns = {measure["column"] for measure in data["measures"]}
     charts = [_scatter(title, shown) for title, shown in _SCATTERS if columns.issuperset(shown)]
-    parallel = element(
-        "figure",
-        [
-            _caption("What leads where", "a line for each configuration, through what the space varies and its numbers"),
-            element("div", [_plot("parallel coordinates", "0 0 1240 380")], class_="wide across"),
-        ],
-        id="lines-across",
-    )
-    return [
-        element("noscript", [without]),
-        *_section("Limits", element("p", _RULE, class_="load") + _place("limits-here")),
+    views = [
+        *_section("Fronts", _place("legend", class_="legend") + element("div", charts, class_="charts fronts") + _RULE),
         *_section("Configurations", _place("cards", class_="cards")),
-        *_section("Fronts", _place("legend", class_="legend") + element("div", charts, class_="charts fronts")),
-        *_section("Parallel coordinates", parallel),
+        *_section("Parallel coordinates", _parallel()),
         *_section("Probes", _probes()),
         *_section("Table", _place("all")),
     ]
+    beside = element("aside", [element("h2", "Limits"), _place("controls")], id="limits")
+    return [
+        element("noscript", [without]),
+        element("div", [beside, element("div", views, class_="views")], id="explorer"),
+    ]
+
+
+def _parallel() -> str:
+    note = "a line for each configuration, through what the space varies and its numbers"
+    plot = element("div", [_plot("parallel coordinates", "0 0 1080 370")], class_="wide across")
+    caption = element("figcaption", [element("b", "What leads where"), " ", element("span", note)])
+    return element("figure", [caption, plot], id="lines-across")
 
 
 def _place(name: str, **attributes: object) -> str:
     return element("div", id=name, **attributes)
-
-
-def _caption(title: str, note: str) -> str:
-    return element("figcaption", [element("b", title), " ", element("span", note)])
 
 
 def _plot(what: str, box: str) -> str:
@@ -123,6 +127,12 @@ def _scatter(title: str, shown: tuple[str, str]) -> str:
 
 
 def _probes() -> str:
-    chart = element("svg", viewBox="0 0 520 260", role="img", aria_label="Measure against rate; the table says it too.")
-    figure = element("figure", [element("figcaption", id="probes-caption"), chart], id="probes-chart")
-    return element("div", [figure, _place("probes-table")], class_="probes")
+    """Charts of two measures over the rates tried, and a table of all."""
+    figures = [
+        element(
+            "figure", [element("figcaption"), element("svg", viewBox="0 0 520 260", aria_hidden="true")], data_y=column
+        )
+        for column in ("ttft_p90_s", "tpot_p90_s")
+    ]
+    said = element("p", id="probed", class_="load")
+    return said + element("div", figures, class_="charts fronts probed") + _place("probes-table")

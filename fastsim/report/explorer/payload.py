@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastsim.report.explorer.measures import OF_RATE, Axis, Measure, axes, probe_column, simulated
+from fastsim.report.explorer.measures import OF_RATE, Axis, Measure, cases, probe_column, simulated, varied
 from fastsim.report.explorer.searches import Search
 
 if TYPE_CHECKING:
@@ -22,17 +22,21 @@ Key = tuple[str, str]
 def payload(search: Search) -> dict[str, Any]:
     """Values that JSON can hold, a row for each configuration under each workload that serves at some rate."""
     frame = search.configurations
-    found, varied = simulated(frame), [axis for axis in axes(frame) if len(axis.values) > 1]
+    found, knobs, case_of = simulated(frame), varied(frame), cases(frame)
     probes = _probes(search.probes, found)
-    workloads = list(dict.fromkeys(frame["workload"].to_list()))
-    rows = [
-        _row(row, number, varied, workloads, found, probes)
-        for number, row in enumerate(frame.iter_rows(named=True))
-        if serves(row)
-    ]
+    served = [(number, row) for number, row in enumerate(frame.iter_rows(named=True)) if serves(row)]
+    names = list(dict.fromkeys(case_of[number] for number, _ in served))
+    longest = max((row.get("requests") or 0 for _, row in served), default=0)
+    rows = []
+    for number, row in served:
+        place = {"case": names.index(case_of[number]), "axes": [axis.places[number] for axis in knobs]}
+        tried = probes.get((row["config_id"], row["workload"]), [])
+        named = {"id": row["config_id"], "name": name_of(knobs, number) or row["config_id"]}
+        shorter = row["requests"] if (row.get("requests") or longest) < longest else None
+        rows.append({**named, **place, **_found(row), "shorter": shorter, "points": _points(row, found, tried)})
     return {
-        "workloads": workloads,
-        "axes": [{"label": axis.label, "values": axis.values} for axis in varied],
+        "cases": names,
+        "axes": [{"label": axis.label, "values": axis.values} for axis in knobs],
         "measures": [asdict(measure) for measure in (*OF_RATE, *found)],
         "rows": rows,
     }
@@ -43,37 +47,30 @@ def serves(row: Row) -> bool:
     return row["status"] == "ok" and (row["capacity_qps"] or 0) > 0
 
 
-def name_of(varied: Sequence[Axis], number: int) -> str:
-    """A configuration in words: what tells it from others."""
-    return ", ".join(told for axis in varied if (told := axis.told(number)))
+def name_of(knobs: Sequence[Axis], number: int) -> str:
+    """A configuration in words, by what tells it from others."""
+    return ", ".join(told for axis in knobs if (told := axis.told(number)))
 
 
-def _row(
-    row: Row,
-    number: int,
-    varied: Sequence[Axis],
-    workloads: Sequence[str],
-    found: Sequence[Measure],
-    probes: Mapping[Key, list[list[Any]]],
-) -> dict[str, Any]:
+def _found(row: Row) -> dict[str, Any]:
+    """What the search found of a configuration at its capacity, but for its measures."""
     rate = row["capacity_qps"]
-    points = list(probes.get((row["config_id"], row["workload"]), []))
-    if not any(point[1] and math.isclose(point[0], rate, rel_tol=_SAME_RATE) for point in points):
-        points.append([rate, 1, "", *(row[measure.column] for measure in found)])
-    points.sort(key=lambda point: point[0])
     return {
-        "id": row["config_id"],
-        "name": name_of(varied, number) or row["config_id"],
-        "workload": workloads.index(row["workload"]),
-        "axes": [axis.places[number] for axis in varied],
         "price": _rounded(row["price_per_hour"]),
         "gpus": row.get("gpus"),
         "low": _rounded(rate if row.get("qps_low") is None else row["qps_low"]),
         "high": _rounded(rate if row.get("qps_high") is None else row["qps_high"]),
         "binding": row.get("binding") or "",
         "long": row.get("long_enough") is not False,
-        "points": [[_rounded(value) for value in point] for point in points],
     }
+
+
+def _points(row: Row, found: Sequence[Measure], probes: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """The rates that were tried, ascending, the capacity always among them."""
+    rate, points = row["capacity_qps"], list(probes)
+    if not any(point[1] and math.isclose(point[0], rate, rel_tol=_SAME_RATE) for point in points):
+        points.append([rate, 1, "", *(row[measure.column] for measure in found)])
+    return [[_rounded(value) for value in point] for point in sorted(points, key=lambda point: point[0])]
 
 
 def _probes(frame: "pl.DataFrame | None", found: Sequence[Measure]) -> dict[Key, list[list[Any]]]:

@@ -4,6 +4,7 @@ const measures = search.measures;
 const GAIN = 0;
 const RATE = 1;
 const PRICE = 2;
+const GPUS = 3;
 
 const rows = search.rows.map((row) => ({
   ...row,
@@ -19,12 +20,12 @@ rows.forEach((row) => (row.capacity = row.points.findLast((point) => point.holds
 const gain = rows.some((row) => row.price > 0) ? GAIN : RATE;
 
 const state = {
-  workload: 0,
+  case: 0,
   limits: measures.map(() => null),
   left: search.axes.map(() => new Set()), // places of the values that are not chosen
   colour: 0, // number of the axis that gives the colours
   selected: null, // a configuration's id
-  entries: [], // {row, point, shown} of the workload, whose point is at capacity where none meets the limits
+  entries: [], // {row, point, shown} of the case, whose point is at capacity where none meets the limits
 };
 
 function measureOf(column) {
@@ -49,7 +50,7 @@ function entryOf(row) {
 }
 
 function compute() {
-  state.entries = rows.filter((row) => row.workload === state.workload).map(entryOf);
+  state.entries = rows.filter((row) => row.case === state.case).map(entryOf);
 }
 
 function shown() {

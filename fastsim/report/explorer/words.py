@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastsim.report.explorer.measures import NO_VALUE, Axis
+from fastsim.report.explorer.measures import NO_VALUE, Axis, cases
 from fastsim.report.explorer.payload import Row, name_of, serves
 from fastsim.report.explorer.searches import Search
 from fastsim.report.headlines import table
@@ -25,10 +25,7 @@ def load(search: Search) -> str:
     """How much was searched, in a line."""
     frame = search.configurations
     configurations, workloads = frame["config_id"].n_unique(), frame["workload"].unique(maintain_order=True).to_list()
-    if len(workloads) == 1:
-        under = f"workload {workloads[0]}"
-    else:
-        under = f"{len(workloads)} workloads"
+    under = f"workload {workloads[0]}" if len(workloads) == 1 else f"{len(workloads)} workloads"
     parts = [f"{_counted(configurations, 'configuration')} under {under}"]
     if "probes" in frame.columns:
         parts.append(_counted(int(frame["probes"].sum() or 0), "rate") + " tried")
@@ -47,28 +44,30 @@ def gain(row: Row, factor: float = 1.0) -> float:
     return float(row["capacity_qps"]) * factor * 3600.0 / price
 
 
-def best_tiles(search: Search, varied: Sequence[Axis]) -> str:
-    """The best configuration under each workload, at the search's own objectives."""
-    rows = list(enumerate(search.configurations.iter_rows(named=True)))
-    tiles = []
-    for workload in dict.fromkeys(row["workload"] for _, row in rows):
-        served = [(number, row) for number, row in rows if row["workload"] == workload and serves(row)]
-        if served:
-            tiles.append(_tile(served, varied, workload))
+def best_tiles(search: Search, knobs: Sequence[Axis]) -> str:
+    """The best configuration of each case, at the search's own objectives."""
+    by_case: dict[str, list[tuple[int, Row]]] = {}
+    for number, (case, row) in enumerate(
+        zip(cases(search.configurations), search.configurations.iter_rows(named=True), strict=True)
+    ):
+        if serves(row):
+            by_case.setdefault(case, []).append((number, row))
+    tiles = [_tile(served, knobs, case) for case, served in by_case.items()]
     return element("div", tiles, class_="tiles best") if tiles else ""
 
 
-def _tile(served: Sequence[tuple[int, Row]], varied: Sequence[Axis], workload: str) -> str:
+def _tile(served: Sequence[tuple[int, Row]], knobs: Sequence[Axis], case: str) -> str:
     number, best = max(served, key=lambda pair: gain(pair[1]))
     least = _bound(best, "qps_low")
     tied = sum(_bound(row, "qps_high") >= least for _, row in served) - 1
+    price = best["price_per_hour"]
     said = [
-        element("b", f"{significant(gain(best))} requests per dollar" if best["price_per_hour"] else _rate(best)),
-        element("span", name_of(varied, number) or best["config_id"]),
-        *([element("span", f"{_rate(best)} at {written(best['price_per_hour'], '$')}/h")] * bool(best["price_per_hour"])),
+        element("b", f"{significant(gain(best))} requests per dollar" if price else _rate(best)),
+        element("span", name_of(knobs, number) or best["config_id"]),
+        *([element("small", f"{_rate(best)} at {written(price, '$')} per hour")] if price else []),
         *([element("small", f"{tied} more cannot be told from it")] if tied > 0 else []),
     ]
-    return element("dl", [element("dt", f"Best under {workload}"), *(element("dd", [one]) for one in said)])
+    return element("dl", [element("dt", f"Best: {case}"), *(element("dd", [one]) for one in said)])
 
 
 def _rate(row: Row) -> str:
@@ -91,19 +90,20 @@ def notes(search: Search, rows: Sequence[Row]) -> list[str]:
     short = sum(not row["long"] for row in rows)
     if short:
         found.append(
-            f"Of {_counted(short, 'row')} of {len(rows):,} the workload is too short to be sure that no queue builds up."
+            f"Of {len(rows):,} capacities {short:,} are not sure: the workload is too short to tell whether a queue "
+            "builds up."
         )
     return found
 
 
-def left_out(search: Search, varied: Sequence[Axis]) -> str:
+def left_out(search: Search, knobs: Sequence[Axis]) -> str:
     """Configurations that do not serve, with the reason, by what became of them."""
     found: dict[str, dict[tuple[str, str], list[str]]] = {}
     for number, row in enumerate(search.configurations.iter_rows(named=True)):
         if not serves(row):
-            reason = row["reason"] or row.get("why") or row.get("binding") or ""
+            reason = row["reason"] or row.get("binding") or ""
             same = found.setdefault(row["status"], {})
-            same.setdefault((name_of(varied, number) or row["config_id"], reason), []).append(row["workload"])
+            same.setdefault((_whole_name(knobs, number, row), reason), []).append(row["workload"])
     parts = []
     for status, rows in found.items():
         cells = [
@@ -114,6 +114,11 @@ def left_out(search: Search, varied: Sequence[Axis]) -> str:
         shown = table(["Configuration", "Workload", "Reason"], cells, title)
         parts.append(element("details", [element("summary", title), shown]))
     return "".join(parts)
+
+
+def _whole_name(knobs: Sequence[Axis], number: int, row: Row) -> str:
+    """A configuration in words, its model included."""
+    return ", ".join(part for part in (row.get("model"), name_of(knobs, number)) if part) or str(row["config_id"])
 
 
 def space_table(found: Sequence[Axis]) -> str:
