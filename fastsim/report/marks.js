@@ -3,8 +3,11 @@
 const SVG = "http://www.w3.org/2000/svg";
 const told = document.getElementById("told");
 
+const formats = new Map(); // by digits: to make one takes longer than to use it
+
 function digits(value, figures = 6) {
-  return value.toLocaleString("en", { maximumSignificantDigits: figures });
+  if (!formats.has(figures)) formats.set(figures, new Intl.NumberFormat("en", { maximumSignificantDigits: figures }));
+  return formats.get(figures).format(value);
 }
 
 // A value with its unit, as quantities.py writes it; of null a dash.

@@ -28,6 +28,7 @@ def _at(rate: float, capacity: float, row: dict[str, Any], slower: float) -> dic
     """Latencies [s], which grow with the load."""
     load = rate / capacity
     ttft = 1.6 / _SPEED[row["device"]] / row["tensor_parallel"] ** 0.7 / slower / (1.15 - min(load, 1.1))
+    ttft *= 1.5 if row["max_num_seqs"] == 64 else 1.0
     tpot = (
         slower * 0.1 / _SPEED[row["device"]] * (0.4 + load * row["max_num_seqs"] / 256) / row["tensor_parallel"] ** 0.5
     )

@@ -13,8 +13,9 @@ function roundStep(rough, largest, unit) {
 // An axis that holds some values: logarithmic where the largest is many times the smallest.
 function axisOf(values, unit) {
   const known = values.filter((value) => value !== null);
-  const [low, high] = [Math.min(...known), Math.max(...known)];
-  if (!known.length || high <= 0) return { low: 0, high: 1, unit };
+  const low = known.reduce((a, b) => Math.min(a, b), Infinity);
+  const high = known.reduce((a, b) => Math.max(a, b), 0);
+  if (high <= 0) return { low: 0, high: 1, unit };
   if (low > 0 && high > 8 * low) return { low: low / 1.1, high: high * 1.1, log: true, unit };
   const step = roundStep(high / 4, high, unit);
   return { low: 0, high: Math.ceil(high / step - 1e-9) * step, unit };

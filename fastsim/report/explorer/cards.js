@@ -2,8 +2,8 @@
 const MOST_CARDS = 3;
 
 function drawCards(place) {
-  const best = ranked();
-  const own = selected();
+  const best = state.ranked;
+  const own = state.own;
   const cards = best.slice(0, MOST_CARDS).map((entry, i) => card(entry, i ? `${ordinal(i + 1)} best` : "Best", best[0]));
   if (own && !best.slice(0, MOST_CARDS).includes(own)) cards.push(card(own, "Selected", best[0]));
   const none = node("p", "Nothing that was tried meets these limits. Move one of them.", { class: "load" });
@@ -19,9 +19,8 @@ function card(entry, title, best) {
   const fields = search.axes.map(({ label, values }, axis) => [label, values[row.axes[axis]]]);
   const numbers = measures.map(({ label, unit }, i) => [label, written(point.values[i], unit, 4), i]);
   const told = numbers.filter(([, , i]) => point.values[i] !== null && point.values[i] !== undefined);
-  const button = node("button", row.id === selected().row.id ? "Selected" : "Select", {
-    type: "button", "aria-pressed": row.id === selected().row.id, "data-id": row.id,
-  });
+  const own = isOwn(entry);
+  const button = node("button", own ? "Selected" : "Select", { type: "button", "aria-pressed": own, "data-id": row.id });
   button.addEventListener("click", () => select(row.id));
   return node("article", [
     node("h3", [node("span", title, { class: `name ${colourOf(row)}` }), " ", button]),
@@ -29,7 +28,7 @@ function card(entry, title, best) {
     node("p", sentences(entry, best).join(" "), { class: "why" }),
     list(told.map(([label, text]) => [label, text])),
     node("details", [node("summary", "What it is"), list([...fields, ["id", row.id]])]),
-  ], { class: row.id === selected().row.id ? "card own" : "card" });
+  ], { class: own ? "card own" : "card" });
 }
 
 function list(pairs) {
@@ -41,11 +40,12 @@ function sentences(entry, best) {
   const { row, point } = entry;
   const found = [];
   if (!entry.shown) found.push("Meets these limits at no rate that was tried; shown at its capacity.");
-  else if (point !== row.capacity) {
+  else if (isLower(entry)) {
     const next = row.points[row.points.indexOf(point) + 1];
     found.push(`Meets these limits at ${written(point.qps, "QPS", 4)}, and not at ${written(next.qps, "QPS", 4)}, the next rate tried.`);
   } else {
-    if (row.high > row.low) found.push(`Its capacity lies between ${written(row.low, "", 4)} and ${written(row.high, "QPS", 4)}.`);
+    if (row.high === Infinity) found.push(`Its capacity is at least ${written(row.low, "QPS", 4)}: nothing that was tried broke it.`);
+    else if (row.high > row.low) found.push(`Its capacity lies between ${written(row.low, "", 4)} and ${written(row.high, "QPS", 4)}.`);
     if (row.binding) found.push(`What binds: ${row.binding}.`.replace(/\.\.$/, "."));
   }
   if (row.shorter) found.push(`Known from its first ${digits(row.shorter)} requests only.`);
@@ -56,7 +56,8 @@ function sentences(entry, best) {
   } else if (best && entry.shown) {
     const less = 1 - point.values[gain] / best.point.values[gain];
     const same = interval(entry)[1] >= interval(best)[0];
-    found.push(`${digits(100 * less, 2)}% less than the best${same ? ", which its interval reaches: a tie" : ""}.`);
+    const far = less < 5e-4 ? "As good as" : `${digits(100 * less, 2)}% less than`;
+    found.push(`${far} the best${same ? ", which its interval reaches: a tie" : ""}.`);
   }
   return found;
 }

@@ -5,9 +5,9 @@ let probed = [];
 function update() {
   compute();
   tellNothing();
-  const number = shown().length;
+  const lower = state.ranked.filter(isLower).length;
   document.getElementById("count").textContent =
-    `${number} of ${state.entries.length} configurations meet these limits at some rate that was tried.`;
+    `${state.ranked.length} of ${state.entries.length} configurations meet these limits, ${lower} of them below capacity.`;
   drawLegend(document.getElementById("legend"));
   views.forEach((view) => view.draw());
   drawCards(document.getElementById("cards"));
@@ -15,9 +15,12 @@ function update() {
   drawTable(document.getElementById("all"));
 }
 
+// The button that was pressed is drawn again, and keeps the focus.
 function select(id) {
+  const place = document.activeElement?.closest("#all, #cards");
   state.selected = id;
   update();
+  place?.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus();
 }
 
 function markAll(entry) {

@@ -23,18 +23,17 @@ function drawLimits(place) {
 
 // Whether configurations differ in a number, so that a limit on it tells them apart.
 function limited(i) {
-  const values = new Set(rows.flatMap((row) => row.points.filter((point) => point.holds)).map((point) => point.values[i]));
-  values.delete(null);
-  values.delete(undefined);
-  return values.size > 1 && (i !== GAIN || gain === GAIN);
+  return new Set(valuesOf(i)).size > 1 && (i !== GAIN || gain === GAIN);
+}
+
+function valuesOf(i) {
+  return rows.flatMap((row) => row.served).map((point) => point.values[i]).filter((value) => value > 0);
 }
 
 // Round values from below the least to above the most of a number.
 function roundValues(i) {
-  const known = rows.flatMap((row) => row.points.filter((point) => point.holds)).map((point) => point.values[i]);
-  const positive = known.filter((value) => value > 0);
-  if (!positive.length) return [];
-  const [low, high] = [Math.min(...positive), Math.max(...positive)];
+  const known = valuesOf(i).sort((a, b) => a - b);
+  const [low, high] = [known[0], known[known.length - 1]];
   const found = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) {
     found.push(...ROUND.map((digit) => Number((digit * 10 ** power).toPrecision(3))));

@@ -120,7 +120,11 @@ def cases(frame: "pl.DataFrame") -> list[str]:
     workloads = frame["workload"].to_list()
     if "model" not in frame.columns or frame["model"].n_unique() == 1:
         return workloads
-    return [f"{model}, {workload}" for model, workload in zip(frame["model"], workloads, strict=True)]
+    models = [str(model) for model in frame["model"]]
+    short = {model: model.rpartition("/")[2] for model in models}
+    if len(set(short.values())) < len(short):
+        short = {model: model for model in models}
+    return [f"{short[model]}, {workload}" for model, workload in zip(models, workloads, strict=True)]
 
 
 def _axis(name: str, column: "pl.Series") -> Axis:

@@ -9,7 +9,7 @@ function parallel(figure, others) {
   let columns = [];
 
   function columnsNow() {
-    const points = state.entries.flatMap(({ row }) => row.points.filter((point) => point.holds));
+    const points = state.entries.flatMap(({ row }) => row.served);
     const ordinal = search.axes.map(({ label, values }, axis) => ({
       label,
       at: ({ row }) => (row.axes[axis] + 0.5) / values.length,
@@ -37,7 +37,7 @@ function parallel(figure, others) {
     }
     view.places.sort((a, b) => b.y - a.y);
     columns.forEach(drawColumn);
-    const own = view.places.find(({ entry }) => entry.row.id === selected()?.row.id);
+    const own = view.places.find(({ entry }) => isOwn(entry));
     if (own) make("polyline", { class: `own ${colourOf(own.entry.row)}`, points: own.points.join(" ") }, svg);
     cursor = make("g", { class: "cursor" }, svg);
   }
@@ -61,7 +61,7 @@ function parallel(figure, others) {
 
   function mark(entry) {
     cursor.replaceChildren();
-    const place = view.places.find((one) => one.entry === entry);
+    const place = view.places.find((one) => one.entry.row === entry?.row);
     if (place) make("polyline", { class: `over ${colourOf(entry.row)}`, points: place.points.join(" ") }, cursor);
   }
 

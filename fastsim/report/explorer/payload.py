@@ -56,10 +56,11 @@ def _found(row: Row) -> dict[str, Any]:
     """What the search found of a configuration at its capacity, but for its measures."""
     rate = row["capacity_qps"]
     return {
+        "rate": _rounded(rate),
         "price": _rounded(row["price_per_hour"]),
         "gpus": row.get("gpus"),
-        "low": _rounded(rate if row.get("qps_low") is None else row["qps_low"]),
-        "high": _rounded(rate if row.get("qps_high") is None else row["qps_high"]),
+        "low": _rounded(row.get("qps_low", rate)),
+        "high": _rounded(row.get("qps_high", rate)),  # None where every rate holds
         "binding": row.get("binding") or "",
         "long": row.get("long_enough") is not False,
     }

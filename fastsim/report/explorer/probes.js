@@ -14,7 +14,7 @@ function probeCharts() {
 }
 
 function drawProbes(charts) {
-  const entry = selected();
+  const entry = state.own;
   const said = "Filled: held the objectives of the search. Cross: did not. Shaded: where its capacity lies.";
   document.getElementById("probed").replaceChildren(...(entry ? [node("b", entry.row.name), ` ${said}`] : []));
   charts.forEach((chart) => (entry ? drawRates(chart, entry) : chart.svg.replaceChildren()));

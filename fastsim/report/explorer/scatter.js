@@ -25,31 +25,36 @@ function scatter(figure) {
     svg.replaceChildren();
     const all = state.entries.filter(({ point }) => point.values[view.x] !== null && point.values[view.y] !== null);
     // The axes hold every rate that serves, so that points move under limits but axes do not.
-    const points = state.entries.flatMap(({ row }) => row.points.filter((point) => point.holds));
+    const points = state.entries.flatMap(({ row }) => row.served);
     const [x, y] = [view.x, view.y].map((i) => axisOf(points.map((point) => point.values[i]), measures[i].unit));
     const names = [view.x, view.y].map((i) => measures[i].label);
     title.textContent = `${names[1]} against ${names[0]}`;
     const { toX, toY } = drawAxes(svg, x, y, names);
     const at = ({ point }) => [toX(point.values[view.x]), toY(point.values[view.y])];
-    const best = front(shown(), view.x, view.y);
+    const best = front(state.ranked, view.x, view.y);
     if (best.length > 1) make("path", { class: "front", d: steps(best.map(at)) }, svg);
     const drawn = [...all].sort((a, b) => a.shown - b.shown);
     view.places = [];
     for (const entry of drawn) {
       const [cx, cy] = at(entry);
-      const kind = entry.shown ? `dot ${colourOf(entry.row)}${entry.point === entry.row.capacity ? "" : " lower"}` : "ghost";
-      make("circle", { class: kind, cx, cy, r: !entry.shown ? 2 : best.includes(entry) ? 5.5 : 4 }, svg);
-      if (entry.shown) view.places.push({ entry, x: cx, y: cy });
+      if (!entry.shown) {
+        make("circle", { class: "ghost", cx, cy, r: 2 }, svg);
+        continue;
+      }
+      const [lower, leads] = [isLower(entry) ? " lower" : "", best.includes(entry) ? " leads" : ""];
+      const kind = `dot ${colourOf(entry.row)}${lower}${leads}`;
+      make("circle", { class: kind, cx, cy, r: leads ? 5.5 : 4, "data-id": entry.row.id }, svg);
+      view.places.push({ entry, x: cx, y: cy });
     }
     view.places.sort((a, b) => a.x - b.x);
-    const own = view.places.find(({ entry }) => entry.row.id === selected()?.row.id);
+    const own = view.places.find(({ entry }) => isOwn(entry));
     if (own) make("circle", { class: "selected", cx: own.x, cy: own.y, r: 9 }, svg);
     cursor = make("g", { class: "cursor" }, svg);
   }
 
   function mark(entry) {
     cursor.replaceChildren();
-    const place = view.places.find((one) => one.entry === entry);
+    const place = view.places.find((one) => one.entry.row === entry?.row);
     if (place) make("circle", { class: `ring ${colourOf(entry.row)}`, cx: place.x, cy: place.y, r: 7 }, cursor);
     return place;
   }
@@ -91,25 +96,28 @@ function pointed(plot, svg, view, nearest) {
   plot.addEventListener("keydown", (event) => {
     const last = view.places.length - 1;
     const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-    const now = view.places.findIndex((place) => place.entry === at?.entry);
+    const now = view.places.findIndex((place) => place.entry.row === at?.entry.row);
     if (event.key === "Escape") return go(null);
     if (last < 0) return;
     if (event.key === "Home") go(view.places[0]);
     else if (event.key === "End") go(view.places[last]);
     else if (step) go(view.places[Math.min(Math.max(now + step, 0), last)]);
-    else if ((event.key === "Enter" || event.key === " ") && at) select(at.entry.row.id);
-    else return;
+    else if ((event.key === "Enter" || event.key === " ") && at) {
+      select(at.entry.row.id);
+      go(view.places[now]);
+    } else return;
     event.preventDefault();
   });
 }
 
 // What is told of a configuration: its name, and what it does at its rate.
-function telling({ row, point }, of) {
+function telling(entry, of) {
+  const { row, point } = entry;
   const wanted = [...new Set([gain, RATE, PRICE, ...of])].filter((i) => i !== undefined && point.values[i] !== null);
   const values = wanted.map((i) => {
     const { label, unit } = measures[i];
     return node("div", [node("span", label), node("b", written(point.values[i], unit, 4))]);
   });
-  const below = point === row.capacity ? [] : [node("div", `below its capacity of ${written(row.capacity.qps, "QPS", 4)}`)];
+  const below = !isLower(entry) ? [] : [node("div", `below its capacity of ${written(row.capacity.qps, "QPS", 4)}`)];
   return [node("div", [node("span", row.name, { class: `name ${colourOf(row)}` })]), ...values, ...below];
 }

@@ -15,7 +15,11 @@ const rows = search.rows.map((row) => ({
     values: [row.price > 0 ? (qps * 3600) / row.price : null, qps, row.price, row.gpus, ...simulated],
   })),
 }));
-rows.forEach((row) => (row.capacity = row.points.findLast((point) => point.holds)));
+for (const row of rows) {
+  row.served = row.points.filter((point) => point.holds && point.qps <= row.rate);
+  row.high ??= Infinity; // every rate that was tried holds
+  row.capacity = row.served[row.served.length - 1];
+}
 // Where nothing has a price, more of the rate is all that can be asked for.
 const gain = rows.some((row) => row.price > 0) ? GAIN : RATE;
 
@@ -25,7 +29,10 @@ const state = {
   left: search.axes.map(() => new Set()), // places of the values that are not chosen
   colour: 0, // number of the axis that gives the colours
   selected: null, // a configuration's id
+  // What follows from these:
   entries: [], // {row, point, shown} of the case, whose point is at capacity where none meets the limits
+  ranked: [], // those that are shown, the best first
+  own: undefined, // the selected one, else the best
 };
 
 function measureOf(column) {
@@ -44,27 +51,25 @@ function meets(point) {
 }
 
 function entryOf(row) {
-  const point = row.points.findLast((one) => one.holds && meets(one));
+  const point = row.served.findLast(meets);
   const chosen = row.axes.every((place, axis) => !state.left[axis].has(place));
   return { row, point: point ?? row.capacity, shown: chosen && point !== undefined };
 }
 
 function compute() {
   state.entries = rows.filter((row) => row.case === state.case).map(entryOf);
-}
-
-function shown() {
-  return state.entries.filter((entry) => entry.shown);
-}
-
-// The best first.
-function ranked() {
   const value = (entry) => entry.point.values[gain] ?? -Infinity;
-  return shown().sort((a, b) => value(b) - value(a));
+  state.ranked = state.entries.filter((entry) => entry.shown).sort((a, b) => value(b) - value(a));
+  state.own = state.entries.find((entry) => entry.row.id === state.selected) ?? state.ranked[0];
 }
 
-function selected() {
-  return state.entries.find((entry) => entry.row.id === state.selected) ?? ranked()[0];
+// Whether a configuration is shown below its capacity.
+function isLower({ row, point }) {
+  return point !== row.capacity;
+}
+
+function isOwn({ row }) {
+  return row === state.own?.row;
 }
 
 // Those that no other one beats in one measure without losing in the other, by the first measure.
@@ -84,8 +89,9 @@ function front(entries, x, y) {
 }
 
 // Gain at both ends of the interval in which a capacity lies; at a lower rate the next one that was tried is the end.
-function interval({ row, point }) {
-  if (point === row.capacity) return [row.low, row.high].map((qps) => (point.values[gain] * qps) / point.qps);
+function interval(entry) {
+  const { row, point } = entry;
+  if (!isLower(entry)) return [row.low, row.high].map((qps) => (point.values[gain] * qps) / point.qps);
   const next = row.points[row.points.indexOf(point) + 1];
   return [point.values[gain], (point.values[gain] * next.qps) / point.qps];
 }
@@ -93,7 +99,7 @@ function interval({ row, point }) {
 // Those whose interval reaches that of the best one.
 function ties(best) {
   const [least] = interval(best);
-  return shown().filter((entry) => entry !== best && interval(entry)[1] >= least);
+  return state.ranked.filter((entry) => entry !== best && interval(entry)[1] >= least);
 }
 
 // Colour of a configuration: there are eight.

@@ -6,12 +6,13 @@ function drawTable(place) {
   const by = order.by ?? gain;
   const numbers = measures.map((_, i) => i).filter((i) => i >= gain);
   const value = (entry) => entry.point.values[by] ?? Infinity;
-  const entries = shown().sort((a, b) => (order.down ? value(b) - value(a) : value(a) - value(b)));
+  const entries = [...state.ranked].sort((a, b) => (order.down ? value(b) - value(a) : value(a) - value(b)));
   const drawn = order.whole ? entries : entries.slice(0, FEW);
   const head = [node("th", "Configuration", { scope: "col" }), ...numbers.map((i) => sortHead(i, i === by))];
-  const body = drawn.map(({ row, point }) => {
-    const own = row.id === selected().row.id;
-    const button = node("button", row.name, { type: "button", class: "plain", "aria-pressed": own });
+  const body = drawn.map((entry) => {
+    const { row, point } = entry;
+    const own = isOwn(entry);
+    const button = node("button", row.name, { type: "button", class: "plain", "aria-pressed": own, "data-id": row.id });
     button.addEventListener("click", () => select(row.id));
     const cells = numbers.map((i) => node("td", written(point.values[i] ?? null, measures[i].unit, 4)));
     return node("tr", [node("th", [button], { scope: "row" }), ...cells], own ? { class: "own" } : {});

@@ -1,5 +1,6 @@
 """What the page about a search says without its script: the best, what was left out, the space and the search."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,8 +77,8 @@ def _rate(row: Row) -> str:
 
 def _bound(row: Row, column: str) -> float:
     """One end of the interval of a configuration's gain."""
-    bound = row.get(column)
-    return gain(row) if bound is None else gain(row, bound / row["capacity_qps"])
+    bound = row.get(column, row["capacity_qps"])
+    return math.inf if bound is None else gain(row, bound / row["capacity_qps"])
 
 
 def notes(search: Search, rows: Sequence[Row]) -> list[str]:
