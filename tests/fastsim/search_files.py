@@ -17,7 +17,10 @@ TRIED = ((0.5, True), (0.75, True), (1.0, True), (1.02, False), (1.5, False))
 ABOUT = {
     "version": "0.1.0",
     "space": {"model": "m", "tensor_parallel": [1, 2, 4]},
-    "slo": {"scheduling_delay_s": {"p99": 5.0}},
+    "slo": [
+        {"metric": "scheduling_delay_s", "quantile": "p99", "limit": 5.0},
+        {"metric": "attainment", "quantile": "", "limit": 0.9},
+    ],
     "strategy": "exhaustive",
     "tolerance": 0.02,
     "workloads": {"chat": "hash of chat", "code": "hash of code"},

@@ -144,11 +144,8 @@ def test_shorter_runs_of_a_strategy_are_other_workloads():
     frame, probes = search_frames()
     short = probes.with_columns(requests=100, qps=pl.col("qps") * 3)
     both = pl.concat([probes.with_columns(requests=1000), short])
-    frame = frame.with_columns(requests=pl.when(pl.col("config_id") == "id00").then(100).otherwise(1000))
     rows = payload(Search("s", ABOUT, frame, both))["rows"]
     assert {len(row["points"]) for row in rows} == {len(TRIED)}
-    assert {row["shorter"] for row in rows if row["id"] == "id00"} == {100}
-    assert {row["shorter"] for row in rows if row["id"] != "id00"} == {None}
 
 
 def test_numbers_that_json_lacks_are_none():
@@ -162,9 +159,37 @@ def test_numbers_that_json_lacks_are_none():
 def test_the_search_is_told_as_its_file_says():
     page = draw_explorer(search(strategy="halving"))
     told = page.partition("<h2>Search</h2>")[2]
-    assert "<th scope='row'>slo.scheduling_delay_s.p99</th><td>5.0</td>" in told
+    assert "Objectives: p99 scheduling delay \N{LESS-THAN OR EQUAL TO} 5 s, attainment" in page
     assert "<th scope='row'>strategy</th><td>halving</td>" in told
     assert "tensor_parallel" not in told
+
+
+def test_findings_are_told_in_tables():
+    values = [{"value": "h100_sxm", "best": 2.0, "reach": 1.0}, {"value": "a100_sxm", "best": 1.0, "reach": 0.5}]
+    sensitivity = {"max_num_seqs": {"share": None, "values": []}, "device": {"share": 0.75, "values": values}}
+    crossed = [
+        {"model": None, "best_on": "chat", "config_id": "id00", "run_on": "chat", "factor": 1.0},
+        {"model": None, "best_on": "chat", "config_id": "id00", "run_on": "code", "factor": 1.536},
+        {"model": None, "best_on": "code", "config_id": "gone", "run_on": "chat", "factor": None},
+    ]
+    kept = {"model": None, "config_id": "id00", "regret": 0.25, "worst_on": "code", "worst_factor": 1.536}
+    findings = {
+        "cases": [{"model": None, "workload": "chat", "sensitivity": sensitivity}],
+        "mismatch": crossed,
+        "regret": [kept],
+    }
+    page = draw_explorer(search(findings=findings))
+    assert headings(page) == [*SECTIONS[:6], "Sensitivity", "Misconfiguration", "One for all", *SECTIONS[6:]]
+    cells = re.findall(r"<td>(.*?)</td>", page.partition("<h2>Sensitivity</h2>")[2].partition("<h2>Left out</h2>")[0])
+    id00, times = "a100_sxm, TP 1, vllm_v1, max_num_seqs 64", "1.54 \N{MULTIPLICATION SIGN}"
+    assert cells == [
+        *("device", "75%", "h100_sxm: 100%, a100_sxm: 50%"),
+        *("max_num_seqs", NO_VALUE, ""),
+        *(id00, "1 \N{MULTIPLICATION SIGN}", times),
+        *("gone", NO_VALUE, NO_VALUE),
+        *("25%", "code", times),
+    ]
+    assert "findings" not in page.partition("<h2>Search</h2>")[2]
 
 
 def test_a_name_in_the_title_is_that_of_the_directory(tmp_path: Path):

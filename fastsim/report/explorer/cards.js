@@ -48,7 +48,6 @@ function sentences(entry, best) {
     else if (row.high > row.low) found.push(`Its capacity lies between ${written(row.low, "", 4)} and ${written(row.high, "QPS", 4)}.`);
     if (row.binding) found.push(`What binds: ${row.binding}.`.replace(/\.\.$/, "."));
   }
-  if (row.shorter) found.push(`Known from its first ${digits(row.shorter)} requests only.`);
   if (!row.long) found.push("The workload is too short to be sure that no queue builds up.");
   if (entry === best) {
     const tied = ties(best).length;

@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.report.document import WRITTEN_BY, data_for_script, document
+from fastsim.report.explorer.findings import mismatch_table, regret_table, sensitivity_table
 from fastsim.report.explorer.measures import axes, varied
 from fastsim.report.explorer.payload import payload
 from fastsim.report.explorer.searches import Search, read_search
-from fastsim.report.explorer.words import best_tiles, left_out, load, notes, space_table, told_tables
+from fastsim.report.explorer.words import (
+    best_tiles,
+    left_out,
+    load,
+    names_of,
+    notes,
+    objectives,
+    space_table,
+    told_tables,
+)
 from fastsim.svg import element
 
 _SCRIPTS = ("state", "axes", "scatter", "parallel", "cards", "probes", "table", "limits", "explorer")
@@ -54,6 +64,7 @@ def write_explorer(directory: str, path: Path) -> None:
 def draw_explorer(search: Search) -> str:
     """The HTML of the page."""
     data, knobs = payload(search), varied(search.configurations)
+    findings, names = search.about.get("findings") or {}, names_of(search, knobs)
     title = f"Search {search.name}"
     body = [
         element(
@@ -61,11 +72,15 @@ def draw_explorer(search: Search) -> str:
             [
                 element("h1", title),
                 element("p", load(search), class_="load"),
+                element("p", objectives(search.about), class_="load"),
                 best_tiles(search, knobs),
                 *_listed(notes(search, data["rows"])),
             ],
         ),
         *(_explored(data) if data["rows"] else []),
+        *_section("Sensitivity", sensitivity_table(findings)),
+        *_section("Misconfiguration", mismatch_table(findings, names)),
+        *_section("One for all", regret_table(findings, names)),
         *_section("Left out", left_out(search, knobs)),
         *_section("Space", space_table(axes(search.configurations))),
         *_section("Search", told_tables(search.about)),

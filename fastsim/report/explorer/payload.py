@@ -26,14 +26,12 @@ def payload(search: Search) -> dict[str, Any]:
     probes = _probes(search.probes, found)
     served = [(number, row) for number, row in enumerate(frame.iter_rows(named=True)) if serves(row)]
     names = list(dict.fromkeys(case_of[number] for number, _ in served))
-    longest = max((row.get("requests") or 0 for _, row in served), default=0)
     rows = []
     for number, row in served:
         place = {"case": names.index(case_of[number]), "axes": [axis.places[number] for axis in knobs]}
         tried = probes.get((row["config_id"], row["workload"]), [])
         named = {"id": row["config_id"], "name": name_of(knobs, number) or row["config_id"]}
-        shorter = row["requests"] if (row.get("requests") or longest) < longest else None
-        rows.append({**named, **place, **_found(row), "shorter": shorter, "points": _points(row, found, tried)})
+        rows.append({**named, **place, **_found(row), "points": _points(row, found, tried)})
     return {
         "cases": names,
         "axes": [{"label": axis.label, "values": axis.values} for axis in knobs],

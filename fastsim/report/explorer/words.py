@@ -14,12 +14,20 @@ from fastsim.svg import element
 
 _STATUS = {
     "does_not_fit": "Does not fit in memory",
+    "dropped": "Given up by the strategy",
     "refused": "Refused",
     "failed": "Failed",
     "ok": "Holds the objectives at no rate",
 }
+_METRICS = {
+    "scheduling_delay_s": "scheduling delay",
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "tbt_s": "TBT",
+    "e2e_s": "E2E",
+}
 #: Parts of search.json that are shown otherwise, or say what the frames say.
-_SHOWN_ELSEWHERE = ("space", "best")
+_SHOWN_ELSEWHERE = ("space", "axes", "best", "findings", "slo")
 
 
 def load(search: Search) -> str:
@@ -35,8 +43,27 @@ def load(search: Search) -> str:
     return ", ".join(parts)
 
 
+def objectives(about: Mapping[str, Any]) -> str:
+    """What capacities hold, in a line; empty where the search does not say."""
+    limits = about.get("slo") or ()
+    told = [
+        f"{limit['quantile']} {_METRICS.get(limit['metric'], limit['metric'])} \N{LESS-THAN OR EQUAL TO} "
+        f"{written(limit['limit'], 's')}"
+        if limit["quantile"]
+        else f"{limit['metric']} \N{GREATER-THAN OR EQUAL TO} {written(limit['limit'], 'share')}"
+        for limit in limits
+    ]
+    return f"Objectives: {', '.join(told)}" if told else ""
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def names_of(search: Search, knobs: Sequence[Axis]) -> dict[str, str]:
+    """Configurations in words, by their ids."""
+    ids = search.configurations["config_id"].to_list()
+    return {config: name_of(knobs, number) or config for number, config in enumerate(ids)}
 
 
 def gain(row: Row, factor: float = 1.0) -> float:
