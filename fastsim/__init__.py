@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fastsim.config import SimulationConfig as SimulationConfig
     from fastsim.errors import ConfigError as ConfigError
     from fastsim.result import SimulationResult as SimulationResult
+    from fastsim.searching.capacity import capacity as capacity
+    from fastsim.searching.runner import search as search
     from fastsim.simulation import simulate as simulate
     from fastsim.simulation import simulate_many as simulate_many
     from traces import Workload as Workload
@@ -28,6 +30,8 @@ _WHERE = {
     "SimulationConfig": "fastsim.config",
     "SimulationResult": "fastsim.result",
     "Workload": "traces",
+    "capacity": "fastsim.searching.capacity",
+    "search": "fastsim.searching.runner",
     "simulate": "fastsim.simulation",
     "simulate_many": "fastsim.simulation",
 }

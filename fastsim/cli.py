@@ -15,6 +15,7 @@ from fastsim import __version__
 #: Command -> what it does; each is the function `main` of the module of that name in fastsim.commands.
 COMMANDS = {
     "run": "simulate one configuration under one workload; bare, it runs the embedded default",
+    "search": "find the best deployment under limits, per dollar",
     "report": "draw one run, several side by side, or a search to explore, as one HTML page",
     "explain": "say why the latencies of a run are what they are",
     "estimators": "list, show or train the operator estimators",

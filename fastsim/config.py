@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS, check_engines, check_names
@@ -115,7 +115,7 @@ class SimulationConfig:
             ConfigError: one sentence about the first field that is wrong.
         """
         for spec in fields(self):
-            self._read(spec.name, spec.type)
+            object.__setattr__(self, spec.name, read_field(spec, getattr(self, spec.name)))
         check_choices(self)
         check_names(self)
         if not 0 < self.gpu_memory_utilization <= 1:
@@ -151,35 +151,6 @@ class SimulationConfig:
 
     def __hash__(self) -> int:
         return hash(self.to_toml())
-
-    def _read(self, name: str, annotation: object) -> None:
-        """Bring one field into its type, or refuse it."""
-        value = getattr(self, name)
-        if annotation in (int, int | None):
-            if value is not None or annotation is int:
-                value = integer(name, value)
-                least, most = (0, None) if name == "seed" else (1, _MOST.get(name, _MOST_OF_OTHERS))
-                if value < least:
-                    raise ConfigError(name, value, "is too small", f"give {least} or more")
-                if most is not None and value > most:
-                    raise ConfigError(name, value, "is too large", f"give {most} or less")
-        elif annotation is float:
-            value = number(name, value)
-        elif annotation == float | None:
-            value = None if value is None else number(name, value)
-            if value is not None and value < 0:
-                raise ConfigError(name, value, "is negative", "give 0 or more")
-        elif annotation is bool:
-            value = boolean(name, value)
-        elif annotation in (str, str | None):
-            if value is None and annotation is not str:
-                return
-            value = os.fspath(value) if isinstance(value, os.PathLike) else value
-            if not isinstance(value, str):
-                raise ConfigError(name, value, "is not a name", "give a string")
-        elif not isinstance(value, Mapping):
-            raise ConfigError(name, value, "is not a table of fields", "give a dict such as {'max_num_seqs': 128}")
-        object.__setattr__(self, name, value)
 
     @property
     def batch_policy(self) -> Any:
@@ -286,6 +257,39 @@ class SimulationConfig:
         values = read_toml("config", text)
         values.pop("workload", None)
         return cls.from_dict(values)
+
+
+def read_field(spec: "Field[Any]", value: Any) -> Any:
+    """Bring the value of one field of a configuration into its type.
+
+    Raises:
+        ConfigError: it is not of that type, or out of range.
+    """
+    name, annotation = spec.name, spec.type
+    if value is None and annotation in (int | None, float | None, str | None):
+        return None
+    if annotation in (int, int | None):
+        value = integer(name, value)
+        least, most = (0, None) if name == "seed" else (1, _MOST.get(name, _MOST_OF_OTHERS))
+        if value < least:
+            raise ConfigError(name, value, "is too small", f"give {least} or more")
+        if most is not None and value > most:
+            raise ConfigError(name, value, "is too large", f"give {most} or less")
+    elif annotation is float:
+        value = number(name, value)
+    elif annotation == float | None:
+        value = number(name, value)
+        if value < 0:
+            raise ConfigError(name, value, "is negative", "give 0 or more")
+    elif annotation is bool:
+        value = boolean(name, value)
+    elif annotation in (str, str | None):
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(value, str):
+            raise ConfigError(name, value, "is not a name", "give a string")
+    elif not isinstance(value, Mapping):
+        raise ConfigError(name, value, "is not a table of fields", "give a dict such as {'max_num_seqs': 128}")
+    return value
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,3 +22,7 @@ class ConfigError(ValueError):
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str, str]]:
         """Travel between processes."""
         return type(self), self.parts
+
+
+class DoesNotFitError(ConfigError):
+    """A model or a request that the memory of the GPUs cannot hold."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastsim.batch_policy import Pool
 from fastsim.config import SimulationConfig
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, DoesNotFitError
 from fastsim.links import check_placement
 from fastsim.stage_tables import most_decode_kv
 from fastsim.windows import find_window
@@ -106,7 +106,7 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
     # The last output token is never written.
     if length - 1 > pool.num_blocks * pool.block_size:
         kept = config.batch_policy.null_blocks
-        raise ConfigError(
+        raise DoesNotFitError(
             "num_kv_blocks",
             pool.num_blocks + kept,
             f"holds {pool.num_blocks * pool.block_size} tokens, which {what}",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from estimators.dtypes import DTYPE_BYTES, activation_dtype
 from fastsim.config import SimulationConfig
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, DoesNotFitError
 
 if TYPE_CHECKING:
     from estimators import DeviceSpec, ModelSpec
@@ -78,7 +78,7 @@ def plan_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
     """What each stage's memory is used for, and the number of KV blocks of each engine of a replica.
 
     Raises:
-        ConfigError: the model does not fit; the sentence says by how much and on which stage, and which
+        DoesNotFitError: the model does not fit; the sentence says by how much and on which stage, and which
             tensor_parallel and pipeline_parallel would do.
         estimators.EstimatorError: the model cannot be split by ``config.tensor_parallel`` and ``pipeline_parallel``.
     """
@@ -90,7 +90,7 @@ def plan_memory(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
         if config.pipeline_parallel > 1:
             split += f" and pipeline_parallel = {config.pipeline_parallel}"
             whose = f"the weights of stage {plan.tightest_stage} (of 0 to {config.pipeline_parallel - 1})"
-        raise ConfigError(
+        raise DoesNotFitError(
             "model",
             config.model,
             f"does not fit on {config.device} with {split}: {whose} take "

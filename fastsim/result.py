@@ -217,13 +217,7 @@ def summarize(
     prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
     output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
     gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
-    # Recomputed tokens are work done, so they count; logits are computed once per token generated.
-    per_token = model.linear_flops_per_token + model.window_flops_per_token
-    flops = (
-        int((replicas["prefill_tokens"] + replicas["decode_tokens"]).sum()) * per_token
-        + output_tokens * model.lm_head_flops_per_sequence
-        + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
-    )
+    flops = flops_of(model, replicas, output_tokens)
     gpu_hours = gpus * makespan_s / 3600
     cost_usd = gpu_hours * price_per_hour(config, device)
     prompts, outputs = (np.ascontiguousarray(requests[name]) for name in ("prompt_tokens", "output_tokens"))
@@ -271,6 +265,23 @@ def summarize(
         "hardware": describe_hardware(config, model, device, replicas, prompts, outputs, makespan_s),
     } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
     return summary | _asked_for(config, workload, state, counted, summary)
+
+
+def flops_of(model: "ModelSpec", replicas: np.ndarray, output_tokens: int) -> float:
+    """Floating-point operations of a run, of which recomputed tokens count as the work that they are.
+
+    Args:
+        model: what was served.
+        replicas: REPLICA records after the run.
+        output_tokens: of all requests [tokens].
+    """
+    # Logits are computed once per token generated.
+    return (
+        int((replicas["prefill_tokens"] + replicas["decode_tokens"]).sum())
+        * (model.linear_flops_per_token + model.window_flops_per_token)
+        + output_tokens * model.lm_head_flops_per_sequence
+        + float(replicas["attention_pairs"].sum()) * model.attention_flops_per_pair
+    )
 
 
 def _asked_for(

@@ -36,6 +36,9 @@ from fastsim.stage_tables import (
 from fastsim.windows import find_growth
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from estimators import DeviceSpec, IterationTables, ModelSpec
     from fastsim.kernel.prepare_clients import Clients
     from fastsim.kernel.state import State
@@ -117,6 +120,34 @@ def _simulate(
     if batch_policy is not None and schedules_ahead(config):
         mend = "give engine.async_scheduling = false"
         raise ConfigError("batch_policy", None, "does not go with asynchronous scheduling", mend)
+    model, device, pool, joined = load_parts(config, workload, tables, member)
+    own = {
+        kind: as_slot(kind, function)
+        for kind, function in (("batch_policy", batch_policy), ("router", router))
+        if function is not None
+    }
+    window = None if config.record_batches else batch_window
+    return _run(config, workload, joined, model, device, pool, own, window, watch)
+
+
+def load_parts(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
+    member: int = 0,
+) -> "tuple[ModelSpec, DeviceSpec, Pool, StageTables]":
+    """What serves a workload, and how long its iterations take: all that can be refused is refused here.
+
+    Args:
+        config: what serves.
+        workload: what arrives.
+        tables: as `simulate` takes them.
+        member: as `tables_for` takes it.
+
+    Raises:
+        ConfigError: as `simulate` says.
+        estimators.EstimatorError: as `simulate` says.
+    """
     model, device, pool = load_machine(config)
     check_requests(config, workload, pool)
     if isinstance(tables, OperatorTables):
@@ -125,13 +156,7 @@ def _simulate(
     given = tables_for(config, names_blocks, member) if tables is None else tables
     joined = join_tables(config, given, pool, names_blocks, model)
     check_experts(config, model, joined)
-    own = {
-        kind: as_slot(kind, function)
-        for kind, function in (("batch_policy", batch_policy), ("router", router))
-        if function is not None
-    }
-    window = None if config.record_batches else batch_window
-    return _run(config, workload, joined, model, device, pool, own, window, watch)
+    return model, device, pool, joined
 
 
 def _add_intervals(
@@ -239,7 +264,7 @@ def _run(
     watch: Callable[["State"], None] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     from fastsim.kernel import state as states
-    from fastsim.kernel.prepare import new_state, with_longer_log
+    from fastsim.kernel.prepare import with_longer_log
     from fastsim.kernel.prepare_clients import as_clients_see
     from fastsim.kernel.prepare_series import order_notes
     from fastsim.operator_shares import describe_batches, describe_operators
@@ -248,35 +273,9 @@ def _run(
     run, (schedule, route) = compile_kernel(config, workload)
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
-    values, bases = engine_values(config, tables)
-    clients, layout, expert = _clients(config), tables.stages[0].layout, tables.stages[0].expert
-    limits = config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep)
-    state = new_state(
-        workload,
-        layout,
-        tables.stages[0].prefill_rule,
-        limits=limits,
-        num_replicas=config.replicas,
-        num_blocks=pool.num_blocks,
-        block_size=pool.block_size,
-        seed=config.seed,
-        hit_weight=getattr(config.router_choice, "hit_weight", None),
-        router_reads_replicas="router" in own or ROUTERS[config.router].reads_replicas,  # type: ignore[attr-defined]
-        batch_log_rows=_FIRST_BATCH_LOG_ROWS if config.record_batches or batch_window is not None else 0,
-        record_bins=record_bins(config),
-        queue_order=config.queue,
-        order_keys=order_keys(config, workload),
-        swap_s_per_block=swap_s_per_block(config, model, device),
-        named_blocks=name_blocks(workload, config.block_size) if limits["caching"] else None,
-        clients=clients,
-        joint=tables.stages[0].joint,
-        skew=tables.stages[0].skew,
-        engines=config.data_parallel,
-        expert=expert,
-        padded_tokens=(0,) if expert is None else padded_tokens(capture_sizes(config), layout.max_tokens),
-        profiled=largest_measured(tables),
-        **_stage_fields(config, bases, model, device),
-    )
+    logs = config.record_batches or batch_window is not None
+    reads_replicas = "router" in own or ROUTERS[config.router].reads_replicas  # type: ignore[attr-defined]
+    state, values = start_state(config, workload, tables, model, device, pool, reads_replicas, logs)
     if watch is not None:
         watch(state)
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
@@ -291,7 +290,7 @@ def _run(
         # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
         raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
     order_notes(state)
-    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
+    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, _clients(config)))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s
@@ -304,6 +303,62 @@ def _run(
     if "load" in summary:
         found += find_growth(summary["load"])
     return SimulationResult(config, summary, state), found
+
+
+def start_state(
+    config: SimulationConfig,
+    workload: "Workload",
+    tables: StageTables,
+    model: "ModelSpec",
+    device: "DeviceSpec",
+    pool: Pool,
+    reads_replicas: bool,
+    logs: bool = False,
+) -> "tuple[State, npt.NDArray[np.float64]]":
+    """The kernel's state before the first arrival, and the values that it reads [s].
+
+    Args:
+        config: what serves.
+        workload: what arrives.
+        tables: of its stages; these and the next three as `load_parts` returns them.
+        model: what is served.
+        device: on what.
+        pool: the KV memory of an engine.
+        reads_replicas: whether the router looks at replicas.
+        logs: whether to keep a batch log.
+    """
+    from fastsim.kernel.prepare import new_state
+
+    values, bases = engine_values(config, tables)
+    layout, expert = tables.stages[0].layout, tables.stages[0].expert
+    limits = config.batch_policy.limits(pool) | engine_limits(config, workload.block_tokens > 0, tables.in_lockstep)
+    state = new_state(
+        workload,
+        layout,
+        tables.stages[0].prefill_rule,
+        limits=limits,
+        num_replicas=config.replicas,
+        num_blocks=pool.num_blocks,
+        block_size=pool.block_size,
+        seed=config.seed,
+        hit_weight=getattr(config.router_choice, "hit_weight", None),
+        router_reads_replicas=reads_replicas,
+        batch_log_rows=_FIRST_BATCH_LOG_ROWS if logs else 0,
+        record_bins=record_bins(config),
+        queue_order=config.queue,
+        order_keys=order_keys(config, workload),
+        swap_s_per_block=swap_s_per_block(config, model, device),
+        named_blocks=name_blocks(workload, config.block_size) if limits["caching"] else None,
+        clients=_clients(config),
+        joint=tables.stages[0].joint,
+        skew=tables.stages[0].skew,
+        engines=config.data_parallel,
+        expert=expert,
+        padded_tokens=(0,) if expert is None else padded_tokens(capture_sizes(config), layout.max_tokens),
+        profiled=largest_measured(tables),
+        **_stage_fields(config, bases, model, device),
+    )
+    return state, values
 
 
 def _clients(config: SimulationConfig) -> "Clients":

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -273,21 +273,45 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has an unknown field.
     """
+    values = read_toml_file("config", path)
+    workload = values.pop("workload", {})
+    if not isinstance(workload, dict):
+        raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
+    return read_settings(values | workload, {spec.name for spec in fields(RunCommand)} - _OF_THE_COMMAND_LINE, path)
+
+
+def read_toml_file(field: str, path: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise ConfigError("config", path, f"cannot be read ({reason})", "give a TOML file") from None
-    values = read_toml(path, text)
-    workload = values.pop("workload", {})
-    if not isinstance(workload, dict):
-        raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
+        raise ConfigError(field, path, f"cannot be read ({reason})", "give a TOML file") from None
+    return read_toml(path, text)
+
+
+def read_settings(
+    values: Mapping[str, Any], known: Collection[str], source: str
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Values for flags, and the fields of the choices, from a table.
+
+    Args:
+        values: by flag its value, or of a choice a table with its name and fields.
+        known: flags that the table may have.
+        source: where it is, for the message.
+
+    Raises:
+        ConfigError: an unknown flag.
+    """
     defaults: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    known = {spec.name for spec in fields(RunCommand)} - _OF_THE_COMMAND_LINE
-    for name, value in (values | workload).items():
+    for name, value in values.items():
         if name not in known:
-            raise ConfigError(name, value, f"is not known in {path}", f"the fields are {', '.join(sorted(known))}")
+            raise ConfigError(name, value, f"is not known in {source}", f"the fields are {', '.join(sorted(known))}")
         if name in GROUPS and isinstance(value, dict):
             options[name] = {key: entry for key, entry in value.items() if key != "name"}
             value = value.get("name")
@@ -299,21 +323,48 @@ def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[SimulationConfig, "Workload"]:
     """The configuration and the workload that the flags ask for."""
     from fastsim.machine import load_machine
-    from traces import Workload
-    from traces.catalog import located
-    from traces.choices import choose
-    from traces.rates import with_arrivals
-    from traces.resizing import Resizing
 
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
-    given["model"] = _lasting(given["model"])
+    given["model"] = lasting(given["model"])
     given |= {f"{kind}_options": options[kind] for kind in _SERVING}
     given["slo"] = _objectives(command.slo, options["slo"])
     config = SimulationConfig(**given)
     made_for = load_machine(config)[0].max_position_embeddings
     if command.max_model_len is None and made_for < config.max_model_len:
         config = config.with_fields(max_model_len=made_for)
+    workload = read_workload(command, options, config)
+    if command.trace is None:
+        return config, workload
+    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    if command.max_model_len is None and longest > config.max_model_len:
+        print(
+            f"fastsim: note: max_model_len raised from {config.max_model_len} to {longest}, "
+            "the longest request of the trace",
+            file=sys.stderr,
+        )
+        config = config.with_fields(max_model_len=longest)
+    return config, workload
+
+
+def read_workload(command: RunCommand, options: dict[str, dict[str, Any]], config: SimulationConfig) -> "Workload":
+    """The workload that the flags ask for.
+
+    Args:
+        command: of which only flags of the workload are read.
+        options: fields of its choices, by `GROUPS`.
+        config: who sends it, from which seed, and the longest request that is drawn.
+
+    Raises:
+        ConfigError: flags that do not go together, or a value that is wrong.
+        traces.TraceError: as said, by what draws or reads it.
+    """
+    from traces import Workload
+    from traces.catalog import located
+    from traces.choices import choose
+    from traces.rates import with_arrivals
+    from traces.resizing import Resizing
+
     if config.client == "closed":
         for name, asked in (("qps", command.qps), ("arrivals", command.arrivals or options["arrivals"])):
             if asked:
@@ -324,7 +375,7 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
         raise ConfigError("requests", num_requests, "is too small", "give 1 or more")
     qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
-        return config, _generate(command, options, config, num_requests, qps)
+        return _generate(command, options, config, num_requests, qps)
     for group in (*_GENERATORS, "workload"):
         asked = getattr(command, group) or options.get(group)
         if asked:
@@ -343,15 +394,7 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
         workload = workload.scaled(qps) if is_spread else with_arrivals(workload, qps=qps, seed=config.seed)
     if command.class_shares is not None:
         workload = workload.with_classes(_shares(command.class_shares), config.seed)
-    longest = int((workload.prompt_tokens + workload.output_tokens).max())
-    if command.max_model_len is None and longest > config.max_model_len:
-        print(
-            f"fastsim: note: max_model_len raised from {config.max_model_len} to {longest}, "
-            "the longest request of the trace",
-            file=sys.stderr,
-        )
-        config = config.with_fields(max_model_len=longest)
-    return config, workload
+    return workload
 
 
 def _objectives(text: str | None, given: dict[str, Any]) -> dict[str, Any]:
@@ -455,15 +498,15 @@ def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num
         table["conversations"] = {"name": command.conversations, **options["conversations"]}
     if command.workload is not None:
         return table | {"workload": command.workload}
-    table["lengths"] = {"name": lengths, **{key: _lasting(value) for key, value in options["lengths"].items()}}
+    table["lengths"] = {"name": lengths, **{key: lasting(value) for key, value in options["lengths"].items()}}
     if command.client == "closed":
         return table
     if command.qps is None and arrivals not in WITHOUT_RATE and "qps" not in options["arrivals"]:
         table["qps"] = DEFAULT_QPS
-    table["arrivals"] = {"name": arrivals, **{key: _lasting(value) for key, value in options["arrivals"].items()}}
+    table["arrivals"] = {"name": arrivals, **{key: lasting(value) for key, value in options["arrivals"].items()}}
     return table
 
 
-def _lasting(value: Any) -> Any:
+def lasting(value: Any) -> Any:
     """A path that holds from any directory, and other values as they are."""
     return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

@@ -321,3 +321,9 @@ def with_longer_log(state: State, window: tuple[float, float] | None = None) -> 
     batches[: len(used)] = used
     state.cluster["num_batches"] = len(used)
     return state._replace(batches=batches)
+
+
+def copy_state(state: State) -> State:
+    """A state that shares nothing with another: for another thread, or to go back to."""
+    copies = State(*(table.copy() for table in state))
+    return copies._replace(fleet=copies.replicas) if state.fleet is state.replicas else copies

@@ -37,6 +37,8 @@ _RUN_ARGUMENTS = (
     types.Array(types.float64, 1, "C", readonly=True),
     types.Tuple((types.FunctionType(SCHEDULE), types.FunctionType(ROUTE))),
 )
+#: (state, start)
+RESTART = types.void(_RUN_ARGUMENTS[0], _RUN_ARGUMENTS[0])
 #: (state, tables, (schedule, route)) -> status
 RUN = types.int64(*_RUN_ARGUMENTS)
 

@@ -1,0 +1,1 @@
+"""What to deploy: the capacity of one configuration under service level objectives, and searches over many."""

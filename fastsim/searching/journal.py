@@ -1,0 +1,130 @@
+"""The journal of a search: what has ended, one line each, on disk before it counts.
+
+The first line says of which search it is. A kill at any moment leaves whole lines and at most a torn one at the end,
+which is dropped when the search goes on.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from fastsim.errors import ConfigError
+from fastsim.searching.tasks import Key, Outcome
+
+NAME = "journal.jsonl"
+_RESUME, _ELSEWHERE = "give resume to go on with it", "choose another directory"
+
+
+class Journal:
+    """An append-only file of outcomes.
+
+    Attributes:
+        outcomes: what it holds, by the keys of their tasks.
+    """
+
+    def __init__(self, directory: Path, header: Mapping[str, Any], resume: bool) -> None:
+        """Open the journal of a search, and make it where there is none.
+
+        Args:
+            directory: where it is; made where it does not exist.
+            header: what tells this search from others; JSON-able.
+            resume: take over what the journal holds.
+
+        Raises:
+            ConfigError: it is there and is not to be resumed, it is of another search or damaged, another process is
+                writing it, or it cannot be written.
+        """
+        self.path = directory / NAME
+        self.outcomes: dict[Key, Outcome] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.file: IO[bytes] = self.path.open("a+b")
+        except OSError as error:
+            wrong = f"cannot be written ({error.strerror})"
+            raise ConfigError("directory", str(directory), wrong, _ELSEWHERE) from None
+        try:
+            self._lock()
+            self._begin(json.loads(json.dumps(header)), resume)
+        except BaseException:
+            self.file.close()
+            raise
+
+    def add(self, outcome: Outcome) -> None:
+        """Write an outcome; when this returns it survives a kill and a power cut."""
+        self._write(outcome.as_dict())
+        self.outcomes[outcome.key] = outcome
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+    def _lock(self) -> None:
+        """Refuse a journal that another process is writing, where the system can tell."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wrong = "is being written by another search"
+            raise ConfigError("directory", str(self.path.parent), wrong, f"wait for it, or {_ELSEWHERE}") from None
+        except OSError:  # a file system without locks
+            return
+
+    def _begin(self, header: dict[str, Any], resume: bool) -> None:
+        self.file.seek(0)
+        text = self.file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        if lines and not resume:
+            wrong = f"already holds a search, of which {len(lines) - 1:,} runs have ended"
+            raise ConfigError("directory", str(self.path.parent), wrong, f"{_RESUME}, or {_ELSEWHERE}")
+        for number, line in enumerate(lines):
+            found = self._read(number, line)
+            if number == 0:
+                self._compare(found, header)
+            else:
+                outcome = Outcome.from_dict(found)
+                self.outcomes[outcome.key] = outcome
+        self.file.truncate(len(whole))
+        if not lines:
+            self._write(header)
+            self._sync_directory()
+
+    def _read(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+            if isinstance(found, dict) and (number == 0 or set(found) == set(Outcome.__dataclass_fields__)):
+                return found
+        except ValueError:
+            pass
+        wrong = f"is damaged in line {number + 1}"
+        raise ConfigError("journal", str(self.path), wrong, f"remove that line, or {_ELSEWHERE}")
+
+    def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+        differing = [name for name in header if found.get(name) != header[name]]
+        if differing:
+            wrong = f"is of another search: it differs in {', '.join(differing)}"
+            raise ConfigError("journal", str(self.path), wrong, f"repeat the search as it was, or {_ELSEWHERE}")
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self.file.write(json.dumps(entry).encode() + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def _sync_directory(self) -> None:
+        """Make the file's name survive a power cut, too, where directories can be synced."""
+        if os.name == "posix":
+            number = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
