@@ -16,7 +16,13 @@ _SCHEDULERS = (("vllm_v1", None, 1.0, 1.0), ("sarathi", 512, 0.9, 0.6), ("sarath
 TRIED = ((0.5, True), (0.75, True), (1.0, True), (1.02, False), (1.5, False))
 ABOUT = {
     "version": "0.1.0",
-    "space": {"model": "m", "tensor_parallel": [1, 2, 4]},
+    "space": {
+        "fields": {"model": ["m"], "tensor_parallel": [1, 2, 4]},
+        "kinds": {
+            "scheduler": [{"name": "vllm_v1", "options": {}}, {"name": "sarathi", "options": {"chunk_size": [512]}}]
+        },
+        "gpus": [],
+    },
     "slo": [
         {"metric": "scheduling_delay_s", "quantile": "p99", "limit": 5.0},
         {"metric": "attainment", "quantile": "", "limit": 0.9},

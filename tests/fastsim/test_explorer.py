@@ -9,13 +9,16 @@ import polars as pl
 import pytest
 from cli_calls import Cli
 from report_files import write_run
+from search_cases import SLO, SPACE, search_workload
 from search_files import ABOUT, TRIED, search_frames, write_search
 from test_report import Balanced
 
-from fastsim.report.explorer.measures import NO_VALUE, axes, cases, varied
+from fastsim.report.explorer.measures import NO_VALUE, cases, knobs
 from fastsim.report.explorer.page import draw_explorer
 from fastsim.report.explorer.payload import payload
 from fastsim.report.explorer.searches import Search, read_search
+from fastsim.report.quantities import NOTHING, significant
+from fastsim.searching.runner import run_search
 
 SECTIONS = ["Limits", "Fronts", "Configurations", "Parallel coordinates", "Probes", "Table"]
 SECTIONS += ["Left out", "Space", "Search"]
@@ -73,17 +76,17 @@ def test_configurations_come_with_the_rates_at_which_they_were_tried():
 
 
 def test_axes_are_what_varies_in_order():
-    found = {axis.name: axis.values for axis in axes(search_frames()[0])}
+    found = {axis.name: axis.values for axis in knobs(search_frames()[0])}
     assert found == {
-        "model": ("m",),
         "device": ("a100_sxm", "h100_sxm"),
         "tensor_parallel": ("1", "2", "4"),
         "scheduler": ("vllm_v1", "sarathi"),
         "scheduler.chunk_size": ("512", "1024", NO_VALUE),
         "max_num_seqs": ("64", "256"),
     }
-    assert [axis.label for axis in varied(search_frames()[0])][:2] == ["device", "TP"]
-    assert payload(search())["rows"][0]["name"] == "a100_sxm, TP 1, vllm_v1, max_num_seqs 64"
+    data = payload(search())
+    assert [axis["label"] for axis in data["axes"]] == ["device", "tp", "scheduler", "chunk_size", "max_num_seqs"]
+    assert data["rows"][0]["name"] == "a100_sxm, tp 1, vllm_v1, max_num_seqs 64"
 
 
 def test_values_of_any_kind_are_told():
@@ -93,8 +96,8 @@ def test_values_of_any_kind_are_told():
         pair=pl.Series([[1, 2], [3]] * 36),
         model=pl.Series(["org/m", "other/n"] * 36),
     )
-    found = {axis.name: axis.values for axis in varied(frame)}
-    assert (found["flag"], found["share"], found["pair"]) == (("true", "false"), ("0.25", "0.5"), ("[1, 2]", "[3]"))
+    found = {axis.name: axis.values for axis in knobs(frame)}
+    assert (found["flag"], found["share"], found["pair"]) == (("True", "False"), ("0.25", "0.5"), ("[1, 2]", "[3]"))
     assert "model" not in found
     assert cases(frame)[:2] == ["m, chat", "n, code"]
     same = frame.with_columns(model=pl.Series(["org/m", "other/m"] * 36))
@@ -162,6 +165,13 @@ def test_the_search_is_told_as_its_file_says():
     assert "Objectives: p99 scheduling delay \N{LESS-THAN OR EQUAL TO} 5 s, attainment" in page
     assert "<th scope='row'>strategy</th><td>halving</td>" in told
     assert "tensor_parallel" not in told
+    given = page.partition("<h2>Space</h2>")[2].partition("<h2>Search</h2>")[0]
+    assert re.findall("<th scope='row'>(.*?)</th><td>(.*?)</td>", given) == [
+        ("tensor_parallel", "1, 2, 4"),
+        ("scheduler", "vllm_v1, sarathi"),
+        ("model", "m"),
+        ("sarathi.chunk_size", "512"),
+    ]
 
 
 def test_findings_are_told_in_tables():
@@ -181,12 +191,12 @@ def test_findings_are_told_in_tables():
     page = draw_explorer(search(findings=findings))
     assert headings(page) == [*SECTIONS[:6], "Sensitivity", "Misconfiguration", "One for all", *SECTIONS[6:]]
     cells = re.findall(r"<td>(.*?)</td>", page.partition("<h2>Sensitivity</h2>")[2].partition("<h2>Left out</h2>")[0])
-    id00, times = "a100_sxm, TP 1, vllm_v1, max_num_seqs 64", "1.54 \N{MULTIPLICATION SIGN}"
+    id00, times = "a100_sxm, tp 1, vllm_v1, max_num_seqs 64", "1.54 \N{MULTIPLICATION SIGN}"
     assert cells == [
         *("device", "75%", "h100_sxm: 100%, a100_sxm: 50%"),
-        *("max_num_seqs", NO_VALUE, ""),
+        *("max_num_seqs", NOTHING, ""),
         *(id00, "1 \N{MULTIPLICATION SIGN}", times),
-        *("gone", NO_VALUE, NO_VALUE),
+        *("gone", NOTHING, NOTHING),
         *("25%", "code", times),
     ]
     assert "findings" not in page.partition("<h2>Search</h2>")[2]
@@ -221,3 +231,19 @@ def test_directories_that_cannot_be_read_are_refused(cli: Cli, tmp_path: Path):
     (bad / "journal.jsonl").unlink()
     cli("report", bad, "--out", out).assert_refused("has no search.json")
     assert not out.exists()
+
+
+def test_a_real_search_is_read_as_it_was_written(tmp_path: Path):
+    workloads = {"chat": search_workload(), "code": search_workload(seed=1)}
+    done = run_search(SPACE, workloads, SLO, threads=1, directory=tmp_path / "s")
+    found = read_search(str(tmp_path / "s"))
+    data = payload(found)
+    assert [axis["label"] for axis in data["axes"]][0] == "tp"
+    assert len(data["rows"]) == 16
+    assert sum(len(row["points"]) for row in data["rows"]) == len(done.probes)
+    page = draw_explorer(found)
+    assert headings(page) == [*SECTIONS[:6], "Sensitivity", "Misconfiguration", "One for all", "Space", "Search"]
+    assert "Objectives: p90 TTFT \N{LESS-THAN OR EQUAL TO} 500 ms" in page
+    for workload, by_model in done.record["best"].items():
+        (best,) = by_model.values()
+        assert f"<dt>Best: {workload}</dt><dd><b>{significant(best['qps_per_dollar'])} requests per dollar" in page

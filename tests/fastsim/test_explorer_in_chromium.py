@@ -172,7 +172,7 @@ def test_the_pointer_tells_a_configuration_and_a_click_selects_it(browser: Chrom
     x, y = place(browser, chosen)
     browser.point(x, y)
     told = browser.evaluate(TOLD).split("\n")
-    assert told[:3] == ["h100_sxm, TP 4, vllm_v1, max_num_seqs 256", "Requests per dollar", "7,980"]
+    assert told[:3] == ["h100_sxm, tp 4, vllm_v1, max_num_seqs 256", "Requests per dollar", "7,980"]
     assert told[told.index("TTFT, p90") + 1] == f"{found[chosen]['ttft_p90_s'] * 1e3:.4g} ms"
     assert browser.evaluate("document.querySelectorAll('.cursor .ring, .cursor .over').length") == 5  # in every chart
     browser.click(x, y)

@@ -8,11 +8,12 @@ from typing import Any
 
 from fastsim.report.headlines import table
 from fastsim.report.quantities import NOTHING, significant, written
+from fastsim.searching.cases import title_of
 from fastsim.svg import element
 
 _REACH = (
-    "Reach: the best that can be had with this value, relative to the best of all. Share: what part of the variance over "
-    "all configurations the knob explains by itself."
+    "Reach: the best that can be had with this value, relative to the best of all. Share: what part of the variance "
+    "over all configurations the knob explains by itself."
 )
 _FACTOR = (
     "What a request costs on the workload of a column if the configuration is the best one of the row's workload, "
@@ -32,7 +33,7 @@ def sensitivity_table(findings: Mapping[str, Any]) -> str:
         knobs = sorted(case["sensitivity"].items(), key=lambda knob: -(knob[1]["share"] or 0.0))
         for number, (knob, told) in enumerate(knobs):
             values = ", ".join(f"{one['value']}: {written(one['reach'], 'share')}" for one in told["values"])
-            title = ", ".join(name for name in (case["model"], case["workload"]) if name)
+            title = title_of(case["model"], case["workload"])
             rows.append(
                 [
                     element("th", "" if number else title, scope="row"),
@@ -59,7 +60,7 @@ def mismatch_table(findings: Mapping[str, Any], names: Mapping[str, str]) -> str
         found.setdefault(key, {})[row["run_on"]] = row["factor"]
     cells = [
         [
-            element("th", ", ".join(name for name in (model, best_on) if name), scope="row"),
+            element("th", title_of(model, best_on), scope="row"),
             element("td", names.get(config, config)),
             *(element("td", _times(factors.get(column))) for column in columns),
         ]
@@ -73,7 +74,7 @@ def regret_table(findings: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """What it costs to keep one configuration through all workloads, the least first; empty where there is one."""
     cells = [
         [
-            element("th", ", ".join(part for part in (row["model"], names.get(row["config_id"])) if part), scope="row"),
+            element("th", title_of(row["model"], names.get(row["config_id"], row["config_id"])), scope="row"),
             element("td", written(row["regret"], "share")),
             element("td", row["worst_on"]),
             element("td", _times(row["worst_factor"])),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastsim.searching.cases import free_knobs_of, setting, title_of
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -50,15 +52,6 @@ _SIMULATED = (
     Measure("attainment", "Objectives met", "share", 1),
     Measure("mfu", "MFU", "share", 1),
 )
-#: What tells cases apart: configurations are alternatives to each other if they serve the same model, under the same
-#: workload.
-CASE = ("model", "workload")
-#: Columns of configurations.parquet that are no axis of the space and no measure.
-_OTHERS = (
-    *("config_id", "workload", "status", "reason", "qps_low", "qps_high", "binding", "long_enough"),
-    *("requests", "probes", "simulated_requests", "wall_s"),
-)
-_SHORT = {"tensor_parallel": "TP", "pipeline_parallel": "PP", "data_parallel": "DP", "expert_parallel": "EP"}
 
 
 def simulated(frame: "pl.DataFrame") -> list[Measure]:
@@ -78,7 +71,7 @@ class Axis:
 
     Attributes:
         name: its column.
-        values: in order, as text; of configurations that have no such option a dash, the last.
+        values: in order, as text; `NO_VALUE`, of configurations that have no such option, is the last.
         places: which of them each row of the frame has [rows].
     """
 
@@ -86,33 +79,14 @@ class Axis:
     values: tuple[str, ...]
     places: tuple[int, ...]
 
-    @property
-    def label(self) -> str:
-        """What it is called on a chart: ``"TP"``, ``"scheduler.chunk_size"``."""
-        return _SHORT.get(self.name, self.name.removesuffix(".name"))
-
-    def told(self, row: int) -> str:
-        """Its value in a row, so that it can be told from those of other axes; empty where there is none."""
-        value = self.values[self.places[row]]
-        if value == NO_VALUE:
-            return ""
-        number_like = value in ("true", "false") or value.replace(".", "").replace("-", "").isdigit()
-        return f"{self.label.rpartition('.')[2]} {value}" if number_like else value.rpartition("/")[2] or value
-
 
 #: What an axis shows for configurations that have no such option.
-NO_VALUE = "\N{EN DASH}"
+NO_VALUE = setting(None)
 
 
-def axes(frame: "pl.DataFrame") -> list[Axis]:
-    """What the space varies or names, a column each: also those that have one value."""
-    known = {*_OTHERS, *(one.column for one in (*OF_RATE, *_SIMULATED))}
-    return [_axis(name, frame[name]) for name in frame.columns if name not in known]
-
-
-def varied(frame: "pl.DataFrame") -> list[Axis]:
+def knobs(frame: "pl.DataFrame") -> list[Axis]:
     """The axes that tell the alternatives of a case apart."""
-    return [axis for axis in axes(frame) if len(axis.values) > 1 and axis.name not in CASE]
+    return [_axis(name, frame[name]) for name in free_knobs_of(frame)]
 
 
 def cases(frame: "pl.DataFrame") -> list[str]:
@@ -120,25 +94,19 @@ def cases(frame: "pl.DataFrame") -> list[str]:
     workloads = frame["workload"].to_list()
     if "model" not in frame.columns or frame["model"].n_unique() == 1:
         return workloads
-    models = [str(model) for model in frame["model"]]
+    models = frame["model"].to_list()
     short = {model: model.rpartition("/")[2] for model in models}
     if len(set(short.values())) < len(short):
         short = {model: model for model in models}
-    return [f"{short[model]}, {workload}" for model, workload in zip(models, workloads, strict=True)]
+    return [title_of(short[model], workload) for model, workload in zip(models, workloads, strict=True)]
 
 
 def _axis(name: str, column: "pl.Series") -> Axis:
     values = column.to_list()
-    distinct = {_as_text(value): value for value in values}
+    distinct = {setting(value): value for value in values}
     # Numbers ascend, other values stay in the order in which the space names them.
     if column.dtype.is_numeric():
         distinct = dict(sorted(distinct.items(), key=lambda pair: (pair[1] is None, pair[1] or 0)))
     texts = sorted(distinct, key=lambda text: text == NO_VALUE)
     place = {text: i for i, text in enumerate(texts)}
-    return Axis(name, tuple(texts), tuple(place[_as_text(value)] for value in values))
-
-
-def _as_text(value: object) -> str:
-    if value is None:
-        return NO_VALUE
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return Axis(name, tuple(texts), tuple(place[setting(value)] for value in values))

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastsim.report.document import WRITTEN_BY, data_for_script, document
 from fastsim.report.explorer.findings import mismatch_table, regret_table, sensitivity_table
-from fastsim.report.explorer.measures import axes, varied
 from fastsim.report.explorer.payload import payload
 from fastsim.report.explorer.searches import Search, read_search
 from fastsim.report.explorer.words import (
@@ -19,6 +18,7 @@ from fastsim.report.explorer.words import (
     space_table,
     told_tables,
 )
+from fastsim.searching.cases import free_knobs_of
 from fastsim.svg import element
 
 _SCRIPTS = ("state", "axes", "scatter", "parallel", "cards", "probes", "table", "limits", "explorer")
@@ -63,7 +63,7 @@ def write_explorer(directory: str, path: Path) -> None:
 
 def draw_explorer(search: Search) -> str:
     """The HTML of the page."""
-    data, knobs = payload(search), varied(search.configurations)
+    data, knobs = payload(search), free_knobs_of(search.configurations)
     findings, names = search.about.get("findings") or {}, names_of(search, knobs)
     title = f"Search {search.name}"
     body = [
@@ -82,7 +82,7 @@ def draw_explorer(search: Search) -> str:
         *_section("Misconfiguration", mismatch_table(findings, names)),
         *_section("One for all", regret_table(findings, names)),
         *_section("Left out", left_out(search, knobs)),
-        *_section("Space", space_table(axes(search.configurations))),
+        *_section("Space", space_table(search.about.get("space") or {})),
         *_section("Search", told_tables(search.about)),
         element("footer", _ORIGIN),
         data_for_script(data, id="found"),

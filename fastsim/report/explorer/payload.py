@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastsim.report.explorer.measures import OF_RATE, Axis, Measure, cases, probe_column, simulated, varied
+from fastsim.report.explorer.measures import OF_RATE, Measure, cases, knobs, probe_column, simulated
 from fastsim.report.explorer.searches import Search
+from fastsim.searching.cases import knobs_in_words, short_name
+from fastsim.searching.tasks import OK
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,19 +24,19 @@ Key = tuple[str, str]
 def payload(search: Search) -> dict[str, Any]:
     """Values that JSON can hold, a row for each configuration under each workload that serves at some rate."""
     frame = search.configurations
-    found, knobs, case_of = simulated(frame), varied(frame), cases(frame)
+    found, varied, case_of = simulated(frame), knobs(frame), cases(frame)
     probes = _probes(search.probes, found)
     served = [(number, row) for number, row in enumerate(frame.iter_rows(named=True)) if serves(row)]
     names = list(dict.fromkeys(case_of[number] for number, _ in served))
     rows = []
     for number, row in served:
-        place = {"case": names.index(case_of[number]), "axes": [axis.places[number] for axis in knobs]}
+        place = {"case": names.index(case_of[number]), "axes": [axis.places[number] for axis in varied]}
         tried = probes.get((row["config_id"], row["workload"]), [])
-        named = {"id": row["config_id"], "name": name_of(knobs, number) or row["config_id"]}
+        named = {"id": row["config_id"], "name": knobs_in_words(row, [axis.name for axis in varied])}
         rows.append({**named, **place, **_found(row), "points": _points(row, found, tried)})
     return {
         "cases": names,
-        "axes": [{"label": axis.label, "values": axis.values} for axis in knobs],
+        "axes": [{"label": short_name(axis.name), "values": axis.values} for axis in varied],
         "measures": [asdict(measure) for measure in (*OF_RATE, *found)],
         "rows": rows,
     }
@@ -42,12 +44,7 @@ def payload(search: Search) -> dict[str, Any]:
 
 def serves(row: Row) -> bool:
     """Whether a configuration holds the objectives at some rate."""
-    return row["status"] == "ok" and (row["capacity_qps"] or 0) > 0
-
-
-def name_of(knobs: Sequence[Axis], number: int) -> str:
-    """A configuration in words, by what tells it from others."""
-    return ", ".join(told for axis in knobs if (told := axis.told(number)))
+    return row["status"] == OK and (row["capacity_qps"] or 0) > 0
 
 
 def _found(row: Row) -> dict[str, Any]:

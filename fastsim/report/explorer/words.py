@@ -4,27 +4,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastsim.report.explorer.measures import NO_VALUE, Axis, cases
-from fastsim.report.explorer.payload import Row, name_of, serves
+from fastsim.report.explorer.measures import cases
+from fastsim.report.explorer.payload import Row, serves
 from fastsim.report.explorer.searches import Search
 from fastsim.report.headlines import table
 from fastsim.report.quantities import significant, written
 from fastsim.report.settings import flatten
+from fastsim.searching.cases import knobs_in_words, setting, title_of
+from fastsim.searching.limits import ATTAINMENT, Limit
+from fastsim.searching.rows import DROPPED
+from fastsim.searching.tasks import DOES_NOT_FIT, FAILED, OK, REFUSED
 from fastsim.svg import element
 
 _STATUS = {
-    "does_not_fit": "Does not fit in memory",
-    "dropped": "Given up by the strategy",
-    "refused": "Refused",
-    "failed": "Failed",
-    "ok": "Holds the objectives at no rate",
-}
-_METRICS = {
-    "scheduling_delay_s": "scheduling delay",
-    "ttft_s": "TTFT",
-    "tpot_s": "TPOT",
-    "tbt_s": "TBT",
-    "e2e_s": "E2E",
+    DOES_NOT_FIT: "Does not fit in memory",
+    DROPPED: "Given up by the strategy",
+    REFUSED: "Refused",
+    FAILED: "Failed",
+    OK: "Holds the objectives at no rate",
 }
 #: Parts of search.json that are shown otherwise, or say what the frames say.
 _SHOWN_ELSEWHERE = ("space", "axes", "best", "findings", "slo")
@@ -45,12 +42,11 @@ def load(search: Search) -> str:
 
 def objectives(about: Mapping[str, Any]) -> str:
     """What capacities hold, in a line; empty where the search does not say."""
-    limits = about.get("slo") or ()
+    limits = [Limit(**one) for one in about.get("slo") or ()]
     told = [
-        f"{limit['quantile']} {_METRICS.get(limit['metric'], limit['metric'])} \N{LESS-THAN OR EQUAL TO} "
-        f"{written(limit['limit'], 's')}"
-        if limit["quantile"]
-        else f"{limit['metric']} \N{GREATER-THAN OR EQUAL TO} {written(limit['limit'], 'share')}"
+        f"{limit.name} \N{GREATER-THAN OR EQUAL TO} {written(limit.limit, 'share')}"
+        if limit.metric == ATTAINMENT
+        else f"{limit.name} \N{LESS-THAN OR EQUAL TO} {written(limit.limit, 's')}"
         for limit in limits
     ]
     return f"Objectives: {', '.join(told)}" if told else ""
@@ -60,10 +56,10 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def names_of(search: Search, knobs: Sequence[Axis]) -> dict[str, str]:
+def names_of(search: Search, knobs: Sequence[str]) -> dict[str, str]:
     """Configurations in words, by their ids."""
-    ids = search.configurations["config_id"].to_list()
-    return {config: name_of(knobs, number) or config for number, config in enumerate(ids)}
+    rows = search.configurations.iter_rows(named=True)
+    return {row["config_id"]: knobs_in_words(row, knobs) for row in rows}
 
 
 def gain(row: Row, factor: float = 1.0) -> float:
@@ -72,26 +68,24 @@ def gain(row: Row, factor: float = 1.0) -> float:
     return float(row["capacity_qps"]) * factor * 3600.0 / price
 
 
-def best_tiles(search: Search, knobs: Sequence[Axis]) -> str:
+def best_tiles(search: Search, knobs: Sequence[str]) -> str:
     """The best configuration of each case, at the search's own objectives."""
-    by_case: dict[str, list[tuple[int, Row]]] = {}
-    for number, (case, row) in enumerate(
-        zip(cases(search.configurations), search.configurations.iter_rows(named=True), strict=True)
-    ):
+    by_case: dict[str, list[Row]] = {}
+    for case, row in zip(cases(search.configurations), search.configurations.iter_rows(named=True), strict=True):
         if serves(row):
-            by_case.setdefault(case, []).append((number, row))
+            by_case.setdefault(case, []).append(row)
     tiles = [_tile(served, knobs, case) for case, served in by_case.items()]
     return element("div", tiles, class_="tiles best") if tiles else ""
 
 
-def _tile(served: Sequence[tuple[int, Row]], knobs: Sequence[Axis], case: str) -> str:
-    number, best = max(served, key=lambda pair: gain(pair[1]))
+def _tile(served: Sequence[Row], knobs: Sequence[str], case: str) -> str:
+    best = max(served, key=gain)
     least = _bound(best, "qps_low")
-    tied = sum(_bound(row, "qps_high") >= least for _, row in served) - 1
+    tied = sum(_bound(row, "qps_high") >= least for row in served) - 1
     price = best["price_per_hour"]
     said = [
         element("b", f"{significant(gain(best))} requests per dollar" if price else _rate(best)),
-        element("span", name_of(knobs, number) or best["config_id"]),
+        element("span", knobs_in_words(best, knobs)),
         *([element("small", f"{_rate(best)} at {written(price, '$')} per hour")] if price else []),
         *([element("small", f"{tied} more cannot be told from it")] if tied > 0 else []),
     ]
@@ -124,14 +118,16 @@ def notes(search: Search, rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def left_out(search: Search, knobs: Sequence[Axis]) -> str:
+def left_out(search: Search, knobs: Sequence[str]) -> str:
     """Configurations that do not serve, with the reason, by what became of them."""
     found: dict[str, dict[tuple[str, str], list[str]]] = {}
-    for number, row in enumerate(search.configurations.iter_rows(named=True)):
+    for row in search.configurations.iter_rows(named=True):
         if not serves(row):
             reason = row["reason"] or row.get("binding") or ""
             same = found.setdefault(row["status"], {})
-            same.setdefault((_whole_name(knobs, number, row), reason), []).append(row["workload"])
+            same.setdefault((title_of(row.get("model"), knobs_in_words(row, knobs)), reason), []).append(
+                row["workload"]
+            )
     parts = []
     for status, rows in found.items():
         cells = [
@@ -144,18 +140,20 @@ def left_out(search: Search, knobs: Sequence[Axis]) -> str:
     return "".join(parts)
 
 
-def _whole_name(knobs: Sequence[Axis], number: int, row: Row) -> str:
-    """A configuration in words, its model included."""
-    return ", ".join(part for part in (row.get("model"), name_of(knobs, number)) if part) or str(row["config_id"])
-
-
-def space_table(found: Sequence[Axis]) -> str:
-    """What the space varied, and what it held fixed."""
+def space_table(space: Mapping[str, Any]) -> str:
+    """What was given: fields and choices with their values, the several ones first; empty where search.json lacks it."""
+    told = list(space.get("fields", {}).items())
+    for kind, alternatives in space.get("kinds", {}).items():
+        told.append((kind, [one["name"] for one in alternatives]))
+        told += [
+            (f"{one['name']}.{option}", values) for one in alternatives for option, values in one["options"].items()
+        ]
+    told += [("gpus", space["gpus"])] if space.get("gpus") else []
     rows = [
-        [element("th", axis.name, scope="row"), element("td", ", ".join(v for v in axis.values if v != NO_VALUE))]
-        for axis in sorted(found, key=lambda axis: len(axis.values) == 1)
+        [element("th", name, scope="row"), element("td", ", ".join(setting(value) for value in values))]
+        for name, values in sorted(told, key=lambda pair: len(pair[1]) == 1)
     ]
-    return table(["Axis", "Values"], rows, "Space") if rows else ""
+    return table(["Field", "Values"], rows, "Space") if rows else ""
 
 
 def told_tables(about: Mapping[str, Any]) -> str:
