@@ -238,7 +238,7 @@ def test_a_real_search_is_read_as_it_was_written(tmp_path: Path):
     done = run_search(SPACE, workloads, SLO, threads=1, directory=tmp_path / "s")
     found = read_search(str(tmp_path / "s"))
     data = payload(found)
-    assert [axis["label"] for axis in data["axes"]][0] == "tp"
+    assert data["axes"][0]["label"] == "tp"
     assert len(data["rows"]) == 16
     assert sum(len(row["points"]) for row in data["rows"]) == len(done.probes)
     page = draw_explorer(found)

@@ -141,7 +141,7 @@ def left_out(search: Search, knobs: Sequence[str]) -> str:
 
 
 def space_table(space: Mapping[str, Any]) -> str:
-    """What was given: fields and choices with their values, the several ones first; empty where search.json lacks it."""
+    """What was given: fields and choices with their values, the several first; empty where search.json lacks it."""
     told = list(space.get("fields", {}).items())
     for kind, alternatives in space.get("kinds", {}).items():
         told.append((kind, [one["name"] for one in alternatives]))
