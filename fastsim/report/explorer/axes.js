@@ -53,7 +53,8 @@ function drawAxes(svg, x, y, names) {
   }
   for (const [value, label] of ticks(x)) {
     make("line", { class: "grid", x1: toX(value), x2: toX(value), y1: bottom, y2: bottom + 4 }, svg);
-    make("text", { x: Math.min(toX(value), width - 16), y: bottom + 16, "text-anchor": "middle" }, svg, label);
+    const anchor = toX(value) > right - 12 ? "end" : "middle";
+    make("text", { x: anchor === "end" ? Math.min(toX(value) + 12, width - 2) : toX(value), y: bottom + 16, "text-anchor": anchor }, svg, label);
   }
   make("text", { class: "of-axis", x: 4, y: 12 }, svg, names[1]);
   make("text", { class: "of-axis", x: right, y: height - 5, "text-anchor": "end" }, svg, names[0]);
