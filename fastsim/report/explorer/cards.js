@@ -48,7 +48,7 @@ function sentences(entry, best) {
     else if (row.high > row.low) found.push(`Its capacity lies between ${written(row.low, "", 4)} and ${written(row.high, "QPS", 4)}.`);
     if (row.binding) found.push(`What binds: ${row.binding}.`.replace(/\.\.$/, "."));
   }
-  if (!row.long) found.push("The workload is too short to be sure that no queue builds up.");
+  if (!row.long) found.push("The workload is too short to tell whether this rate lasts.");
   if (entry === best) {
     const tied = ties(best).length;
     if (tied) found.push(`${tied} more cannot be told from it: their intervals overlap.`);

@@ -111,10 +111,7 @@ def notes(search: Search, rows: Sequence[Row]) -> list[str]:
         found.append("There is no probes.parquet, so configurations are known at their capacities only.")
     short = sum(not row["long"] for row in rows)
     if short:
-        found.append(
-            f"Of {len(rows):,} capacities {short:,} are not sure: the workload is too short to tell whether a queue "
-            "builds up."
-        )
+        found.append(f"{short:,} of {_counted(len(rows), 'rate')} may not last: the workload is too short to tell.")
     return found
 
 
