@@ -87,11 +87,11 @@ def _measured(requests: "pl.DataFrame", summary: Mapping[str, Any]) -> "pl.DataF
     return requests.filter(arrived).sort("arrival_s").head(window["requests"])
 
 
-def read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":
+def read_frame(path: Path, needed: Sequence[str], may_be_empty: bool = False) -> "pl.DataFrame | None":
     """The Parquet file of a directory; None where there is none.
 
     Raises:
-        ConfigError: it cannot be read, lacks a column that is needed, or has no row.
+        ConfigError: it cannot be read, lacks a column that is needed, or has no row although it may not be empty.
     """
     if not path.is_file():
         return None
@@ -103,7 +103,7 @@ def read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":
     except (OSError, pl.exceptions.PolarsError):
         raise ConfigError("DIR", str(path), "is no Parquet file that can be read", mend) from None
     missing = [column for column in needed if column not in frame.columns]
-    if missing or frame.is_empty():
+    if missing or (frame.is_empty() and not may_be_empty):
         wrong = f"has no column {missing[0]}" if missing else "has no row"
         raise ConfigError("DIR", str(path), wrong, mend)
     return frame

@@ -130,8 +130,12 @@ def test_what_does_not_serve_is_told_with_its_reason():
     assert "id00" not in {row["id"] for row in payload(search(frame))["rows"]}
 
 
-def test_a_search_where_nothing_serves_has_no_charts():
-    page = draw_explorer(search(search_frames()[0].filter(pl.col("status") != "ok")))
+def test_a_search_where_nothing_fits_has_no_charts(tmp_path: Path):
+    path = write_search(tmp_path / "s")
+    configurations, probes = search_frames()
+    configurations.filter(pl.col("status") != "ok").write_parquet(path / "configurations.parquet")
+    probes.clear().write_parquet(path / "probes.parquet")
+    page = draw_explorer(read_search(str(path)))
     assert headings(page) == SECTIONS[-3:]
     assert "No configuration holds the objectives at any rate" in page
 

@@ -59,5 +59,6 @@ def read_search(directory: str) -> Search:
     configurations = read_frame(path / _CONFIGURATIONS, _NEEDED)
     if configurations is None:
         raise ConfigError("DIR", str(path), f"has no {_CONFIGURATIONS}", "search again")
-    probes = read_frame(path / _PROBES, ("config_id", "workload", "qps", "holds"))
+    # Where nothing fits, nothing was tried.
+    probes = read_frame(path / _PROBES, ("config_id", "workload", "qps", "holds"), may_be_empty=True)
     return Search(path.name, about, configurations, probes)
