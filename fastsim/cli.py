@@ -18,7 +18,7 @@ COMMANDS = {
     "bench": "run the standard scenarios, whose results others can repeat and compare",
     "capacity": "find the highest rate at which a configuration holds its limits",
     "search": "find the best deployment under limits, per dollar",
-    "report": "draw one run, or several side by side, as one HTML page",
+    "report": "draw one run, several side by side, or a search to explore, as one HTML page",
     "explain": "say why the latencies of a run are what they are",
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",

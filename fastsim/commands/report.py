@@ -1,4 +1,4 @@
-"""``fastsim report``: one run, or several side by side, as one page."""
+"""``fastsim report``: one run, several side by side, or a search, as one page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ class ReportCommand:
             "type": str,
             "nargs": "*",
             "metavar": "DIR",
-            "help": "directories that fastsim run --out has written; of several, the others are held against the first",
+            "help": "what fastsim run --out has written; of several, the others are held against the first; or what "
+            "one fastsim search --out has written",
         },
     )
     out: str = flag("report.html", "the page, one HTML file that loads nothing")
@@ -29,16 +30,31 @@ def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
     from fastsim.svg import check_html
 
-    parser = Parser(ReportCommand, "report", "Write one page about runs, side by side.")
+    parser = Parser(ReportCommand, "report", "Write one page about runs, side by side, or to explore a search.")
     command: ReportCommand = parser.parse_args(list(words))
     path = Path(command.out)
     check_html("out", path)
 
-    from fastsim.report.page import write_report
-
     try:
-        write_report(command.directories, path)
+        _write(command.directories, path)
     except OSError as error:
         raise ConfigError("out", command.out, f"cannot be written ({error.strerror})", "choose another") from None
     print(f"written to {path}")
     return 0
+
+
+def _write(directories: Sequence[str], path: Path) -> None:
+    """Write the page that some directories are for."""
+    from fastsim.report.explorer.searches import is_search
+
+    searches = [directory for directory in directories if is_search(directory)]
+    if not searches:
+        from fastsim.report.page import write_report
+
+        write_report(directories, path)
+        return
+    if len(directories) > 1:
+        raise ConfigError("DIR", searches[0], "is of a search, which has a page of its own", "give it alone")
+    from fastsim.report.explorer.page import write_explorer
+
+    write_explorer(searches[0], path)

@@ -1,12 +1,12 @@
 """Charts of lines and of bars, as SVG in a figure, with the values of lines beside them for the script of the page."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from fastsim.report.document import data_for_script
 from fastsim.report.scales import Scale
 from fastsim.svg import element
 
@@ -82,8 +82,7 @@ def draw_lines(chart: LineChart, names: Sequence[str]) -> str:
     label = f"{chart.title}, {chart.note}. Arrow keys tell the values."
     svg = element("svg", marks, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_hidden="true")
     place = element("div", [svg], class_="plot", tabindex="0", role="group", aria_label=label)
-    data = json.dumps(_data(chart, names), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    script = f"<script type='application/json'>{data}</script>"
+    script = data_for_script(_data(chart, names))
     return element("figure", [_caption(chart.title, chart.note), _legend(chart, names), place, script], class_="lines")
 
 

@@ -1,32 +1,7 @@
-"use strict";
 // Tells the values of a chart of lines under the pointer, or at a place that the arrow keys move. Charts are drawn
 // already: without this script the page lacks nothing else.
 (() => {
-  const SVG = "http://www.w3.org/2000/svg";
-  const told = document.getElementById("told");
   const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
-
-  function digits(value) {
-    return value.toLocaleString("en", { maximumSignificantDigits: 6 });
-  }
-
-  function written(value, unit) {
-    if (unit === "share") return `${digits(100 * value)}%`;
-    if (unit !== "s") return `${digits(value)} ${unit}`.trim();
-    const size = Math.abs(value);
-    if (size === 0) return "0 s";
-    if (size < 1e-3) return `${digits(value * 1e6)} µs`;
-    if (size < 1) return `${digits(value * 1e3)} ms`;
-    if (size < 600) return `${digits(value)} s`;
-    return size < 36000 ? `${digits(value / 60)} min` : `${digits(value / 3600)} h`;
-  }
-
-  function part(axis, value) {
-    const at = axis.log
-      ? Math.log(Math.max(value, axis.low) / axis.low) / Math.log(axis.high / axis.low)
-      : (value - axis.low) / (axis.high - axis.low);
-    return Math.min(Math.max(at, 0), 1);
-  }
 
   function nearest(values, value) {
     let best = 0;
@@ -34,12 +9,6 @@
       if (Math.abs(values[i] - value) < Math.abs(values[best] - value)) best = i;
     }
     return best;
-  }
-
-  function make(name, attributes, parent) {
-    const made = parent.appendChild(document.createElementNS(SVG, name));
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    return made;
   }
 
   function attach(figure) {
@@ -82,40 +51,25 @@
       const value = chart.byLevel ? written(line.x[i], chart.x.unit) : written(line.y[i], chart.y.unit);
       const spread = line.low ? ` (${written(line.low[i], chart.y.unit)} to ${written(line.high[i], chart.y.unit)})` : "";
       make("circle", { class: `run${line.run}`, cx: toX(line.x[i]), cy: toY(line.y[i]), r: 4 }, cursor);
-      const shown = document.createElement("div");
-      const name = shown.appendChild(document.createElement("span"));
-      name.className = `name run${line.run}`;
-      name.textContent = line.name;
-      shown.appendChild(document.createElement("b")).textContent = value + spread;
-      return shown;
+      const name = node("span", line.name, { class: `name run${line.run}` });
+      return node("div", [name, node("b", value + spread)]);
     }
 
     function show() {
       cursor.replaceChildren();
       const [x, y] = [toX(lead.x[at]), toY(lead.y[at])];
       make("line", chart.byLevel ? { x1: left, x2: right, y1: y, y2: y } : { x1: x, x2: x, y1: top, y2: bottom }, cursor);
-      const head = document.createElement("div");
-      head.textContent = heading();
-      told.replaceChildren(head, ...chart.lines.map(row).filter(Boolean));
-      const box = svg.getBoundingClientRect();
-      const scale = box.width / (right + 14);
-      const [px, py] = [box.left + x * scale, box.top + y * scale];
-      const size = told.getBoundingClientRect();
-      const besides = px + 18 + size.width < document.documentElement.clientWidth ? px + 18 : px - 18 - size.width;
-      told.style.left = `${Math.max(besides, 4) + window.scrollX}px`;
-      told.style.top = `${Math.max(py - size.height - 12, 4) + window.scrollY}px`;
+      tell(svg, x, y, [node("div", heading()), ...chart.lines.map(row).filter(Boolean)]);
     }
 
     function hide() {
       at = null;
       cursor.replaceChildren();
-      told.replaceChildren();
+      tellNothing();
     }
 
     plot.addEventListener("pointermove", (event) => {
-      const box = svg.getBoundingClientRect();
-      const scale = (right + 14) / box.width;
-      at = placeOf((event.clientX - box.left) * scale, (event.clientY - box.top) * scale);
+      at = placeOf(...placeIn(svg, event));
       show();
     });
     plot.addEventListener("pointerleave", hide);
@@ -134,6 +88,4 @@
   }
 
   document.querySelectorAll("figure.lines").forEach(attach);
-  // On paper nothing can be opened.
-  window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => (one.open = true)));
 })();

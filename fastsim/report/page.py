@@ -1,13 +1,11 @@
-"""The page: its sections, its style and its script in one file."""
+"""The page about runs: its sections."""
 
-import html
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastsim import __version__
 from fastsim.report.charts import draw_lines
+from fastsim.report.document import WRITTEN_BY, document
 from fastsim.report.headlines import latency_table, number_table, replica_table, tiles
 from fastsim.report.latencies import distributions
 from fastsim.report.notes import notes
@@ -18,10 +16,8 @@ from fastsim.report.settings import settings
 from fastsim.report.shares import objective_bars, operator_bars
 from fastsim.svg import element
 
-#: Nothing may be loaded, from anywhere.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _ORIGIN = (
-    f"Written by fastsim {__version__}. All times are simulated: those of iterations are predicted from measured "
+    f"{WRITTEN_BY} All times are simulated: those of iterations are predicted from measured "
     "kernels, or were given; queues, batches and memory follow from the rules of the engine. Costs are at an assumed "
     "list price unless the configuration gives one."
 )
@@ -65,31 +61,8 @@ def draw_page(runs: Sequence[Run]) -> str:
             if content
         ),
         element("footer", _ORIGIN),
-        element("div", id="told", role="status", aria_live="polite"),
     ]
-    return whole_page(title, body, files("fastsim.report").joinpath("page.js").read_text("utf-8"))
-
-
-def whole_page(title: str, body: Sequence[str], script: str, more_style: str = "") -> str:
-    """A page in the style of the reports, in one file that loads nothing.
-
-    Args:
-        title: of the page.
-        body: its elements.
-        script: JavaScript.
-        more_style: rules of CSS beside those of the reports.
-    """
-    style = files("fastsim.report").joinpath("page.css").read_text("utf-8") + more_style
-    head = [
-        "<meta charset='utf-8'>",
-        f"<meta http-equiv='Content-Security-Policy' content='{html.escape(_POLICY)}'>",
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        "<link rel='icon' href='data:,'>",
-        element("title", f"{title} · fastsim"),
-        f"<style>\n{style}</style>",
-    ]
-    inside = "\n".join((element("main", ["\n".join(body)]), f"<script>\n{script}</script>"))
-    return "<!DOCTYPE html>\n<html lang='en'>\n" + "\n".join(head) + f"\n{inside}\n</html>\n"
+    return document(title, body, scripts=["page.js"])
 
 
 def _charts(runs: Sequence[Run], charts: Sequence[Any]) -> str:

@@ -71,10 +71,10 @@ def _read(path: Path, name: str) -> Run:
     missing = [key for key in _SECTIONS if not isinstance(summary, dict) or key not in summary]
     if missing:
         raise ConfigError("DIR", str(path), f"has a summary.json without {', '.join(missing)}", mend)
-    requests = _read_frame(path / "requests.parquet", ("arrival_s", "ttft_s", "tpot_s", "e2e_s"))
+    requests = read_frame(path / "requests.parquet", ("arrival_s", "ttft_s", "tpot_s", "e2e_s"))
     if requests is not None:
         requests = _measured(requests, summary)
-    return Run(name, summary, requests, _read_frame(path / "timeseries.parquet", ("replica", "start_s", "end_s")))
+    return Run(name, summary, requests, read_frame(path / "timeseries.parquet", ("replica", "start_s", "end_s")))
 
 
 def _measured(requests: "pl.DataFrame", summary: Mapping[str, Any]) -> "pl.DataFrame":
@@ -87,7 +87,12 @@ def _measured(requests: "pl.DataFrame", summary: Mapping[str, Any]) -> "pl.DataF
     return requests.filter(arrived).sort("arrival_s").head(window["requests"])
 
 
-def _read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":
+def read_frame(path: Path, needed: Sequence[str], may_be_empty: bool = False) -> "pl.DataFrame | None":
+    """The Parquet file of a directory; None where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, lacks a column that is needed, or has no row although it may not be empty.
+    """
     if not path.is_file():
         return None
     import polars as pl
@@ -98,7 +103,7 @@ def _read_frame(path: Path, needed: Sequence[str]) -> "pl.DataFrame | None":
     except (OSError, pl.exceptions.PolarsError):
         raise ConfigError("DIR", str(path), "is no Parquet file that can be read", mend) from None
     missing = [column for column in needed if column not in frame.columns]
-    if missing or frame.is_empty():
+    if missing or (frame.is_empty() and not may_be_empty):
         wrong = f"has no column {missing[0]}" if missing else "has no row"
         raise ConfigError("DIR", str(path), wrong, mend)
     return frame

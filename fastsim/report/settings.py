@@ -37,14 +37,15 @@ def _flattened(run: Run) -> dict[str, str]:
         "estimates": estimates,
     }
     for section, values in sections.items():
-        _flatten(values, section, found)
+        flatten(values, section, found)
     return found | {f"versions.{name}": str(version) for name, version in run.summary.get("versions", {}).items()}
 
 
-def _flatten(values: Mapping[str, Any], path: str, found: dict[str, str]) -> None:
+def flatten(values: Mapping[str, Any], path: str, found: dict[str, str]) -> None:
+    """Put every value by its path, as text, into ``found``; empty ones are left out."""
     for name, value in values.items():
         place = f"{path}.{name}" if path else name
         if isinstance(value, Mapping):
-            _flatten(value, place, found)
+            flatten(value, place, found)
         elif value not in (None, [], ""):
             found[place] = str(value).lower() if isinstance(value, bool) else str(value)

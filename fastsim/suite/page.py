@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from fastsim.report.page import whole_page
+from fastsim.report.document import whole_page
 from fastsim.suite.columns import COLUMNS, written
 from fastsim.suite.dots import DotChart, draw_dots
 from fastsim.suite.scenarios import SCHEDULERS

@@ -114,13 +114,25 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """Press a key that writes nothing, such as ``"Tab"`` or ``"ArrowRight"``."""
-        codes = {"Tab": 9, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+        codes = {"Tab": 9, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13}
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
 
     def point(self, x: float, y: float) -> None:
         """Move the pointer to a place of the window [pixels]."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def click(self, x: float, y: float) -> None:
+        """Press and let go of the left button at a place of the window [pixels]."""
+        self.point(x, y)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def click_on(self, element: str) -> None:
+        """Scroll to an element, an expression of JavaScript, and click on its middle."""
+        self.evaluate(f"{element}.scrollIntoView({{block: 'center'}})")
+        middle = "[b.x + b.width / 2, b.y + b.height / 2]"
+        self.click(*self.evaluate(f"(() => {{ const b = {element}.getBoundingClientRect(); return {middle} }})()"))
 
     def screenshot(self, whole: bool = False) -> bytes:
         """The window, or the whole page, as PNG."""

@@ -32,7 +32,7 @@ def data(page: str) -> list[dict[str, Any]]:
     return [json.loads(text) for text in re.findall(r"<script type='application/json'>(.*?)</script>", page)]
 
 
-class _Balanced(HTMLParser):
+class Balanced(HTMLParser):
     """Checks that every element is closed, in order."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def test_the_command_writes_a_page_with_every_section_that_loads_nothing(cli: Cl
     page = out.read_text(encoding="utf-8")
     assert re.findall(r"<h2>(.*?)</h2>", page) == SECTIONS
     assert not re.findall(r"""(?:src|href)=['"](?!data:,)|@import|url\(|https?://(?!www\.w3\.org/2000/svg")""", page)
-    parser = _Balanced()
+    parser = Balanced()
     parser.feed(page)
     assert parser.open == []
 
