@@ -24,7 +24,7 @@ _WHAT = (
     "of the flags below, with arrivals scaled to their rates."
 )
 #: Flags of ``fastsim run`` that mean nothing here, and those that mean something else.
-_NOT_HERE = {"client", "intervals", "confidence", "repeats", "keep_requests", "record_batches", "record_metrics"}
+_NOT_HERE = {"intervals", "confidence", "repeats", "keep_requests", "record_batches", "record_metrics"}
 _NOT_HERE |= {"trace_window", "event_trace", "slo", "out", "json"}
 _OWN = [
     (
