@@ -90,6 +90,8 @@ def slow_machine(requests: list[tuple[float, int, int]]) -> Case:
         max_num_batched_tokens=64,
         max_model_len=256,
         sessions=(-1,) * len(requests),
+        send_latency_s=(0.0,),
+        send_s_per_token=(0.0,),
     )
     return Case(requests, config, [ONE_SECOND])
 
