@@ -6,6 +6,7 @@ workload is simulated whole at 0.97 and at 1.03 of the capacity: the one must ho
 
 import sys
 import time
+from typing import Any
 
 from common import Row, emit, note, parser
 
@@ -15,7 +16,7 @@ from fastsim.searching.limits import read_limits
 from fastsim.searching.probes import Prober
 
 #: What is searched: fields of the configuration, and limits.
-CASES = [
+CASES: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
     ({}, None),
     ({}, {"ttft_s": {"p90": 0.5}}),
     ({}, {"tpot_s": {"p99": 0.03}}),
@@ -26,7 +27,7 @@ CASES = [
 ]
 
 
-def search(fields: dict, slo: dict | None, num_requests: int, repeats: int) -> Row:
+def search(fields: dict[str, Any], slo: dict[str, Any] | None, num_requests: int, repeats: int) -> Row:
     """One row: the best of several searches, and the check of the answer."""
     config = fastsim.SimulationConfig(**fields)
     note(f"{fields or 'default'}, {slo or 'the rule of the paper'}: {num_requests:,} requests")

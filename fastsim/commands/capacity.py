@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any, Optional
@@ -24,7 +25,7 @@ _WHAT = (
     "of the flags below, with arrivals scaled to their rates."
 )
 #: Flags of ``fastsim run`` that mean nothing here, and those that mean something else.
-_NOT_HERE = {"client", "intervals", "confidence", "repeats", "keep_requests", "record_batches", "record_metrics"}
+_NOT_HERE = {"intervals", "confidence", "repeats", "keep_requests", "record_batches", "record_metrics"}
 _NOT_HERE |= {"trace_window", "event_trace", "slo", "out", "json"}
 _OWN = [
     (
@@ -139,7 +140,7 @@ def render(described: Mapping[str, Any], with_bars: bool = True) -> str:
         "",
         f"capacity          {found['qps']:.4g} requests/s, within {found['tolerance']:.2g}",
         f"above it          {above}",
-        f"{'long enough' if found['long_enough'] else 'too short':18}{found['why'].partition(': ')[2]}",
+        *_wrapped("long enough" if found["long_enough"] else "too short", found["why"].partition(": ")[2]),
         *([_latencies(best["metrics"])] if best["metrics"] and found["qps"] > 0 else []),
         "",
         f"{'requests/s':>12}  {'':{_BAR if with_bars else 0}}{'  ' if with_bars else ''}verdict",
@@ -148,6 +149,11 @@ def render(described: Mapping[str, Any], with_bars: bool = True) -> str:
         f"{len(probes)} probes of {sum(probe['requests'] for probe in probes):,} requests in {wall_s:.2f} s",
     ]
     return "\n".join(lines)
+
+
+def _wrapped(title: str, text: str) -> list[str]:
+    """A text behind its title, in lines that a terminal has room for."""
+    return textwrap.wrap(f"{title:18}{text}", 112, subsequent_indent=" " * 18)
 
 
 def _latencies(metrics: Mapping[str, float]) -> str:

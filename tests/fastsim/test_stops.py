@@ -72,35 +72,38 @@ def test_what_has_happened_is_the_same_as_without_stops(case: Case, given_limits
 
 
 def test_a_run_is_over_long_before_its_end():
-    case = Case(**overloaded())
+    case = slow_machine([(0.1 * i, 6, 4) for i in range(200)])
     status, state = run_with_stops(case, [("scheduling_delay_s", 0.9, 1.0)])
     assert status == STOPPED
     assert 0 < int(state.cluster[0].next_request) < len(case.requests) // 2
 
 
-def overloaded() -> dict:
-    """Ten times as many requests as can be served."""
+def slow_machine(requests: list[tuple[float, int, int]]) -> Case:
+    """Every iteration takes a second."""
     from reference.simulate import ReferenceConfig
     from reference_tests.builders import ONE_SECOND
 
     config = ReferenceConfig(
-        num_usable_blocks=100, block_size=4, max_num_seqs=4, max_num_batched_tokens=64, max_model_len=256
+        num_usable_blocks=100,
+        block_size=4,
+        max_num_seqs=4,
+        max_num_batched_tokens=64,
+        max_model_len=256,
+        sessions=(-1,) * len(requests),
+        send_latency_s=(0.0,),
+        send_s_per_token=(0.0,),
     )
-    return {
-        "requests": [(0.1 * i, 6, 4) for i in range(200)],
-        "config": config,
-        "stage_tables": [ONE_SECOND],
-    }
+    return Case(requests, config, [ONE_SECOND])
 
 
 @pytest.mark.parametrize(("limit_s", "status"), [(1.0, DONE), (0.999, STOPPED)])
 def test_a_time_per_token_stops_while_requests_arrive(limit_s: float, status: int):
     # Every token takes a second.
-    case = Case(**(overloaded() | {"requests": [(10.0 * i, 6, 4) for i in range(9)]}))
+    case = slow_machine([(10.0 * i, 6, 4) for i in range(9)])
     assert run_with_stops(case, [("tpot_s", 0.5, limit_s)])[0] == status
 
 
 @pytest.mark.parametrize(("limit_s", "status"), [(1.0, DONE), (0.999, STOPPED)])
 def test_a_request_is_late_above_the_limit_not_at_it(limit_s: float, status: int):
-    case = Case(**(overloaded() | {"requests": [(0.0, 6, 1), (0.0, 60, 1)]}))
+    case = slow_machine([(0.0, 6, 1), (0.0, 50, 1)])
     assert run_with_stops(case, [("ttft_s", 0.0, limit_s)])[0] == status

@@ -50,7 +50,8 @@ def test_a_single_server_is_saturated_where_its_service_rate_is():
     n = 4000
     arrival_s = np.random.default_rng(1).exponential(1.0, n).cumsum()
     workload = fastsim.Workload.from_arrays(arrival_s, [8] * n, [4] * n)
-    found = fastsim.capacity(config, workload, tables=plain_tables(config, 0.01))
+    slo = {"scheduling_delay_s": {"p99": 2.0}}
+    found = fastsim.capacity(config, workload, slo, tables=plain_tables(config, 0.01))
     assert found.qps == pytest.approx(25.0, rel=0.05)
     assert found.long_enough
     assert "scheduling delay" in found.binding
@@ -134,7 +135,8 @@ def test_a_probe_says_what_a_simulation_at_its_rate_says():
 
 def test_a_queue_that_builds_up_breaks_where_no_limit_does():
     found = find({"tpot_s": {"p99": 100.0}}, n=4000)
-    assert 0 < found.qps < 30
+    # The throughput of a machine that is never idle.
+    assert found.qps == pytest.approx(found.at_capacity.metrics["throughput_requests_per_s"], rel=0.05)
     assert "a queue builds up" in found.binding
 
 
@@ -155,11 +157,12 @@ def test_requests_too_few_to_overload_the_system_are_told():
 
 
 def test_a_short_run_is_told_from_a_long_one():
-    # 5 s of delay are much of a short run: more arrives than can be served for long.
+    # A request is served for half a second: batches fill and empty for much of a run of ten.
     short, long = find(n=300), find(n=6000)
     assert not short.long_enough
     assert long.long_enough
-    assert short.qps > 1.05 * long.qps
+    assert "too short" in short.why
+    assert "long enough" in long.why
 
 
 def test_attainment_is_of_the_objectives_of_the_configuration():

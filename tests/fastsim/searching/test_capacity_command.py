@@ -14,7 +14,7 @@ def test_it_prints_the_capacity_and_its_probes(cli: Cli):
     out = cli("capacity", *SMALL).out
     lines = out.splitlines()
     assert any(line.startswith("capacity") and "requests/s" in line for line in lines)
-    assert any(line.startswith("above it") and "p99 scheduling delay" in line for line in lines)
+    assert any(line.startswith("above it") for line in lines)
     assert sum("holds" in line for line in lines) >= 1
     assert sum("breaks" in line for line in lines) >= 1
     assert sum("<- capacity" in line for line in lines) == 1
@@ -43,7 +43,7 @@ def test_json_has_what_was_asked_and_found_and_out_keeps_it(cli: Cli, tmp_path: 
         (("--slo", "attainment=90%"), "slo.attainment"),
         (("--tolerance", "0"), "tolerance"),
         (("--tolerance", "much"), "tolerance"),
-        (("--client", "closed"), "--client"),
+        (("--client", "closed", "--client.concurrency", "4"), "client"),
         (("--repeats", "3"), "--repeats"),
         (("--arrivals", "static"), "workload"),
     ],
