@@ -169,7 +169,8 @@ def run_search(
         "best": _best(rows),
         "wall_s": time.perf_counter() - started,
     }
-    result = SearchResult(frame_of(rows, space.axes), probes_of(list(evaluator.outcomes.values())), record)
+    plain = json.loads(json.dumps(record))  # what search.json says, to the letter
+    result = SearchResult(frame_of(rows, space.axes), probes_of(list(evaluator.outcomes.values())), plain)
     if target is not None:
         result.write(target)
     return result
