@@ -173,7 +173,8 @@ def run_search(
         "findings": describe(frame, limits, weights={name: len(one) for name, one in workloads.items()}),
         "wall_s": time.perf_counter() - started,
     }
-    result = SearchResult(frame, probes_of(list(evaluator.outcomes.values())), record)
+    plain = json.loads(json.dumps(record))  # what search.json says, to the letter
+    result = SearchResult(frame, probes_of(list(evaluator.outcomes.values())), plain)
     if target is not None:
         result.write(target)
     return result
