@@ -140,14 +140,16 @@ def test_a_task_that_kills_every_worker_fails_alone(cluster: None, monkeypatch: 
     assert without_time(found[harmless.config_id]) == without_time(here)
 
 
-def test_what_cannot_have_tables_is_refused_as_threads_refuse_it(cluster: None):
-    workloads, found = {"short": some_workload(60)}, []
-    executor = RayExecutor(workloads)
-    too_large = a_task(SimulationConfig(model="meta-llama/Llama-3.1-70B"))
-    executor.run([too_large], found.append)
+def test_what_cannot_have_tables_is_refused_by_the_driver(cluster: None, monkeypatch: pytest.MonkeyPatch):
+    def none_there(*_) -> None:
+        raise fastsim.ConfigError("device", "h100_sxm", "has no tables", "choose another")
+
+    executor, found = RayExecutor({"short": some_workload(60)}), []
+    monkeypatch.setattr(executor.tables, "of", none_there)
+    executor.run(tasks(4), found.append)
     executor.close()
     assert found[0].status == REFUSED
-    assert found[0].reason == run_task(too_large, workloads["short"], SharedTables()).reason
+    assert "has no tables" in found[0].reason
 
 
 def test_what_done_raises_ends_the_run(cluster: None):
