@@ -187,7 +187,7 @@ def test_what_cannot_run_is_pruned_with_its_reason_before_anything_runs():
     by = {(row["model"], row["tensor_parallel"], row["max_model_len"]): row for row in frame.to_dicts()}
     small, large = space["model"]
     assert by[large, 1, 8192]["status"] == "does_not_fit"
-    assert "give tensor_parallel = 4" in by[large, 1, 8192]["reason"]
+    assert "give tensor_parallel = 2 or pipeline_parallel = 2" in by[large, 1, 8192]["reason"]
     assert by[small, 3, 8192]["status"] == "refused"
     assert by[small, 1, 128]["status"] == "refused"
     assert "max_model_len 128 is shorter than request" in by[small, 1, 128]["reason"]
