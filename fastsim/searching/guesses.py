@@ -13,7 +13,7 @@ from fastsim.searching.limits import Limit
 from fastsim.searching.probes import Prober
 
 #: Requests at one time that show how many are completed in a second.
-_HEAD = 512
+_HEAD = 1024
 #: Rate at which all of them arrive at one time, for all that matters [requests/s].
 _AT_ONCE_QPS = 1e6
 #: Part of the completions that are left out at the beginning and at the end, where batches fill and empty.

@@ -13,6 +13,7 @@ import fastsim
 from fastsim.errors import ConfigError
 from fastsim.kernel.jit import DISABLED
 from fastsim.searching.brackets import find_bracket
+from fastsim.searching.capacity import Capacity
 from fastsim.searching.limits import read_limits
 from fastsim.searching.probes import Prober
 
@@ -38,9 +39,9 @@ def machine(max_num_seqs: int = 16, **fields):
     return config, plain_tables(config, 0.01, 1e-5)
 
 
-def find(slo=None, n: int = 1500, **fields) -> fastsim.searching.capacity.Capacity:
+def find(limits=None, n: int = 1500, **fields) -> Capacity:
     config, tables = machine(**fields)
-    return fastsim.capacity(config, some_workload(n), slo, tables=tables)
+    return fastsim.capacity(config, some_workload(n), limits, tables=tables)
 
 
 def test_a_single_server_is_saturated_where_its_service_rate_is():
