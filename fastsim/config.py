@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS, check_engines, check_names
@@ -152,33 +153,33 @@ class SimulationConfig:
     def __hash__(self) -> int:
         return hash(self.to_toml())
 
-    @property
+    @cached_property
     def batch_policy(self) -> Any:
         """The batch policy's dataclass with its options."""
         return choose("scheduler", SCHEDULERS, self.scheduler, self.scheduler_options)
 
-    @property
+    @cached_property
     def queue_order(self) -> Any:
         """The queue order's dataclass with its options."""
         return choose("queue", QUEUES, self.queue, self.queue_options)
 
-    @property
+    @cached_property
     def router_choice(self) -> Any:
         """The router's dataclass with its options."""
         return choose("router", self._choices()["router"], self.router, self.router_options)
 
-    @property
+    @cached_property
     def engine_choice(self) -> Engine:
         """The engine preset with its options."""
         engine: Engine = choose("engine", ENGINES, self.engine, self.engine_options)
         return engine
 
-    @property
+    @cached_property
     def client_choice(self) -> Any:
         """The client's dataclass with its options."""
         return choose("client", CLIENTS, self.client, self.client_options)
 
-    @property
+    @cached_property
     def parity_choice(self) -> Any:
         """The dataclass of the parity with its options."""
         return choose("parity", PARITIES, self.parity or "", self.parity_options)

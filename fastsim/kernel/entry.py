@@ -65,5 +65,11 @@ def _reset(_, state, start):
     return RESTART, _call_where_it_is("restart:restart", RESTART)
 
 
-overload(run)(lambda state, tables, policies: lambda state, tables, policies: _run(state, tables, policies))
-overload(reset)(lambda state, start: lambda state, start: _reset(state, start))
+@overload(run)
+def _run_compiled(state, tables, policies):
+    return lambda state, tables, policies: _run(state, tables, policies)
+
+
+@overload(reset)
+def _reset_compiled(state, start):
+    return lambda state, start: _reset(state, start)
