@@ -95,7 +95,7 @@ def read_workloads(file: SearchFile, space: Space, seed: int) -> "dict[str, Work
     """
     longest = min(space.fields["max_model_len"])
     config = SimulationConfig(max_model_len=longest, seed=seed)
-    found = {}
+    found: dict[str, Workload] = {}
     for name, table in file.workloads.items():
         requests = {"requests": file.search["requests"]} if "requests" in file.search else {}
         arriving = {field: value for field, value in table.items() if field != WINDOWS}

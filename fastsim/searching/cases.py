@@ -5,7 +5,7 @@ one of 7 B because it is cheaper. Of these only those are compared whose capacit
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastsim.errors import ConfigError
@@ -117,12 +117,12 @@ def free_knobs_of(frame: "pl.DataFrame") -> list[str]:
     return knobs
 
 
-def knobs_in_words(row: dict[str, Any], knobs: Sequence[str]) -> str:
+def knobs_in_words(row: Mapping[str, Any], knobs: Sequence[str]) -> str:
     """The settings of a row, such as ``"h100_sxm, tp 2, sarathi, chunk_size 512"``; options it lacks are left out."""
     return ", ".join(_settings(row, knobs)) or "as given"
 
 
-def _settings(row: dict[str, Any], knobs: Sequence[str]) -> Iterator[str]:
+def _settings(row: Mapping[str, Any], knobs: Sequence[str]) -> Iterator[str]:
     for knob in knobs:
         if row[knob] is not None:
             named = knob in _SPEAK_FOR_THEMSELVES

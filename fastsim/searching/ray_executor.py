@@ -74,7 +74,8 @@ class RayExecutor:
 
         named = ((task.config, self._names_blocks(task)) for task in tasks)
         self.tables.build(named, os.cpu_count() or 1)
-        waiting, running = deque(tasks), {}
+        waiting = deque(tasks)
+        running: dict[Any, Task] = {}
         try:
             while waiting or running:
                 most = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))  # a cluster may grow and shrink

@@ -127,7 +127,7 @@ def _parallel() -> str:
 
 
 def _place(name: str, **attributes: object) -> str:
-    return element("div", id=name, **attributes)
+    return element("div", "", id=name, **attributes)
 
 
 def _plot(what: str, box: str) -> str:
