@@ -2,20 +2,26 @@
 
 ``paper_search.toml`` has the space. Each configuration is probed at as many rates as its capacity takes, each probe a
 simulation of all requests of the workload. The paper's findings are that the best configuration depends on the model
-and on the workload, and that the best of one costs up to twice as much on another.
+and on the workload, and that the best of one costs up to twice as much on another. They are looked for among all
+configurations, and among those for which the workload is long enough: a rate from a run that is too short is too high,
+and the higher the larger the deployment.
 """
 
 import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from common import Row, emit, note, parser
 
 from fastsim.commands.search_file import SearchFile, read_search_file, read_space, read_workloads
 from fastsim.searching.cases import knobs_in_words
+from fastsim.searching.findings import describe
+from fastsim.searching.limits import Limit, read_limits
 from fastsim.searching.runner import SearchResult, run_search
 
 FILE = Path(__file__).with_name("paper_search.toml")
@@ -74,9 +80,8 @@ def describe_work(result: SearchResult, wall_s: float, cpu_s: float) -> Row:
     }
 
 
-def describe_bests(result: SearchResult) -> list[Row]:
-    """The best of each model and workload, and in how many workloads of that model the same one is the best."""
-    found = result.record["findings"]
+def describe_bests(found: Mapping[str, Any]) -> list[Row]:
+    """The best of each model and workload, of what `fastsim.searching.findings.describe` says."""
     return [
         {
             "model": case["model"],
@@ -92,10 +97,10 @@ def describe_bests(result: SearchResult) -> list[Row]:
     ]
 
 
-def describe_mismatch(result: SearchResult) -> list[Row]:
+def describe_mismatch(found: Mapping[str, Any]) -> list[Row]:
     """What each request costs under the best configuration of another workload, relative to its own best."""
     names = ("model", "best_on", "run_on", "factor", "least_factor")
-    return [{name: row[name] for name in names} for row in result.record["findings"]["mismatch"]]
+    return [{name: row[name] for name in names} for row in found["mismatch"]]
 
 
 def describe_findings(bests: list[Row], mismatches: list[Row]) -> Row:
@@ -116,6 +121,13 @@ def describe_findings(bests: list[Row], mismatches: list[Row]) -> Row:
     }
 
 
+def describe_all(frame: pl.DataFrame, limits: tuple[Limit, ...]) -> dict[str, list[Row]]:
+    """The findings in a line, the best, and the cost of each best where it is not."""
+    found = describe(frame, limits)
+    bests, mismatches = describe_bests(found), describe_mismatch(found)
+    return {"findings": [describe_findings(bests, mismatches)], "best": bests, "mismatch": mismatches}
+
+
 def main() -> int:
     """Print what it took, and what was found; returns the exit code: 1 where a configuration failed."""
     command = parser("the search of the Vidur paper")
@@ -123,16 +135,20 @@ def main() -> int:
     command.add_argument("--threads", type=int, help="configurations at a time (default: one per core)")
     command.add_argument("--out", type=Path, help="a directory for the frames, such as fastsim report takes")
     arguments = command.parse_args()
-    result, wall_s, cpu_s = run(read(arguments.requests, arguments.smoke), arguments.threads)
+    file = read(arguments.requests, arguments.smoke)
+    result, wall_s, cpu_s = run(file, arguments.threads)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         result.write(arguments.out)
-    work, bests, mismatches = describe_work(result, wall_s, cpu_s), describe_bests(result), describe_mismatch(result)
-    findings = describe_findings(bests, mismatches)
+    work, limits = describe_work(result, wall_s, cpu_s), read_limits(file.slo)
+    told = {"all": describe_all(result.frame, limits)}
+    if work["long_enough"]:
+        told["long_enough"] = describe_all(result.frame.filter("long_enough"), limits)
     if arguments.json:
-        emit([work], True, best=bests, mismatch=mismatches, findings=findings)
+        emit([work], True, **told)
     else:
-        emit([work, findings, *bests, *mismatches], False)
+        parts = [{"of": of} | row for of, part in told.items() for rows in part.values() for row in rows]
+        emit([work, *parts], False)
     return 1 if work["failed"] else 0
 
 
