@@ -44,6 +44,7 @@ BEHIND = {
 _PROBES = {
     "config_id": _TEXT,
     "workload": _TEXT,
+    "head": _WHOLE,
     "requests": _WHOLE,
     "qps": _NUMBER,
     "holds": _TRUTH,
@@ -103,11 +104,17 @@ def simulated_requests(outcome: Outcome) -> int:
 
 
 def probes_of(outcomes: Sequence[Outcome]) -> "pl.DataFrame":
-    """One line for each probe of each run, in the order in which it was made; a column for each metric."""
+    """One line for each probe of each run, in the order in which it was made; a column for each metric.
+
+    ``head`` counts the requests of a run with the first ones of its workload, null where it had all; ``requests`` those
+    that were simulated to their end, fewer where a limit was certain to break.
+    """
     import polars as pl
 
     lines = [
-        {"config_id": outcome.config_id, "workload": outcome.workload} | dict(probe) | dict(probe["metrics"])
+        {"config_id": outcome.config_id, "workload": outcome.workload, "head": outcome.requests}
+        | dict(probe)
+        | dict(probe["metrics"])
         for outcome in outcomes
         if outcome.capacity is not None
         for probe in outcome.capacity["probes"]

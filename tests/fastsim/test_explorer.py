@@ -149,8 +149,8 @@ def test_without_probes_capacities_are_shown():
 
 def test_shorter_runs_of_a_strategy_are_other_workloads():
     frame, probes = search_frames()
-    short = probes.with_columns(requests=100, qps=pl.col("qps") * 3)
-    both = pl.concat([probes.with_columns(requests=1000), short])
+    short = probes.with_columns(head=pl.lit(100), qps=pl.col("qps") * 3)
+    both = pl.concat([probes.with_columns(head=pl.lit(None, pl.Int32)), short])
     rows = payload(Search("s", ABOUT, frame, both))["rows"]
     assert {len(row["points"]) for row in rows} == {len(TRIED)}
 

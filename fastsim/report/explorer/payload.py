@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _DIGITS = 6
+#: More requests than any head has.
+_ALL = 1 << 62
 #: Rates that differ by less are one.
 _SAME_RATE = 1e-9
 Row = Mapping[str, Any]
@@ -73,12 +75,11 @@ def _probes(frame: "pl.DataFrame | None", found: Sequence[Measure]) -> dict[Key,
     """Of each configuration under each workload [rate, whether it holds, what binds, measures...] of every probe."""
     if frame is None:
         return {}
-    if "requests" in frame.columns:  # a strategy may have tried shorter runs first: those are other workloads
+    if "head" in frame.columns:  # a strategy may have tried shorter runs first: those are other workloads
         import polars as pl
 
-        longest = pl.col("requests").max().over("config_id", "workload")
-        complete = pl.col("requests") == longest
-        frame = frame.filter(complete)
+        requests = pl.col("head").fill_null(_ALL)
+        frame = frame.filter(requests == requests.max().over("config_id", "workload"))
     columns = [probe_column(measure, frame.columns) for measure in found]
     probes: dict[Key, list[list[Any]]] = {}
     for row in frame.iter_rows(named=True):

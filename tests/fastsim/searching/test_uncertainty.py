@@ -55,4 +55,4 @@ def test_the_ratio_is_taken_member_by_member():
 
 def test_without_estimators_there_are_no_other_tables():
     with pytest.raises(ConfigError, match="intervals"):
-        spread_of(fastsim.SimulationConfig(parity="vidur"), some_workload())
+        spread_of(fastsim.SimulationConfig(parity="vidur", scheduler="sarathi"), some_workload())
