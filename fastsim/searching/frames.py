@@ -111,7 +111,7 @@ def probes_of(outcomes: Sequence[Outcome]) -> "pl.DataFrame":
     """
     import polars as pl
 
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"config_id": outcome.config_id, "workload": outcome.workload, "head": outcome.requests}
         | dict(probe)
         | dict(probe["metrics"])
