@@ -169,8 +169,6 @@ def main(words: Sequence[str]) -> int:
         # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
         kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
         options = {group: (file_options.get(group, {}) if group in kept else {}) | options[group] for group in GROUPS}
-    if command.out == "":
-        raise ConfigError("out", command.out, "is not a directory", "give its path")
     if command.record_batches and command.out is None:
         if not defaults.get("record_batches"):
             raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
