@@ -182,6 +182,8 @@ def writable_directory(directory: str | os.PathLike[str]) -> Path:
     Raises:
         ConfigError: they cannot.
     """
+    if not str(directory):
+        raise ConfigError("out", str(directory), "is not a directory", "give its path")
     target = Path(directory)
     nearest = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
     if not nearest.is_dir():

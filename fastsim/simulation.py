@@ -173,9 +173,8 @@ def _add_intervals(
     def metrics(run: "tuple[SimulationConfig, Workload, int]") -> dict[str, Any]:
         config, workload, member = run
         alone = config.with_fields(record_batches=False, record_metrics=False, slo={})
-        metrics: dict[str, Any] = simulate_quietly(alone, workload, None, batch_policy, router, member)[0].summary[
-            "metrics"
-        ]
+        result, _ = simulate_quietly(alone, workload, None, batch_policy, router, member)
+        metrics: dict[str, Any] = result.summary["metrics"]
         return metrics
 
     runs = [

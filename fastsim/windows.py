@@ -83,8 +83,10 @@ def find_window(config: "SimulationConfig", arrival_s: npt.NDArray[np.float64]) 
     return Window(counted, start_s, end_s)
 
 
-def measured(config: "SimulationConfig", requests: np.ndarray) -> "slice | npt.NDArray[np.bool_]":
-    """Which REQUEST records count, of those of a run in the order of its workload: an index into them."""
+def measured(
+    config: "SimulationConfig", requests: np.ndarray | Mapping[str, npt.NDArray[Any]]
+) -> "slice | npt.NDArray[np.bool_]":
+    """Which requests count, of those of a run in the order of its workload: an index into their records or columns."""
     window = find_window(config, requests["arrival_s"])
     if window is not None:
         return window.counted

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from fastsim.commands.measuring import can_print
 from fastsim.commands.parsing import flag, progress
-from fastsim.commands.run import RunCommand, _prepare, _prepare_machine, _workload_table, read_flags
+from fastsim.commands.run import prepare, prepare_machine
+from fastsim.commands.run_flags import RunCommand, read_flags
+from fastsim.commands.run_workload import workload_table
 from fastsim.commands.summary import _replicas
 from fastsim.errors import ConfigError
 from fastsim.options import number
@@ -65,15 +67,15 @@ def main(words: Sequence[str]) -> int:
         from fastsim.result import writable_directory
 
         writable_directory(command.out)
-    config, workload = _prepare(command, options)
-    tables = _prepare_machine(config, workload, False)
+    config, workload = prepare(command, options)
+    tables = prepare_machine(config, workload, False)
     for note in (*notes, *(note.replace("max_total_tokens", "max_model_len") for note in workload.notes)):
         print(f"fastsim: note: {note}", file=sys.stderr)
     with progress(f"searching for the capacity under {len(workload):,} requests"):
         found = capacity(config, workload, slo, tables=tables, tolerance=tolerance)
     described = describe(config, workload, limits, found)
     if command.out is not None:
-        _write(command.out, described, config.to_toml(_workload_table(command, options, len(workload))))
+        _write(command.out, described, config.to_toml(workload_table(command, options, len(workload))))
     if command.json:
         print(json.dumps(described))
         return 0

@@ -2,187 +2,20 @@
 
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from fastsim.commands.measuring import add_load, add_repeats, can_print, read_repeats
-from fastsim.commands.parsing import Parser, flag, progress, split_options
+from fastsim.commands.parsing import progress
+from fastsim.commands.run_flags import SERVING, RunCommand, read_flags
+from fastsim.commands.run_workload import lasting, read_workload, workload_table
 from fastsim.commands.traces_of_run import traced_window, write_traces
-from fastsim.commands.vidur import read_vidur
-from fastsim.config import SimulationConfig, read_toml
-from fastsim.config_checks import DTYPES, EXPERT_EXCHANGES, EXPERT_LOADS
-from fastsim.engine_presets import ENGINES
+from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
-from fastsim.options import CLIENTS, QUEUES, ROUTERS, integer, number
-from fastsim.schedulers import SCHEDULERS
-from fastsim.vidur.options import PARITIES
 
 if TYPE_CHECKING:
     from traces import Workload
-
-#: Choices of the configuration whose fields are flags of the form --group.field.
-_SERVING = ("scheduler", "queue", "router", "engine", "client", "parity")
-#: Generators of workloads, which a trace does without.
-_GENERATORS = ("arrivals", "lengths", "conversations")
-#: All groups of such flags. Those of slo are classes of requests.
-GROUPS = (*_SERVING, *_GENERATORS, "trace", "slo")
-#: Flags that no file has.
-_OF_THE_COMMAND_LINE = {"config", "vidur_config", "out", "json", "intervals", "trace_window", "event_trace"}
-_OF_THE_COMMAND_LINE |= {"confidence", "repeats"}
-_DEFAULT = SimulationConfig()
-DEFAULT_REQUESTS = 10_000
-DEFAULT_ARRIVALS = "poisson"
-DEFAULT_LENGTHS = "azure_conv_2023"
-#: About half of what the default configuration can serve.
-DEFAULT_QPS = 12.0
-
-
-@dataclass
-class RunCommand:
-    """Flags of ``fastsim run``."""
-
-    config: Optional[str] = flag(None, "TOML file with any of these settings; flags override it")
-    vidur_config: Optional[str] = flag(None, "config.json of the simulator Vidur; flags override it (docs/vidur.md)")
-    model: str = flag(_DEFAULT.model, "built-in model name, or path of a Hugging Face config.json")
-    device: str = flag(_DEFAULT.device, "GPU, or directory of a profile")
-    tensor_parallel: int = flag(1, "GPUs that share each layer", "--tp", "--tensor-parallel")
-    pipeline_parallel: int = flag(1, "pipeline stages", "--pp", "--pipeline-parallel")
-    data_parallel: int = flag(1, "engines of a replica (vllm_v1, one pipeline stage)", "--dp", "--data-parallel")
-    expert_parallel: int = flag(1, "GPUs that have some whole experts each: 1, or tp x dp", "--ep", "--expert-parallel")
-    expert_load: str = flag(_DEFAULT.expert_load, f"how unequally tokens fall on experts: {', '.join(EXPERT_LOADS)}")
-    expert_exchange: str = flag(
-        _DEFAULT.expert_exchange, f"how tokens reach the experts of other engines: {', '.join(EXPERT_EXCHANGES)}"
-    )
-    replicas: int = flag(1, "copies of the model")
-    max_model_len: Optional[int] = flag(
-        None,
-        f"longest request in tokens (default: {_DEFAULT.max_model_len}, within what the model and a trace ask for)",
-    )
-    dtype: str = flag(
-        _DEFAULT.dtype, f"of the weights: {', '.join(DTYPES[1:])}, or auto for that of the checkpoint, else bf16"
-    )
-    kv_dtype: str = flag(
-        _DEFAULT.kv_dtype, "of the KV cache: bf16, fp32, fp8, or auto for what the checkpoint asks for"
-    )
-    gpu_memory_utilization: float = flag(_DEFAULT.gpu_memory_utilization, "part of the GPU memory to use")
-    num_kv_blocks: Optional[int] = flag(None, "KV blocks of an engine (default: from the GPU memory)")
-    block_size: int = flag(_DEFAULT.block_size, "tokens per KV block")
-    scheduler: str = flag(_DEFAULT.scheduler, f"batch policy: {', '.join(SCHEDULERS)}")
-    queue: str = flag(_DEFAULT.queue, f"which waiting request is tried next: {', '.join(QUEUES)}")
-    router: str = flag(_DEFAULT.router, f"which replica a request goes to: {', '.join(ROUTERS)}")
-    engine: str = flag(_DEFAULT.engine, f"what happens around the batch policy: {', '.join(ENGINES)}")
-    client: str = flag(
-        _DEFAULT.client, f"who sends the requests: {', '.join(CLIENTS)}; closed needs --client.concurrency"
-    )
-    parity: Optional[str] = flag(None, "vidur: simulate by the exact rules of Vidur, oddities included")
-    requests: Optional[int] = flag(None, f"number of requests (default: {DEFAULT_REQUESTS:,}, or the whole trace)")
-    qps: Optional[float] = flag(None, f"arrivals per second (default: {DEFAULT_QPS:g}, or those of the trace)")
-    arrivals: Optional[str] = flag(None, f"arrival process, see below (default: {DEFAULT_ARRIVALS})")
-    lengths: Optional[str] = flag(None, f"length distribution, see below (default: {DEFAULT_LENGTHS})")
-    conversations: Optional[str] = flag(
-        None, "requests are turns of conversations, see below; needs --conversations.turns"
-    )
-    class_shares: Optional[str] = flag(
-        None,
-        "shares of the request classes, the most important first: 0.2,0.8 (default: those of the trace, or one)",
-    )
-    workload: Optional[str] = flag(
-        None, "arrivals and lengths by one name, see 'fastsim traces list'; --qps overrides its rate"
-    )
-    trace: Optional[str] = flag(
-        None, "replay this trace: a file in any format of docs/workloads.md, or the name of one that was fetched"
-    )
-    seed: int = flag(0, "of everything random")
-    slo: Optional[str] = flag(
-        None, "objectives, such as ttft=1s,tpot=50ms; of a class --slo.0 ttft=500ms (default: those of the workload)"
-    )
-    warmup: Optional[str] = flag(None, "measure no requests that arrive in the first 60s, say, or the first 500req")
-    cooldown: Optional[str] = flag(None, "the same of the last ones")
-    power_watts: Optional[float] = flag(None, "that a GPU draws (default: the most that its data sheet states)")
-    price_per_hour: Optional[float] = flag(None, "of a GPU in US dollars (default: an assumed list price)")
-    out: Optional[str] = flag(None, "directory for frames of requests and of time, summary.json and config.toml")
-    intervals: bool = flag(False, "also say how far the metrics may be off because times are predicted; five more runs")
-    confidence: bool = flag(False, "also say how far latencies may be off because the run is so short")
-    repeats: Optional[str] = flag(None, "run so many times with other seeds, and say how far metrics differ")
-    json: bool = flag(False, "print the summary as one JSON object, and nothing else")
-    keep_requests: bool = flag(True, "keep no row per request, as always above 2 M requests")
-    record_batches: bool = flag(False, "with --out: also write batches.parquet, one row per iteration")
-    trace_window: Optional[str] = flag(
-        None, "with --out: also write trace.json.gz, for Perfetto, of A:B seconds of the run, or : for all of it"
-    )
-    event_trace: Optional[str] = flag(None, "write this file: JSON lines, an event each, within --trace-window if any")
-    record_metrics: bool = flag(False, "record operators' shares, sizes of batches and series over time; on with --out")
-
-
-def _epilog() -> str:
-    """The choices' own fields, for the help."""
-    from traces.arrivals import ARRIVALS
-    from traces.conversations import CONVERSATIONS
-    from traces.lengths import LENGTHS
-    from traces.resizing import Resizing
-
-    groups = {
-        "scheduler": SCHEDULERS,
-        "queue": QUEUES,
-        "router": ROUTERS,
-        "engine": ENGINES,
-        "client": CLIENTS,
-        "parity": PARITIES,
-        "arrivals": ARRIVALS,
-        "lengths": LENGTHS,
-        "conversations": CONVERSATIONS,
-        "trace": {"FILE": Resizing},
-    }
-    lines = ["choices and their fields (of an engine those that differ from ideal, which has them all):"]
-    for group, choices in groups.items():
-        for name, choice in choices.items():
-            lines.append(f"  --{group} {name}")
-            lines += [f"      --{group}.{flag_name} X{default}" for flag_name, default in _fields_of(choice)]
-    return "\n".join(lines)
-
-
-def _fields_of(choice: Any) -> list[tuple[str, str]]:
-    """Name and default, as text, of the fields of a choice: of a preset that is not plain those that it sets."""
-    shown = []
-    for spec in fields(choice):
-        default = spec.default if isinstance(choice, type) else getattr(choice, spec.name)
-        inherited = not isinstance(choice, type) and choice != type(choice)() and default == spec.default
-        if spec.name != "qps" and not inherited:  # qps is a flag of its own
-            text = "" if default is MISSING else f"   (default: {default})"
-            shown.append((spec.name.replace("_", "-"), text))
-    return shown
-
-
-def read_flags(
-    words: Sequence[str], command_class: type[Any], name: str, what: str
-) -> tuple[Any, dict[str, dict[str, Any]], dict[str, Any], tuple[str, ...]]:
-    """Read the flags of a command that has those of ``fastsim run``, and the files that some of them name.
-
-    Args:
-        words: behind the command's name.
-        command_class: the dataclass behind it.
-        name: of the command.
-        what: it does, in a sentence.
-
-    Returns:
-        The flags; the fields of the choices; what of the flags the files say; and notes.
-    """
-    rest, options = split_options(words, GROUPS)
-    parser = Parser(command_class, name, what, _epilog())
-    defaults, file_options, notes = _read_files(rest, words)
-    known = {spec.name for spec in fields(command_class)}
-    parser.set_defaults(**{field: value for field, value in defaults.items() if field in known})
-    command = parser.parse_args(rest)
-    if options["trace"] and command.trace is None:
-        field, value = next(iter(options["trace"].items()))
-        raise ConfigError(f"trace.{field}", value, "is given without a trace", "give --trace FILE")
-    if file_options:
-        # Where a flag makes another choice than the file, the fields of the file's choice mean nothing.
-        kept = {group for group in GROUPS if defaults.get(group) in (None, getattr(command, group))}
-        options = {group: (file_options.get(group, {}) if group in kept else {}) | options[group] for group in GROUPS}
-    return command, options, defaults, notes
 
 
 def main(words: Sequence[str]) -> int:
@@ -190,8 +23,6 @@ def main(words: Sequence[str]) -> int:
     command: RunCommand
     what = "Simulate one configuration under one workload."
     command, options, defaults, notes = read_flags(words, RunCommand, "run", what)
-    if command.out == "":
-        raise ConfigError("out", command.out, "is not a directory", "give its path")
     if command.record_batches and command.out is None:
         if not defaults.get("record_batches"):
             raise ConfigError("record_batches", None, "has nowhere to write to", "give --out DIR")
@@ -206,8 +37,8 @@ def main(words: Sequence[str]) -> int:
         writable_directory(command.out)
     window = traced_window(command)
     repeats = read_repeats(command.repeats, command.confidence)
-    config, workload = _prepare(command, options)
-    tables = _prepare_machine(config, workload, command.intervals)
+    config, workload = prepare(command, options)
+    tables = prepare_machine(config, workload, command.intervals)
     # What traces calls max_total_tokens is this command's max_model_len.
     for note in (*notes, *(note.replace("max_total_tokens", "max_model_len") for note in workload.notes)):
         print(f"fastsim: note: {note}", file=sys.stderr)
@@ -231,12 +62,12 @@ def main(words: Sequence[str]) -> int:
         def with_seed(seed: int) -> tuple[SimulationConfig, "Workload"]:
             # The greatest length was settled by the first run.
             other: Any = replace(command, seed=seed, max_model_len=config.max_model_len)
-            return _prepare(other, options)
+            return prepare(other, options)
 
         add_repeats(result, with_seed, tables, repeats)
     if command.out is not None:
         try:
-            result.write(command.out, _workload_table(command, options, len(workload)))
+            result.write(command.out, workload_table(command, options, len(workload)))
         except OSError as error:
             raise ConfigError("out", command.out, f"cannot be written ({error})", "choose another") from None
     if window is not None:
@@ -252,103 +83,14 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _read_files(
-    rest: Sequence[str], words: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], tuple[str, ...]]:
-    """Defaults for the flags, the fields of the choices, and notes, from --config or --vidur-config, if either."""
-    path, vidur = _early_value(rest, "--config"), _early_value(rest, "--vidur-config")
-    if path is not None and vidur is not None:
-        raise ConfigError("vidur-config", vidur, "is given beside --config", "give one of them")
-    if path is not None:
-        defaults, options = _read_config(path)
-        given = {word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")}
-        replaced: tuple[str, ...] = ()
-        if "trace" in given and "trace" not in defaults:
-            replaced = ("requests", "qps", "workload", *_GENERATORS)
-        elif "workload" in given:
-            replaced = ("trace", "qps", *_GENERATORS)
-        elif given & set(_GENERATORS):
-            replaced = ("trace", "workload")
-        if _early_value(rest, "--client") == "closed" and not given & {"qps", "arrivals"}:
-            replaced += ("qps", "arrivals")
-        for name in replaced:
-            defaults.pop(name, None)
-            options.pop(name, None)
-        return defaults, options, ()
-    return read_vidur(vidur, words) if vidur is not None else ({}, {}, ())
-
-
-def _early_value(words: Sequence[str], name: str) -> str | None:
-    """The value of a flag that must be read before the others, which override what its file says."""
-    for i, word in enumerate(words):
-        if word == name and i + 1 < len(words):
-            return words[i + 1]
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return None
-
-
-def _read_config(path: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Defaults for the flags, and the fields of the choices, from a TOML file.
-
-    Raises:
-        ConfigError: the file cannot be read, is not TOML, or has an unknown field.
-    """
-    values = read_toml_file("config", path)
-    workload = values.pop("workload", {})
-    if not isinstance(workload, dict):
-        raise ConfigError("workload", workload, "is not a table", "write a section [workload]")
-    return read_settings(values | workload, {spec.name for spec in fields(RunCommand)} - _OF_THE_COMMAND_LINE, path)
-
-
-def read_toml_file(field: str, path: str) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: it cannot be read, or is not TOML.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise ConfigError(field, path, f"cannot be read ({reason})", "give a TOML file") from None
-    return read_toml(path, text)
-
-
-def read_settings(
-    values: Mapping[str, Any], known: Collection[str], source: str
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Values for flags, and the fields of the choices, from a table.
-
-    Args:
-        values: by flag its value, or of a choice a table with its name and fields.
-        known: flags that the table may have.
-        source: where it is, for the message.
-
-    Raises:
-        ConfigError: an unknown flag.
-    """
-    defaults: dict[str, Any] = {}
-    options: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
-    for name, value in values.items():
-        if name not in known:
-            raise ConfigError(name, value, f"is not known in {source}", f"the fields are {', '.join(sorted(known))}")
-        if name in GROUPS and isinstance(value, dict):
-            options[name] = {key: entry for key, entry in value.items() if key != "name"}
-            value = value.get("name")
-        if value is not None:
-            defaults[name] = value
-    return defaults, options
-
-
-def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[SimulationConfig, "Workload"]:
+def prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[SimulationConfig, "Workload"]:
     """The configuration and the workload that the flags ask for."""
     from fastsim.machine import load_machine
 
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
     given["model"] = lasting(given["model"])
-    given |= {f"{kind}_options": options[kind] for kind in _SERVING}
+    given |= {f"{kind}_options": options[kind] for kind in SERVING}
     given["slo"] = _objectives(command.slo, options["slo"])
     config = SimulationConfig(**given)
     made_for = load_machine(config)[0].max_position_embeddings
@@ -368,56 +110,6 @@ def _prepare(command: RunCommand, options: dict[str, dict[str, Any]]) -> tuple[S
     return config, workload
 
 
-def read_workload(command: RunCommand, options: dict[str, dict[str, Any]], config: SimulationConfig) -> "Workload":
-    """The workload that the flags ask for.
-
-    Args:
-        command: of which only flags of the workload are read.
-        options: fields of its choices, by `GROUPS`.
-        config: who sends it, from which seed, and the longest request that is drawn.
-
-    Raises:
-        ConfigError: flags that do not go together, or a value that is wrong.
-        traces.TraceError: as said, by what draws or reads it.
-    """
-    from traces import Workload
-    from traces.catalog import located
-    from traces.choices import choose
-    from traces.rates import with_arrivals
-    from traces.resizing import Resizing
-
-    if config.client == "closed":
-        for name, asked in (("qps", command.qps), ("arrivals", command.arrivals or options["arrivals"])):
-            if asked:
-                wrong = "is given with closed clients, which send when they have their last answer"
-                raise ConfigError(name, asked, wrong, f"leave out --{name}, or the client")
-    num_requests = None if command.requests is None else integer("requests", command.requests)
-    if num_requests is not None and num_requests < 1:
-        raise ConfigError("requests", num_requests, "is too small", "give 1 or more")
-    qps = None if command.qps is None else number("qps", command.qps)
-    if command.trace is None:
-        return _generate(command, options, config, num_requests, qps)
-    for group in (*_GENERATORS, "workload"):
-        asked = getattr(command, group) or options.get(group)
-        if asked:
-            raise ConfigError(group, asked, "is given with a trace, which has its own", f"leave out --{group}")
-    with progress(f"reading {command.trace}"):
-        workload = Workload.read(located(command.trace))
-    if options["trace"]:
-        workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload, config.seed)
-    if num_requests is not None:
-        if num_requests > len(workload):
-            wrong = f"is more than the {len(workload)} of the trace, which is never looped"
-            raise ConfigError("requests", num_requests, wrong, f"give {len(workload)} or less")
-        workload = workload.head(num_requests)
-    if qps is not None:
-        is_spread = workload.qps is not None or len(workload) == 1
-        workload = workload.scaled(qps) if is_spread else with_arrivals(workload, qps=qps, seed=config.seed)
-    if command.class_shares is not None:
-        workload = workload.with_classes(_shares(command.class_shares), config.seed)
-    return workload
-
-
 def _objectives(text: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """Objectives from a file and from flags, of which those of all requests go before the file's."""
     from fastsim.measuring import parse_objectives
@@ -430,53 +122,7 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, str) and "=" in value
 
 
-def _generate(
-    command: RunCommand,
-    options: dict[str, dict[str, Any]],
-    config: SimulationConfig,
-    num_requests: int | None,
-    qps: float | None,
-) -> "Workload":
-    """The synthetic workload that the flags ask for."""
-    from traces import Workload
-    from traces.generators import WITHOUT_RATE
-    from traces.named import described, find
-
-    parameters: dict[str, Any] = {
-        "arrivals": command.arrivals or DEFAULT_ARRIVALS,
-        "arrival_options": options["arrivals"],
-        "lengths": command.lengths or DEFAULT_LENGTHS,
-        "length_options": options["lengths"],
-        "max_total_tokens": None,
-    }
-    default_qps = DEFAULT_QPS
-    if command.workload is not None:
-        for group in ("arrivals", "lengths"):
-            if asked := getattr(command, group) or options[group]:
-                raise ConfigError(group, asked, "is given with a workload, which has its own", f"leave out --{group}")
-        named = find(command.workload)
-        parameters, default_qps = named.parameters(), named.qps or DEFAULT_QPS
-    if qps is None and parameters["arrivals"] not in WITHOUT_RATE and "qps" not in options["arrivals"]:
-        qps = default_qps
-    parameters["max_total_tokens"] = min(parameters["max_total_tokens"] or config.max_model_len, config.max_model_len)
-    workload = Workload.generate(
-        num_requests=DEFAULT_REQUESTS if num_requests is None else num_requests,
-        qps=qps,
-        conversations=command.conversations,
-        conversation_options=options["conversations"] or None,
-        class_shares=None if command.class_shares is None else _shares(command.class_shares),
-        seed=config.seed,
-        **parameters,
-    )
-    return workload if command.workload is None else described(workload, command.workload)
-
-
-def _shares(given: Any) -> Any:
-    """The shares of the classes: numbers with commas between them on the command line, a list in TOML."""
-    return [number("class_shares", share) for share in given.split(",")] if isinstance(given, str) else given
-
-
-def _prepare_machine(config: SimulationConfig, workload: "Workload", intervals: bool) -> Any:
+def prepare_machine(config: SimulationConfig, workload: "Workload", intervals: bool) -> Any:
     """Tables and compiled kernel: what takes long the first time, each with its progress line.
 
     Returns:
@@ -496,38 +142,3 @@ def _prepare_machine(config: SimulationConfig, workload: "Workload", intervals: 
     with progress("preparing the event loop, which is compiled once per machine"):
         compile_kernel(config, workload)
     return None if intervals else tables
-
-
-def _workload_table(command: RunCommand, options: dict[str, dict[str, Any]], num_requests: int) -> dict[str, Any]:
-    """The section [workload] of config.toml, from which --config repeats the run, whatever the defaults are then."""
-    from traces.generators import WITHOUT_RATE
-
-    table: dict[str, Any] = {}
-    if command.requests is not None or command.trace is None:
-        table["requests"] = num_requests
-    if command.qps is not None:
-        table["qps"] = number("qps", command.qps)
-    if command.class_shares is not None:
-        table["class_shares"] = _shares(command.class_shares)
-    if command.trace is not None:
-        from traces.catalog import located
-
-        trace = str(located(command.trace).resolve())
-        return {"trace": {"name": trace, **options["trace"]} if options["trace"] else trace, **table}
-    arrivals, lengths = command.arrivals or DEFAULT_ARRIVALS, command.lengths or DEFAULT_LENGTHS
-    if command.conversations is not None:
-        table["conversations"] = {"name": command.conversations, **options["conversations"]}
-    if command.workload is not None:
-        return table | {"workload": command.workload}
-    table["lengths"] = {"name": lengths, **{key: lasting(value) for key, value in options["lengths"].items()}}
-    if command.client == "closed":
-        return table
-    if command.qps is None and arrivals not in WITHOUT_RATE and "qps" not in options["arrivals"]:
-        table["qps"] = DEFAULT_QPS
-    table["arrivals"] = {"name": arrivals, **{key: lasting(value) for key, value in options["arrivals"].items()}}
-    return table
-
-
-def lasting(value: Any) -> Any:
-    """A path that holds from any directory, and other values as they are."""
-    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

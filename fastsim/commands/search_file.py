@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastsim.commands.run import RunCommand, lasting, read_settings, read_toml_file, read_workload
+from fastsim.commands.run_flags import RunCommand, read_settings, read_toml_file
+from fastsim.commands.run_workload import lasting, read_workload
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.searching.runner import ALONE

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.config import SimulationConfig
-from fastsim.windows import find_window
+from fastsim.windows import measured
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,19 +66,12 @@ def explain(config: SimulationConfig, requests: "pl.DataFrame", alone: "Alone") 
     until_first, after_first = parts_until_first_token(config, columns, alone), parts_after(columns, alone)
     whole = {name: until_first[name] + after_first[name] for name in PARTS}
     gaps = columns["output_tokens"] - 1.0
-    counted = _measured(config, columns["arrival_s"])
+    counted = np.zeros(len(gaps), bool)
+    counted[measured(config, columns)] = True
     found = [_explanation("ttft", until_first, np.ones(len(gaps)), counted)]
     if gaps.any():  # as in the summary those between tokens are of the whole run
         found.append(_explanation("tbt", after_first, gaps, np.ones(len(gaps), bool)))
     return [*found, _explanation("e2e", whole, np.ones(len(gaps)), counted)]
-
-
-def _measured(config: SimulationConfig, arrival_s: Floats) -> npt.NDArray[np.bool_]:
-    """Which requests the latencies of the summary are of, [n]."""
-    window = find_window(config, arrival_s)
-    if window is not None:
-        return window.counted
-    return np.arange(len(arrival_s)) >= getattr(config.client_choice, "warmup_requests", 0)
 
 
 def parts_until_first_token(

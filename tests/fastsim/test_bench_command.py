@@ -51,7 +51,7 @@ def test_results_do_not_depend_on_threads_and_do_on_the_seed(document: dict):
     assert numbers(several.document()) == numbers(document)
     other = run_suite(choose_scenarios(PATTERN), 60, seed=1).document()
     assert other["hash"] != document["hash"]
-    # An interruption does not wait for all; a scenario's numbers do not depend on those beside it.
+    # Its numbers do not depend on the scenarios beside it.
     alone = run_suite(choose_scenarios("chat-1m/llama-3.1-8b/l40s/orca"), 60)
     assert list(alone.rows) == [row for row in document["rows"] if row["scheduler"] == "orca"]
 

@@ -175,7 +175,7 @@ def test_an_unwritable_directory_is_found_before_the_run(cli: Cli, tmp_path: Pat
         raise AssertionError("the run has started")
 
     monkeypatch.setattr("fastsim.simulation.simulate", started)
-    monkeypatch.setattr("fastsim.commands.run._prepare", started)
+    monkeypatch.setattr("fastsim.commands.run.prepare", started)
     (tmp_path / "file").write_text("in the way")
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
         cli("run", "--out", out).assert_refused(f"out '{out}'", "cannot be written")
