@@ -108,8 +108,8 @@ def measured(name: str, operator: str, smoke: bool) -> tuple[dict[Point, float],
         record = Record(Path(directory) / NAME, {}, {})
         for start in range(0, len(points), BATCH):
             some, began = points[start : start + BATCH], time.monotonic()
-            told = [str(each) if isinstance(each, EstimatorError) else each for each in measure(some)]
-            record.add(dict(zip(some, told, strict=True)), time.monotonic() - began)
+            found = dict(zip(some, measure(some), strict=True))
+            record.add(found, time.monotonic() - began)
     truth = {point: timing.seconds for point, timing in record.times.items()}
     note(f"{operator}: {len(truth)} points measured in {record.spent_s:.0f} s")
     return truth, hardware.spec
