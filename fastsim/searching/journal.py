@@ -4,18 +4,54 @@ The first line says of which search it is. A kill at any moment leaves whole lin
 which is dropped when the search goes on.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from fastsim import __version__
 from fastsim.errors import ConfigError
 from fastsim.searching.tasks import Key, Outcome
 
+if TYPE_CHECKING:
+    from fastsim.searching.limits import Limit
+    from fastsim.searching.space import Space
+    from traces import Workload
+
 NAME = "journal.jsonl"
 _RESUME, _ELSEWHERE = "give resume to go on with it", "choose another directory"
+
+
+def header_of(
+    space: "Space", workloads: "Mapping[str, Workload]", limits: "tuple[Limit, ...]", tolerance: float, seed: int
+) -> dict[str, Any]:
+    """What tells one search from another: the first line of its journal."""
+    models = (Path(value) for value in space.fields.get("model", ()))
+    paths = [path / "config.json" if path.is_dir() else path for path in models]
+    paths += map(Path, space.fields.get("device", ()))
+    return {
+        "version": __version__,
+        "space": hashlib.sha256(json.dumps(asdict(space)).encode()).hexdigest(),
+        "files": {str(path): _hash_of(path) for path in paths if path.exists()},
+        "workloads": {name: workload.hash for name, workload in workloads.items()},
+        "slo": [asdict(limit) for limit in limits],
+        "tolerance": tolerance,
+        "seed": seed,
+    }
+
+
+def _hash_of(path: Path) -> str:
+    """sha256 of what a model's file or a profiled device's directory says, names of files included."""
+    digest = hashlib.sha256()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(path)} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 class Journal:

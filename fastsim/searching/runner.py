@@ -1,6 +1,5 @@
 """The search itself: from a space and workloads to a frame of every configuration."""
 
-import hashlib
 import json
 import os
 import time
@@ -15,7 +14,7 @@ from fastsim.errors import ConfigError
 from fastsim.options import integer, number, word
 from fastsim.searching.evaluator import Evaluator, Progress
 from fastsim.searching.frames import frame_of, probes_of, simulated_requests
-from fastsim.searching.journal import Journal
+from fastsim.searching.journal import Journal, header_of
 from fastsim.searching.rows import Row, best_rows
 from fastsim.searching.space import Space
 from fastsim.searching.strategies import STRATEGIES
@@ -24,7 +23,6 @@ from fastsim.searching.tasks import Executor
 if TYPE_CHECKING:
     import polars as pl
 
-    from fastsim.searching.limits import Limit
     from traces import Workload
 
 EXECUTORS = ("threads", "ray")
@@ -178,21 +176,6 @@ def run_search(
     if target is not None:
         result.write(target)
     return result
-
-
-def header_of(
-    space: Space, workloads: "Mapping[str, Workload]", limits: "tuple[Limit, ...]", tolerance: float, seed: int
-) -> dict[str, Any]:
-    """What tells one search from another: the first line of its journal."""
-    text = json.dumps(asdict(space))
-    return {
-        "version": __version__,
-        "space": hashlib.sha256(text.encode()).hexdigest(),
-        "workloads": {name: workload.hash for name, workload in workloads.items()},
-        "slo": [asdict(limit) for limit in limits],
-        "tolerance": tolerance,
-        "seed": seed,
-    }
 
 
 def _named(given: "Workload | Mapping[str, Workload]") -> "dict[str, Workload]":

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fastsim import ConfigError
-from fastsim.searching.journal import NAME, Journal
+from fastsim.searching.journal import NAME, Journal, header_of
+from fastsim.searching.space import Space
 from fastsim.searching.tasks import Outcome
 
 HEADER = {"version": "1", "space": "abc", "slo": [{"limit": 5.0}], "tolerance": 0.02}
@@ -87,3 +88,15 @@ def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         Journal(tmp_path / "file", HEADER, resume=False)
+
+
+def test_a_device_that_was_profiled_anew_makes_another_search(tmp_path: Path):
+    device = tmp_path / "device"
+    device.mkdir()
+    (device / "device.json").write_text("{}")
+    space = Space({"device": (str(device), "h100_sxm")}, {}, ())
+    before = header_of(space, {}, (), 0.02, 0)
+    assert list(before["files"]) == [str(device)]
+    assert header_of(space, {}, (), 0.02, 0) == before
+    (device / "gemm.onnx").write_bytes(b"measured")
+    assert header_of(space, {}, (), 0.02, 0) != before
