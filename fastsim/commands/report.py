@@ -19,8 +19,8 @@ class ReportCommand:
             "type": str,
             "nargs": "*",
             "metavar": "DIR",
-            "help": "what fastsim run --out has written; of several, the others are held against the first; or what "
-            "one fastsim search --out has written",
+            "help": "directories that fastsim run --out wrote; of several, the others are held against the first, "
+            "or one that fastsim search --out wrote",
         },
     )
     out: str = flag("report.html", "the page, one HTML file that loads nothing")

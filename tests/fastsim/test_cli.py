@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
@@ -232,8 +232,7 @@ def test_help_mentions_every_field(cli: Cli, command: str):
     outcome = cli(command, "--help")
     assert outcome.code == 0
     module = importlib.import_module(f"fastsim.commands.{command}")
-    (behind,) = (value for name, value in vars(module).items() if name.endswith("Command") and is_dataclass(value))
-    for spec in fields(behind):
+    for spec in fields(getattr(module, f"{command.capitalize()}Command")):
         assert spec.name.replace("_", "-") in outcome.out.lower()
 
 
