@@ -36,7 +36,7 @@ _OWN = [
         flag(
             None,
             "limits, such as ttft_p90=2s,tpot_p99=100ms (default: scheduling_delay_p99=5s); or "
-            "attainment=95%%,ttft=1s: such a part of the requests meets objectives of its own",
+            "attainment=95%,ttft=1s: such a part of the requests meets objectives of its own",
         ),
     ),
     ("tolerance", float, flag(0.01, "largest part by which the rate that holds and one that does not differ")),

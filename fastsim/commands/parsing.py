@@ -54,11 +54,11 @@ def flag(default: Any, help: str, *names: str) -> Any:
         help: one line.
         *names: spellings other than the field's own; one without hyphens makes it a word by its place.
     """
-    metadata: dict[str, Any] = {"help": help}
+    if default is not None and not isinstance(default, bool):
+        help += f" (default: {default})"
+    metadata: dict[str, Any] = {"help": help.replace("%", "%%")}  # which argparse would fill in
     if not isinstance(default, bool):
         metadata |= {"type": str, "metavar": "X" if not names or names[0].startswith("-") else names[0].upper()}
-    if default is not None and not isinstance(default, bool):
-        metadata["help"] += f" (default: {default})".replace("%", "%%")  # which argparse would fill in
     if names:
         metadata["args"] = names
         if not names[0].startswith("-"):
