@@ -30,13 +30,15 @@ def header_of(
     space: "Space", workloads: "Mapping[str, Workload]", limits: "tuple[Limit, ...]", tolerance: float, seed: int
 ) -> dict[str, Any]:
     """What tells one search from another: the first line of its journal."""
-    models = (Path(value) for value in space.fields.get("model", ()))
-    paths = [path / "config.json" if path.is_dir() else path for path in models]
-    paths += map(Path, space.fields.get("device", ()))
+    from estimators import load_device, load_model
+
+    models = [asdict(load_model(model)) for model in space.fields.get("model", ())]
+    devices = [load_device(device) for device in space.fields.get("device", ())]
     return {
         "version": __version__,
-        "space": hashlib.sha256(json.dumps(asdict(space)).encode()).hexdigest(),
-        "files": {str(path): _hash_of(path) for path in paths if path.exists()},
+        "space": _digest(asdict(space)),
+        "models": _digest(models),
+        "profiles": {device.directory: _hash_of(Path(device.directory)) for device in devices if device.directory},
         "workloads": {name: workload.hash for name, workload in workloads.items()},
         "slo": [asdict(limit) for limit in limits],
         "tolerance": tolerance,
@@ -44,13 +46,16 @@ def header_of(
     }
 
 
-def _hash_of(path: Path) -> str:
-    """sha256 of what a model's file or a profiled device's directory says, names of files included."""
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _hash_of(directory: Path) -> str:
+    """sha256 of the files of a profiled device, names included."""
     digest = hashlib.sha256()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files:
+    for file in sorted(file for file in directory.rglob("*") if file.is_file()):
         content = file.read_bytes()
-        digest.update(f"{file.relative_to(path)} {len(content)} ".encode() + content)
+        digest.update(f"{file.relative_to(directory)} {len(content)} ".encode() + content)
     return digest.hexdigest()
 
 

@@ -1,14 +1,29 @@
 """The journal: what survives, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
+from toy_device import PROVENANCE
 
+from estimators import load_device
+from estimators.device_file import write_device
 from fastsim import ConfigError
 from fastsim.searching.journal import NAME, Journal, header_of
 from fastsim.searching.space import Space
 from fastsim.searching.tasks import Outcome
 
+#: A small model's config.json.
+MODEL = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "max_position_embeddings": 2048,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": 1000,
+}
 HEADER = {"version": "1", "space": "abc", "slo": [{"limit": 5.0}], "tolerance": 0.02}
 
 
@@ -90,13 +105,20 @@ def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
         Journal(tmp_path / "file", HEADER, resume=False)
 
 
-def test_a_device_that_was_profiled_anew_makes_another_search(tmp_path: Path):
-    device = tmp_path / "device"
-    device.mkdir()
-    (device / "device.json").write_text("{}")
-    space = Space({"device": (str(device), "h100_sxm")}, {}, ())
-    before = header_of(space, {}, (), 0.02, 0)
-    assert list(before["files"]) == [str(device)]
-    assert header_of(space, {}, (), 0.02, 0) == before
-    (device / "gemm.onnx").write_bytes(b"measured")
-    assert header_of(space, {}, (), 0.02, 0) != before
+def test_what_is_behind_a_path_makes_another_search(tmp_path: Path):
+    write_device(tmp_path / "device", load_device("h100_sxm"), PROVENANCE)
+    model = tmp_path / "config.json"
+    model.write_text(json.dumps(MODEL))
+    space = Space({"model": (str(model),), "device": (str(tmp_path / "device"), "h100_sxm")}, {}, ())
+
+    def header() -> dict:
+        return json.loads(json.dumps(header_of(space, {}, (), 0.02, 0)))
+
+    first = header()
+    assert list(first["profiles"]) == [str(tmp_path / "device")]
+    assert header() == first
+    (tmp_path / "device" / "gemm.onnx").write_bytes(b"measured anew")
+    second = header()
+    assert {name for name in first if first[name] != second[name]} == {"profiles"}
+    model.write_text(json.dumps(MODEL | {"num_hidden_layers": 3}))
+    assert {name for name in second if second[name] != header()[name]} == {"models"}
