@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,13 +50,13 @@ def operator_rows(
         "estimators": {kind: of.hash for kind, of in known.items()},
     }
     key = table_cache.content_key(parts, [*table_sources(), Path(__file__)])
-    path = table_cache.cache_directory() / f"{key}.operators.npy"
+    path = table_cache.cache_directory() / f"{key}.operators"
     lengths = [most[call.axis] + 1 for call in calls]
     flat = _kept(path, sum(lengths))
     if flat is None:
         flat = np.concatenate(_evaluate(calls, Clock(device, known, member), most))
         with contextlib.suppress(OSError):  # A cache that cannot be written is done without, as by the tables.
-            replace_file(path, lambda file: np.save(file, flat))
+            replace_file(path, lambda file: file.write(_digest(flat) + flat.tobytes()))
     rows: dict[str, dict[str, FloatArray]] = {axis: {} for axis in AXES}
     for call, seconds in zip(calls, np.split(flat, np.cumsum(lengths)[:-1]), strict=True):
         rows[call.axis][call.name] = rows[call.axis].get(call.name, 0.0) + seconds
@@ -63,12 +64,19 @@ def operator_rows(
 
 
 def _kept(path: Path, size: int) -> FloatArray | None:
-    """What was kept there, if it is that."""
+    """What was kept there, if it is that: a SHA-256 and float64 values of which it is."""
     try:
-        flat = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        content = path.read_bytes()
+    except OSError:
         return None
-    return flat if flat.dtype == np.float64 and flat.shape == (size,) else None
+    if len(content) != hashlib.sha256().digest_size + 8 * size:
+        return None
+    flat = np.frombuffer(content, np.float64, offset=hashlib.sha256().digest_size)
+    return flat if content.startswith(_digest(flat)) else None
+
+
+def _digest(flat: FloatArray) -> bytes:
+    return hashlib.sha256(flat.tobytes()).digest()
 
 
 def _evaluate(calls: list[OperatorCall], clock: Clock, most: dict[str, int]) -> list[FloatArray]:

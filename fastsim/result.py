@@ -152,7 +152,8 @@ class SimulationResult:
         """Write ``summary.json``, ``config.toml``, and what was kept of the frames.
 
         Those are ``requests.parquet``, ``timeseries.parquet`` and ``batches.parquet``. Each file appears whole or not
-        at all, and what an earlier result left goes.
+        at all, ``summary.json`` last: where it is, all are of this run. What an earlier result left goes; where the
+        disk is full, it stays.
 
         Args:
             directory: made where it does not exist.
@@ -160,20 +161,19 @@ class SimulationResult:
 
         Raises:
             ConfigError: the directory cannot be written.
+            OSError: a file cannot, for want of space say.
         """
-        from estimators.files import replace_file
+        from estimators.files import replace_files
 
         target = writable_directory(directory)
-        for name in ("requests", "timeseries", "batches"):
-            frame = getattr(self, name)
-            if frame is None:
-                (target / f"{name}.parquet").unlink(missing_ok=True)
-            else:
-                replace_file(target / f"{name}.parquet", frame.write_parquet)
-        (target / "trace.json.gz").unlink(missing_ok=True)  # which `fastsim.export` writes
+        frames = {target / f"{name}.parquet": getattr(self, name) for name in ("requests", "timeseries", "batches")}
         summary, config = json.dumps(self.summary, indent=2) + "\n", self.config.to_toml(workload)
-        replace_file(target / "summary.json", lambda file: file.write(summary.encode()))
-        replace_file(target / "config.toml", lambda file: file.write(config.encode()))
+        files: dict[Path, Any] = {path: frame.write_parquet for path, frame in frames.items() if frame is not None}
+        files[target / "config.toml"] = lambda file: file.write(config.encode())
+        files[target / "summary.json"] = lambda file: file.write(summary.encode())
+        # `fastsim.export` writes the trace.
+        gone = [target / "trace.json.gz", *(path for path, frame in frames.items() if frame is None)]
+        replace_files(files, gone)
 
 
 def writable_directory(directory: str | os.PathLike[str]) -> Path:
