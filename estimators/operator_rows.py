@@ -52,31 +52,26 @@ def operator_rows(
     key = table_cache.content_key(parts, [*table_sources(), Path(__file__)])
     path = table_cache.cache_directory() / f"{key}.operators"
     lengths = [most[call.axis] + 1 for call in calls]
-    flat = _kept(path, sum(lengths))
+    flat = kept(path)
     if flat is None:
         flat = np.concatenate(_evaluate(calls, Clock(device, known, member), most))
         with contextlib.suppress(OSError):  # A cache that cannot be written is done without, as by the tables.
-            replace_file(path, lambda file: file.write(_digest(flat) + flat.tobytes()))
+            content = flat.tobytes()
+            replace_file(path, lambda file: file.write(hashlib.sha256(content).digest() + content))
     rows: dict[str, dict[str, FloatArray]] = {axis: {} for axis in AXES}
     for call, seconds in zip(calls, np.split(flat, np.cumsum(lengths)[:-1]), strict=True):
         rows[call.axis][call.name] = rows[call.axis].get(call.name, 0.0) + seconds
     return rows
 
 
-def _kept(path: Path, size: int) -> FloatArray | None:
-    """What was kept there, if it is that: a SHA-256 and float64 values of which it is."""
+def kept(path: Path) -> FloatArray | None:
+    """The values of a file of the cache: a SHA-256, and float64 values of which it is; None where it is not that."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
-    if len(content) != hashlib.sha256().digest_size + 8 * size:
-        return None
-    flat = np.frombuffer(content, np.float64, offset=hashlib.sha256().digest_size)
-    return flat if content.startswith(_digest(flat)) else None
-
-
-def _digest(flat: FloatArray) -> bytes:
-    return hashlib.sha256(flat.tobytes()).digest()
+    digest, values = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
+    return np.frombuffer(values, np.float64) if digest == hashlib.sha256(values).digest() else None
 
 
 def _evaluate(calls: list[OperatorCall], clock: Clock, most: dict[str, int]) -> list[FloatArray]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "say why the latencies of a run are what they are",
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
+    "doctor": "print versions, the processor and the state of caches, for a report of a bug",
     "traces": "list, describe, convert or fetch traces and workloads",
 }
 
