@@ -56,12 +56,17 @@ def operator_rows(
     if flat is None:
         flat = np.concatenate(_evaluate(calls, Clock(device, known, member), most))
         with contextlib.suppress(OSError):  # A cache that cannot be written is done without, as by the tables.
-            content = flat.tobytes()
-            replace_file(path, lambda file: file.write(hashlib.sha256(content).digest() + content))
+            replace_file(path, lambda file: file.write(content_of(flat)))
     rows: dict[str, dict[str, FloatArray]] = {axis: {} for axis in AXES}
     for call, seconds in zip(calls, np.split(flat, np.cumsum(lengths)[:-1]), strict=True):
         rows[call.axis][call.name] = rows[call.axis].get(call.name, 0.0) + seconds
     return rows
+
+
+def content_of(flat: FloatArray) -> bytes:
+    """What a file of the cache has for some values."""
+    values = flat.tobytes()
+    return hashlib.sha256(values).digest() + values
 
 
 def kept(path: Path) -> FloatArray | None:

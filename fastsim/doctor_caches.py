@@ -37,7 +37,8 @@ def tables() -> Mapping[str, Any]:
 
 def traces() -> Mapping[str, Any]:
     """Public traces that were fetched: each is compared with the hash that was published or recorded."""
-    from traces.catalog import CATALOG, cache_directory
+    from traces.catalog import cache_directory
+    from traces.public_traces import CATALOG
 
     directory = cache_directory()
     files = _files(directory)
