@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 
 from estimators import load_model
 from estimators.vidur_tables import OperatorTables
@@ -130,6 +130,16 @@ def row(run: str, column: str, error: float) -> Row:
     """One row; a difference that is no number is null, with a reason."""
     found: Row = {"run": run, "column": column, "max_abs_error_s": error if np.isfinite(error) else None}
     return found if np.isfinite(error) else found | {"error": "the difference is not a number"}
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: the largest difference of any column of each run."""
+    runs: dict[str, list[float]] = {}
+    for one in printed["rows"]:
+        runs.setdefault(one["run"], []).append(one["max_abs_error_s"])
+    for name, errors in runs.items():
+        yield figure("Largest difference of any column of any request", name, "difference", max(errors), "s")
+        yield figure("Largest difference of any column of any request", name, "columns", len(errors), "")
 
 
 def main() -> int:
