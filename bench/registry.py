@@ -62,6 +62,7 @@ BENCHES = (
     Bench("suite", "The standard scenarios", "bench.md"),
     Bench("workloads", "Workloads", "workloads.md", optional=(f"{DATA}/data/traces",)),
     Bench("parity", "Parity with runs of the real Vidur", "vidur.md", (f"{DATA}/golden",)),
+    Bench("peers", "Speed beside the real Vidur", "peers.md", ("--golden", f"{DATA}/golden")),
     Bench("operator_errors", "Operators, on what was held out", "accuracy.md"),
     Bench("latent_modules", "Latent attention, against whole modules", "operators.md"),
     Bench("fidelity", "Measured runs of vLLM", "accuracy.md", _VLLM),
