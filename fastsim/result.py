@@ -16,6 +16,7 @@ from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.hardware import describe_hardware, price_per_hour
+from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.state import NONE
 from fastsim.metrics import (
     KEEP_LIMIT,
@@ -25,6 +26,7 @@ from fastsim.metrics import (
     describe_replica,
     join_engines,
     latencies,
+    read_finished,
     summarize_latencies,
 )
 from fastsim.slo import describe_objectives, objectives_of, times_of
@@ -214,21 +216,21 @@ def summarize(
     requests, replicas = state.requests, state.replicas
     n = len(requests)
     counted = requests[measured(config, requests)]
-    makespan_s = float(requests["completed_s"].max() - requests["arrival_s"].min())
+    of_all = read_finished(requests)
+    finished = of_all if len(counted) == n else read_finished(counted)
+    makespan_s = of_all.last_completion_s - of_all.first_arrival_s
     keep = keeps_requests(config, n)
-    prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
-    output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
+    prompt_tokens, output_tokens = int(of_all.prompt_tokens.sum()), int(of_all.output_tokens.sum())
     gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
     flops = flops_of(model, replicas, output_tokens)
     gpu_hours = gpus * makespan_s / 3600
     cost_usd = gpu_hours * price_per_hour(config, device)
-    prompts, outputs = (np.ascontiguousarray(requests[name]) for name in ("prompt_tokens", "output_tokens"))
     stages = state.stages.reshape(len(replicas), config.pipeline_parallel)
     per_engine = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
     active = np.array([engine["active_s"] for engine in per_engine])
     weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
     tbt_sum_s = float(replicas["tbt_sum_s"].sum())
-    latency_summary, distributions = summarize_latencies(counted, state.integers, tbt_sum_s, keep)
+    latency_summary, distributions = summarize_latencies(finished, state.integers[:NUM_BUCKETS], tbt_sum_s, keep)
     several_classes = workload.request_class.min() < workload.request_class.max()
     summary = {
         "config": config.to_dict(),
@@ -263,10 +265,13 @@ def summarize(
             "cost_usd_per_million_output_tokens": cost_usd / output_tokens * 1e6,
         },
         "distributions": distributions,
-        "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(counted),
-        "hardware": describe_hardware(config, model, device, replicas, prompts, outputs, makespan_s),
+        "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(finished),
+        "hardware": describe_hardware(
+            config, model, device, replicas, of_all.prompt_tokens, of_all.output_tokens, makespan_s
+        ),
     } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
-    return summary | _asked_for(config, workload, state, counted, summary)
+    duration_s = finished.last_completion_s - finished.first_arrival_s
+    return summary | _asked_for(config, workload, state, counted, duration_s, summary)
 
 
 def flops_of(model: "ModelSpec", replicas: np.ndarray, output_tokens: int) -> float:
@@ -291,6 +296,7 @@ def _asked_for(
     workload: "Workload",
     state: "State",
     counted: np.ndarray,
+    duration_s: float,
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The sections of a summary that exist where there is a window, or where there are objectives."""
@@ -298,7 +304,6 @@ def _asked_for(
 
     found: dict[str, Any] = {}
     requests = state.requests
-    duration_s = float(counted["completed_s"].max() - counted["arrival_s"].min())
     window = find_window(config, requests["arrival_s"])
     if window is not None:
         duration_s = window.end_s - window.start_s
