@@ -50,6 +50,11 @@ class WorkloadStream:
         return self.recipe.max_total_tokens
 
     @property
+    def has_classes(self) -> bool:
+        """Whether requests are of several classes."""
+        return self.recipe.shares is not None and len(self.recipe.shares) > 1
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """The notes of the workload, once an iteration has come to its end."""
         return (*self.given_notes, *self.recipe.notes_on_cut(self.num_cut))
