@@ -130,7 +130,7 @@ def simulate_stream(
     summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(stream) / wall_s}
     summary["hashes"] = {"tables": joined.hash, "workload": stream.hash}
     found = find_warnings(config, totals.lengths, model, joined, state)
-    return SimulationResult(config, summary, state, path), found
+    return SimulationResult(config, summary, state, requests_file=path), found
 
 
 def _bounds(config: SimulationConfig, stream: "WorkloadStream") -> "Bounds":
