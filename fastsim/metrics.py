@@ -58,7 +58,8 @@ def read_finished(requests: np.ndarray) -> Finished:
     return Finished(
         {name: columns[place, : several if name == "tpot_s" else n] for name, place in places.items()},
         {name: counts[place] for name, place in places.items()},
-        *tokens,
+        tokens[0],
+        tokens[1],
         int(totals[2]),
         float(totals[0]),
         float(totals[1]),

@@ -25,7 +25,8 @@ def bucket(duration_s):
 def bucket_indices(durations_s: np.ndarray) -> np.ndarray:
     """Buckets of many durations, int64 [n]."""
     index = (np.ascontiguousarray(durations_s).view(np.int64) >> _SHIFT) - _FIRST
-    return np.clip(index, 0, NUM_BUCKETS - 1)
+    clipped: np.ndarray = np.clip(index, 0, NUM_BUCKETS - 1)
+    return clipped
 
 
 def bucket_counts(durations_s: np.ndarray) -> np.ndarray:

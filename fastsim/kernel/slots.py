@@ -58,6 +58,10 @@ FILL_REQUESTS = types.void(
     _READ_ONLY[types.int32],
     _READ_ONLY[types.int64],
 )
+#: (state, stack) -> requests that nobody needs any more
+COUNT_DONE = types.int64(_RUN_ARGUMENTS[0], _INTEGERS)
+#: (state, count)
+DROP_DONE = types.void(_RUN_ARGUMENTS[0], types.int64)
 #: (requests, sent_s, egress_s)
 SEE_TIMES = types.void(_REQUESTS, _READ_ONLY[types.float64], types.float64)
 _FLOATS = types.Array(types.float64, 1, "C")
