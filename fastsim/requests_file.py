@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fastsim.errors import ConfigError
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -55,13 +57,16 @@ class RequestsFile:
         """Add rows.
 
         Raises:
-            OSError: the file cannot be written.
+            ConfigError: the file cannot be written.
         """
         self._put(frame)
         self._raise()
 
     def _raise(self) -> None:
         if self._error is not None:
+            if isinstance(self._error, OSError):
+                wrong = f"cannot be written ({self._error.strerror or self._error})"
+                raise ConfigError("requests_file", str(self.path), wrong, "choose another") from self._error
             raise self._error
 
     def _put(self, item: Any) -> None:

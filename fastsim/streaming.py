@@ -96,7 +96,6 @@ def simulate_stream(
 
     Raises:
         ConfigError: as `simulate` says.
-        OSError: the file cannot be written.
     """
     from fastsim.simulation import compile_kernel, load_parts, start_state
 

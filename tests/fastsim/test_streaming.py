@@ -185,7 +185,7 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):
     replace_file = files.replace_file
     monkeypatch.setattr(files, "replace_file", lambda path, write: replace_file(path, lambda file: write(Full(file))))
     config = SimulationConfig(**SERVING)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(ConfigError, match=r"requests_file .*cannot be written .*No space left on device"):
         fastsim.simulate(
             config,
             Workload.stream(chunk_requests=3, **DRAWN),
