@@ -104,6 +104,11 @@ def print_groups(groups: Iterable[Row]) -> None:
         print("  ".join(f"{name}={value}" for name, value in shown.items()))
 
 
+def figure(what: str, name: str, of: str, value: float | None, unit: str) -> Row:
+    """A row of the record: what is told, by name and what of it; ``unit`` "+%" is a part with its sign."""
+    return {"what": what, "name": name, "of": of, "figure": value, "unit": unit}
+
+
 def note(text: str) -> None:
     """Progress, on stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -9,8 +9,9 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 
-from common import Row, emit, note, parser, standard_work
+from common import Row, emit, figure, note, parser, standard_work
 
 import fastsim
 
@@ -31,6 +32,16 @@ def one(num_requests: int) -> Row:
         "rss_before_mib": before_mib,
         "rss_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: time and memory of each size."""
+    for row in printed["rows"]:
+        name = f"{row['requests']:,} requests"
+        yield figure("The standard work", name, "time", row["wall_s"], "s")
+        yield figure("The standard work", name, "requests/s", row["requests_per_s"], "requests/s")
+        yield figure("The standard work", name, "iterations/s", row["iterations_per_s"], "iterations/s")
+        yield figure("The standard work", name, "peak memory", row["rss_peak_mib"], "MiB")
 
 
 def main() -> None:

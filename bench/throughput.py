@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from common import Row, emit, note, parser, standard_work
+from common import Row, emit, figure, note, parser, standard_work
 
 import fastsim
 from fastsim.engine_presets import schedules_ahead
@@ -53,7 +53,9 @@ def added(smoke: bool) -> Iterator[fastsim.SimulationConfig]:
     padded = {"async_scheduling": True, "capture_sizes": "by_8_and_16"}
     yield fastsim.SimulationConfig(engine_options=padded)
     yield fastsim.SimulationConfig(engine="vllm-0.19")
-    yield fastsim.SimulationConfig(client="closed", client_options={"concurrency": 16 if smoke else 256})
+    clients: dict[str, Any] = {"client": "closed", "client_options": {"concurrency": 16 if smoke else 256}}
+    yield fastsim.SimulationConfig(**clients)
+    yield fastsim.SimulationConfig(replicas=64, router="least_outstanding", **clients)
 
 
 def steady(config: fastsim.SimulationConfig, num_requests: int, repeats: int) -> Row:
@@ -162,6 +164,35 @@ def start(repeats: int) -> list[Row]:
                 walls.append(time.perf_counter() - started)
             rows.append({"what": f"process {what}", "wall_s": min(walls)})
     return rows
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: requests/s under each policy, what is added, what recording costs, and starts."""
+    policies = [row for row in printed["rows"] if "policy" in row]
+    plain = {"engine": "ideal", "asynchronous": False, "client": "open", "prefix_caching": False}
+    for row in policies:
+        rate = row["requests_per_s"]
+        if all(row[name] == value for name, value in plain.items()):
+            of = f"{row['replicas']} replica{'s' if row['replicas'] > 1 else ''}" + (
+                f" of {row['pp']} stages" if row["pp"] > 1 else ""
+            )
+            yield figure("Requests/s on the standard work", row["policy"], of, rate, "requests/s")
+            if row["replicas"] == row["pp"] == 1:
+                each = row["iterations_per_request"]
+                yield figure("Requests/s on the standard work", row["policy"], "iterations per request", each, "")
+            continue
+        added = [f"{row['replicas']} replica{'s' if row['replicas'] > 1 else ''}", f"engine {row['engine']}"]
+        added += ["asynchronous"] * row["asynchronous"] + ["prefix cache"] * row["prefix_caching"]
+        added += ["closed clients"] * (row["client"] == "closed")
+        what = f"{row['policy']} with more than the standard work"
+        yield figure(what, ", ".join(added), "requests/s", rate, "requests/s")
+        yield figure(what, ", ".join(added), "iterations/s", row["iterations_per_s"], "iterations/s")
+    for row in printed["rows"]:
+        if row.get("what") == "record_metrics":
+            name = f"engine {row['engine']}, {row['pp']} stages"
+            yield figure("CPU time with record_metrics over that without", name, "ratio", row["ratio"], "")
+    for row in printed["starts"]:
+        yield figure("Tables and processes", row["what"], "time", row["wall_s"], "s")
 
 
 def main() -> int:

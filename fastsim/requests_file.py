@@ -32,10 +32,12 @@ class RequestsFile:
         """Begin a file.
 
         Args:
-            path: where; a file that is there is replaced.
+            path: where; a file that is there is replaced. If it is one of those that `SimulationResult.write` makes,
+                the summary beside it goes, which is of other rows.
             empty: a frame without rows that has the columns.
         """
         self.path = path
+        self._gone = [path.with_name("summary.json")] if path.name == "requests.parquet" else []
         self._schema = empty.schema
         self._waiting: queue.Queue[Any] = queue.Queue(_MOST_WAITING)
         self._error: BaseException | None = None
@@ -84,15 +86,13 @@ class RequestsFile:
             yield item
 
     def _write_all(self) -> None:
-        from polars.exceptions import ComputeError
         from polars.io.plugins import register_io_source
 
-        from estimators.files import replace_file
+        from estimators.files import replace_files
 
         try:
             rows = register_io_source(self._frames, schema=self._schema)
-            replace_file(self.path, lambda file: rows.sink_parquet(file, row_group_size=ROW_GROUP))
-        except ComputeError as error:  # what polars makes of an error of the file
-            self._error = OSError(str(error).splitlines()[0])
+            write = {self.path: lambda file: rows.sink_parquet(file, row_group_size=ROW_GROUP)}
+            replace_files(write, self._gone)
         except BaseException as error:
             self._error = error

@@ -16,6 +16,7 @@ from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.hardware import describe_hardware, price_per_hour
+from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.state import NONE
 from fastsim.metrics import (
     KEEP_LIMIT,
@@ -25,6 +26,7 @@ from fastsim.metrics import (
     describe_replica,
     join_engines,
     latencies,
+    read_finished,
     summarize_latencies,
 )
 from fastsim.slo import describe_objectives, objectives_of, times_of
@@ -140,7 +142,8 @@ class SimulationResult:
         """Write ``summary.json``, ``config.toml``, and what was kept of the frames.
 
         Those are ``requests.parquet``, ``timeseries.parquet`` and ``batches.parquet``. Each file appears whole or not
-        at all, and what an earlier result left goes.
+        at all, ``summary.json`` last: where it is, all are of this run. What an earlier result left goes; where the
+        disk is full, it stays.
 
         Args:
             directory: made where it does not exist.
@@ -148,20 +151,20 @@ class SimulationResult:
 
         Raises:
             ConfigError: the directory cannot be written.
+            OSError: a file cannot, for want of space say.
         """
-        from estimators.files import replace_file
+        from estimators.files import replace_files
 
         target = writable_directory(directory)
-        for name in ("requests", "timeseries", "batches"):
-            frame, path = getattr(self, name), target / f"{name}.parquet"
-            if frame is not None:
-                replace_file(path, frame.write_parquet)
-            elif self.requests_file is None or self.requests_file.resolve() != path.resolve():
-                path.unlink(missing_ok=True)
-        (target / "trace.json.gz").unlink(missing_ok=True)  # which `fastsim.export` writes
+        frames = {target / f"{name}.parquet": getattr(self, name) for name in ("requests", "timeseries", "batches")}
         summary, config = json.dumps(self.summary, indent=2) + "\n", self.config.to_toml(workload)
-        replace_file(target / "summary.json", lambda file: file.write(summary.encode()))
-        replace_file(target / "config.toml", lambda file: file.write(config.encode()))
+        files: dict[Path, Any] = {path: frame.write_parquet for path, frame in frames.items() if frame is not None}
+        files[target / "config.toml"] = lambda file: file.write(config.encode())
+        files[target / "summary.json"] = lambda file: file.write(summary.encode())
+        # `fastsim.export` writes the trace.
+        gone = [target / "trace.json.gz", *(path for path, frame in frames.items() if frame is None)]
+        kept = None if self.requests_file is None else self.requests_file.resolve()
+        replace_files(files, [path for path in gone if path.resolve() != kept])
 
 
 def writable_directory(directory: str | os.PathLike[str]) -> Path:
@@ -231,20 +234,23 @@ def summarize(
 ) -> dict[str, Any]:
     """The summary of a finished run, but for its wall time, which the caller adds."""
     counted = state.requests[measured(config, state.requests)]
+    of_all = read_finished(state.requests)
+    finished = of_all if len(counted) == len(state.requests) else read_finished(counted)
     keep = keeps_requests(config, len(state.requests))
     tbt_sum_s = float(state.replicas["tbt_sum_s"].sum())
-    metrics, distributions = summarize_latencies(counted, state.integers, tbt_sum_s, keep)
+    metrics, distributions = summarize_latencies(finished, state.integers[:NUM_BUCKETS], tbt_sum_s, keep)
     latencies = {
         "quantiles": "exact" if keep else SKETCHED,
         "metrics": metrics,
         "distributions": distributions,
-        "prefix_cache": describe_hits(counted),
+        "prefix_cache": describe_hits(finished),
     }
     if workload.request_class.min() < workload.request_class.max():
         latencies["classes"] = describe_classes(counted, keep)
-    summed = served(state.requests, model.window)
+    summed = served(of_all, model.window)
     summary = describe_run(config, workload, tables, (model, device), state, summed, latencies)
-    return summary | _asked_for(config, workload, state, counted, summary)
+    duration_s = finished.last_completion_s - finished.first_arrival_s
+    return summary | _asked_for(config, workload, state, counted, duration_s, summary)
 
 
 def describe_run(
@@ -338,6 +344,7 @@ def _asked_for(
     workload: "Workload",
     state: "State",
     counted: np.ndarray,
+    duration_s: float,
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The sections of a summary that exist where there is a window, or where there are objectives."""
@@ -345,7 +352,6 @@ def _asked_for(
 
     found: dict[str, Any] = {}
     requests = state.requests
-    duration_s = float(counted["completed_s"].max() - counted["arrival_s"].min())
     window = find_window(config, requests["arrival_s"])
     if window is not None:
         duration_s = window.end_s - window.start_s

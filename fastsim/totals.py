@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.hardware import contexts_of
-from fastsim.kernel.histogram import NUM_BUCKETS, bucket_counts, bucket_values
-from fastsim.metrics import Distribution, Summary, distribution_of, latencies, sketched
+from fastsim.kernel.histogram import NUM_BUCKETS
+from fastsim.metrics import Distribution, Finished, Summary, read_finished, sketched, sketched_distribution
 
 
 class Served(NamedTuple):
@@ -41,18 +41,18 @@ class Served(NamedTuple):
         return self.last_completion_s - self.first_arrival_s
 
 
-def served(requests: np.ndarray, window: int | None) -> Served:
+def served(finished: Finished, window: int | None) -> Served:
     """The sums over completed requests.
 
     Args:
-        requests: REQUEST records [n].
+        finished: the requests.
         window: of the model, see `fastsim.hardware.contexts_of` [tokens].
     """
-    prompts, outputs = (np.ascontiguousarray(requests[name]) for name in ("prompt_tokens", "output_tokens"))
+    prompts, outputs = finished.prompt_tokens, finished.output_tokens
     return Served(
-        len(requests),
-        float(requests["arrival_s"].min()),
-        float(requests["completed_s"].max()),
+        len(prompts),
+        finished.first_arrival_s,
+        finished.last_completion_s,
         int(prompts.sum(dtype=np.int64)),
         int(outputs.sum(dtype=np.int64)),
         contexts_of(prompts, outputs, window),
@@ -88,13 +88,14 @@ class Latencies:
         self.counts: dict[str, npt.NDArray[np.int64]] = {}
         self.sums: dict[str, float] = {}
 
-    def add(self, requests: np.ndarray) -> None:
-        """Add completed requests, REQUEST records [n]."""
-        self.requests += len(requests)
-        for name in ("preemptions", "cached_tokens", "prompt_tokens"):
-            setattr(self, name, getattr(self, name) + int(requests[name].sum(dtype=np.int64)))
-        for name, values in latencies(requests).items():
-            self._add(name, bucket_counts(values), float(values.sum()))
+    def add(self, finished: Finished, preemptions: int) -> None:
+        """Add completed requests, which were preempted so often in all."""
+        self.requests += len(finished.prompt_tokens)
+        self.preemptions += preemptions
+        self.cached_tokens += finished.cached_tokens
+        self.prompt_tokens += int(finished.prompt_tokens.sum(dtype=np.int64))
+        for name, values in finished.latencies.items():
+            self._add(name, finished.counts[name], float(values.sum()))
 
     def _add(self, name: str, counts: npt.NDArray[np.int64], total: float) -> None:
         self.counts[name] = self.counts.get(name, 0) + counts
@@ -117,8 +118,7 @@ class Latencies:
 
     def distributions(self) -> dict[str, Distribution]:
         """How many lie in each of some bins, by metric."""
-        values = bucket_values()
-        return {name: distribution_of(values, counts) for name, counts in self.counts.items()}
+        return {name: sketched_distribution(counts) for name, counts in self.counts.items()}
 
     def hits(self) -> dict[str, float]:
         """What they found in the prefix cache, as `fastsim.metrics.describe_hits` says it."""
@@ -144,14 +144,14 @@ class Totals:
 
     def add(self, requests: np.ndarray) -> None:
         """Add completed requests, REQUEST records [n]."""
-        if len(requests) == 0:
-            return
-        self.served = joined(self.served, served(requests, self._window))
-        self.lengths += np.bincount(requests["prompt_tokens"] + requests["output_tokens"], minlength=len(self.lengths))
-        request_class = requests["request_class"]
-        for number in np.unique(request_class).tolist():
-            own = request_class == number
-            self.classes.setdefault(number, Latencies()).add(requests if own.all() else requests[own])
+        for number in np.unique(requests["request_class"]).tolist():
+            own = requests["request_class"] == number
+            part = requests if own.all() else requests[own]
+            finished = read_finished(part)
+            self.served = joined(self.served, served(finished, self._window))
+            both = finished.prompt_tokens + finished.output_tokens
+            self.lengths += np.bincount(both, minlength=len(self.lengths))
+            self.classes.setdefault(number, Latencies()).add(finished, int(part["preemptions"].sum(dtype=np.int64)))
 
     def describe(self, integers: npt.NDArray[np.int64], tbt_sum_s: float) -> dict[str, Any]:
         """The sections of a summary that are about latencies, as `fastsim.result.latency_sections` gives them.
@@ -163,7 +163,7 @@ class Totals:
         whole, gaps = Latencies.of_all(self.classes.values()), integers[:NUM_BUCKETS]
         sections: dict[str, Any] = {
             "metrics": whole.summary() | {"tbt_s": sketched(gaps, tbt_sum_s)},
-            "distributions": whole.distributions() | {"tbt_s": distribution_of(bucket_values(), gaps)},
+            "distributions": whole.distributions() | {"tbt_s": sketched_distribution(gaps)},
             "prefix_cache": whole.hits(),
         }
         if len(self.classes) > 1:
