@@ -76,7 +76,10 @@ def test_the_size_of_chunks_does_not_show(tmp_path, chunk_requests):
 
 def test_latencies_are_those_of_a_run_without_rows(tmp_path):
     # Which takes them from the same histograms, in which only the order of additions differs.
-    whole, streamed, _ = both(tmp_path, keep_requests=False, queue="priority", num_kv_blocks=40)
+    slo = {"ttft_s": 1.0, "tpot_s": 0.02, "tbt_p99_s": 0.1, "1": {"ttft_s": 0.3, "e2e_s": 2.0}}
+    whole, streamed, _ = both(tmp_path, keep_requests=False, queue="priority", num_kv_blocks=40, slo=slo)
+    assert streamed.summary["slo"] == whole.summary["slo"]
+    assert 0 < streamed.summary["slo"]["attainment"] < 1
     assert streamed.summary.keys() == whole.summary.keys()
     for name in LATENCIES:
         assert streamed.summary["metrics"][name] == pytest.approx(whole.summary["metrics"][name], rel=1e-12)
