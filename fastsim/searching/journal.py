@@ -105,7 +105,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        with errors_of(self.path):  # of what could not be written before, which is tried once more
+            self.file.close()
 
     def _lock(self) -> None:
         """Refuse a journal that another process is writing, where the system can tell."""
