@@ -8,7 +8,7 @@ from fastsim.kernel.client_loop import run_clients
 from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.data_parallel import ask_router
 from fastsim.kernel.jit import jit
-from fastsim.kernel.state import DONE, NO_SUCH_REPLICA, STOPPED
+from fastsim.kernel.state import DONE, NEEDS_REQUESTS, NO_SUCH_REPLICA, STOPPED
 from fastsim.kernel.stops import must_stop, run_until_certain
 
 
@@ -23,7 +23,8 @@ def run(state, tables, policies):
         policies: the batch policy and the router, compiled with SCHEDULE and ROUTE of `fastsim.kernel.slots`.
 
     Returns:
-        DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA or, where the state has stops, STOPPED.
+        DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA or, where the state has stops, STOPPED; of a stream
+        NEEDS_REQUESTS when all of the table have arrived: call again with the next ones.
     """
     if state.cluster[0].dynamic:
         return with_clients(state, tables, policies, ANY)
@@ -72,6 +73,8 @@ def without_clients(state, tables, policies, kind):
             fleet[replica].known_s = arrival_s
             if must_stop(state):
                 return STOPPED
+    if cluster.more_to_come:
+        return NEEDS_REQUESTS
     if cluster.num_stops > 0:
         status = run_until_certain(state, tables, schedule, kind)
         if status != DONE:

@@ -46,7 +46,7 @@ def agree_until(requests, replica, integers, node, i, most):
 @jit()
 def child_with(requests, replica, integers, node, i, page):
     """The child of a node that begins with this page of request i, or NO_NODE."""
-    first, _ = key_at(replica, requests[i], integers, i, page)
+    first, _ = key_at(replica, requests[i], integers, page)
     return integers[child_entry(replica, integers, node, first)]
 
 
@@ -68,7 +68,7 @@ def match(requests, replica, integers, i, most):
         found = agree_until(requests, replica, integers, node, i, most)
         if found < integers[node + HI]:
             writer = integers[node + WRITER]
-            first, _ = key_at(replica, requests[writer], integers, writer, found)
+            first, _ = key_at(replica, requests[writer], integers, found)
             node = split(replica, integers, node, found, first)
     return node, found
 
@@ -98,7 +98,7 @@ def insert(requests, replica, integers, i, pages):
     node, found = match(requests, replica, integers, i, pages)
     replica.free_blocks += found - requests[i].num_listed
     if found < pages:
-        first, _ = key_at(replica, requests[i], integers, i, found)
+        first, _ = key_at(replica, requests[i], integers, found)
         node = add_child(replica, integers, node, first, found, pages, i)
     return node
 

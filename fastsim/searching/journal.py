@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from estimators.files import errors_of
 from fastsim import __version__
 from fastsim.errors import ConfigError
 from fastsim.searching.tasks import Key, Outcome
@@ -157,9 +158,10 @@ class Journal:
             raise ConfigError("journal", str(self.path), wrong, f"repeat the search as it was, or {_ELSEWHERE}")
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self.file.write(json.dumps(entry).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with errors_of(self.path):
+            self.file.write(json.dumps(entry).encode() + b"\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def _sync_directory(self) -> None:
         """Make the file's name survive a power cut, too, where directories can be synced."""

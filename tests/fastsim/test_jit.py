@@ -29,10 +29,10 @@ def test_decorating_on_several_threads_leaves_numbas_setting_alone():
 #: Waits for its turn, and prints whether it had to compile.
 COMPILE = """
 import sys
-from fastsim.kernel.slots import READ_LATENCIES, compiled
+from fastsim.kernel.slots import READ_REQUESTS, compiled
 print("ready", flush=True)
 sys.stdin.readline()
-print(sum(compiled("columns:read_latencies", READ_LATENCIES).stats.cache_misses.values()))
+print(sum(compiled("columns:read_requests", READ_REQUESTS).stats.cache_misses.values()))
 """
 
 
