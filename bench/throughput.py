@@ -169,31 +169,34 @@ def start(repeats: int, smoke: bool) -> list[Row]:
 
 def record(printed: Row) -> Iterator[Row]:
     """Rows of the record: requests/s under each policy, what is added, what recording costs, and starts."""
-    policies = [row for row in printed["rows"] if "policy" in row]
+    rows = [row for row in printed["rows"] if "policy" in row]
     plain = {"engine": "ideal", "asynchronous": False, "client": "open", "prefix_caching": False}
-    for row in policies:
-        rate = row["requests_per_s"]
-        if all(row[name] == value for name, value in plain.items()):
-            of = f"{row['replicas']} replica{'s' if row['replicas'] > 1 else ''}" + (
-                f" of {row['pp']} stages" if row["pp"] > 1 else ""
-            )
-            yield figure(STANDARD_WORK, row["policy"], of, rate, "requests/s")
-            if row["replicas"] == row["pp"] == 1:
-                each = row["iterations_per_request"]
-                yield figure(STANDARD_WORK, row["policy"], "iterations per request", each, "")
-            continue
-        added = [f"{row['replicas']} replica{'s' if row['replicas'] > 1 else ''}", f"engine {row['engine']}"]
-        added += ["asynchronous"] * row["asynchronous"] + ["prefix cache"] * row["prefix_caching"]
-        added += ["closed clients"] * (row["client"] == "closed")
-        what = f"{row['policy']} with more than the standard work"
-        yield figure(what, ", ".join(added), "requests/s", rate, "requests/s")
-        yield figure(what, ", ".join(added), "iterations/s", row["iterations_per_s"], "iterations/s")
+    standard = [row for row in rows if all(row[name] == value for name, value in plain.items())]
+    for row in standard:
+        of = _counted(row["replicas"], "replica") + (f" of {row['pp']} stages" if row["pp"] > 1 else "")
+        yield figure(STANDARD_WORK, row["policy"], of, row["requests_per_s"], "requests/s")
+    for row in standard:
+        if row["replicas"] == row["pp"] == 1:
+            each = row["iterations_per_request"]
+            yield figure(STANDARD_WORK, row["policy"], "iterations per request", each, "")
+    for row in rows:
+        if row not in standard:
+            added = [_counted(row["replicas"], "replica"), f"engine {row['engine']}"]
+            added += ["asynchronous"] * row["asynchronous"] + ["prefix cache"] * row["prefix_caching"]
+            name = ", ".join(added + ["closed clients"] * (row["client"] == "closed"))
+            what = f"{row['policy']} with more than the standard work"
+            yield figure(what, name, "requests/s", row["requests_per_s"], "requests/s")
+            yield figure(what, name, "iterations/s", row["iterations_per_s"], "iterations/s")
     for row in printed["rows"]:
         if row.get("what") == "record_metrics":
-            name = f"engine {row['engine']}, {row['pp']} stages"
+            name = f"engine {row['engine']}, {_counted(row['pp'], 'stage')}"
             yield figure("CPU time with record_metrics over that without", name, "ratio", row["ratio"], "")
     for row in printed["starts"]:
         yield figure("Tables and processes", row["what"], "time", row["wall_s"], "s")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def main() -> int:

@@ -184,6 +184,6 @@ def test_throughput_is_told_by_policy_and_what_is_added_by_name(script: Script):
         ("sglang", "64 replicas of 4 stages"): 3e6,
         ("1 replica, engine ideal, closed clients", "requests/s"): 3e6,
         ("1 replica, engine ideal, closed clients", "iterations/s"): 4e6,
-        ("engine ideal, 1 stages", "ratio"): 1.2,
+        ("engine ideal, 1 stage", "ratio"): 1.2,
         ("tables built", "time"): 0.5,
     }
