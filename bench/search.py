@@ -143,8 +143,14 @@ def record(printed: Row) -> Iterator[Row]:
         yield figure("The whole space", name.removesuffix("_s").replace("_", " "), "figure", work[name], unit)
     rate = work["simulated_configurations_per_s"]
     yield figure("The whole space", "simulated configurations/s", "figure", rate, "configurations/s")
-    for name, value in printed.get("long_enough", printed["all"])["findings"][0].items():
+    found = printed.get("long_enough", printed["all"])
+    for name, value in found["findings"][0].items():
         yield figure("Findings, where the workload is long enough", name.replace("_", " "), "figure", value, "")
+    for row in found["mismatch"]:
+        name = f"{row['model']}, the best on {row['best_on']}"
+        yield figure(
+            "Cost of a request relative to the workload's own best", name, f"on {row['run_on']}", row["factor"], ""
+        )
 
 
 def main() -> int:
