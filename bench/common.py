@@ -20,6 +20,8 @@ from fastsim.machine import tables_for
 
 Row = dict[str, Any]
 FloatArray = NDArray[np.float64]
+#: What the record calls the speed of the standard work.
+STANDARD_WORK = "Requests/s on the standard work"
 
 
 def machine() -> dict[str, Any]:
