@@ -65,7 +65,7 @@ def operator_rows(
 def _kept(path: Path, size: int) -> FloatArray | None:
     """What was kept there, if it is that."""
     try:
-        flat = np.load(path, allow_pickle=False)
+        flat = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError):
         return None
     return flat if flat.dtype == np.float64 and flat.shape == (size,) else None
