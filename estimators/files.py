@@ -78,11 +78,11 @@ def _written(path: Path, write: Callable[[IO[bytes]], object], stack: ExitStack)
 
 @contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """Errors of the operating system that name no file are about this one."""
+    """Errors of the operating system name this file: not none, nor one beside it that nobody asked for."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None:
             error.filename = os.fspath(path)
         raise
 

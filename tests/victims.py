@@ -190,3 +190,37 @@ def trace(directory: Path) -> Victim:
         assert list(traces.read(path).arrival_s) == new["arrival_s"]
 
     return Victim(work, check, finish, prepare, ("traces.parquet", "replace_file"))
+
+
+def stream(directory: Path) -> Victim:
+    """The rows of a stream of requests are written while they complete, over those of an earlier one."""
+    import fastsim
+
+    path, config = directory / "requests.parquet", fastsim.SimulationConfig(engine="ideal", max_model_len=64)
+
+    def drawn(seed: int) -> dict[str, object]:
+        lengths = {"lengths": "fixed", "length_options": {"prompt": 9, "output": 2}, "max_total_tokens": 64}
+        return {"num_requests": 40, "qps": 50.0, "seed": seed} | lengths
+
+    def simulate(seed: int) -> None:
+        fastsim.simulate(config, fastsim.Workload.stream(chunk_requests=8, **drawn(seed)), requests_file=path)
+
+    def check(*seeds: int) -> None:
+        import polars as pl
+
+        found = pl.read_parquet(path)
+        wholes = [fastsim.simulate(config, fastsim.Workload.generate(**drawn(seed))).requests for seed in seeds]
+        assert any(found.equals(whole.select(found.columns)) for whole in wholes)
+
+    def prepare() -> None:
+        simulate(1)
+
+    def work() -> None:
+        simulate(2)
+
+    def finish() -> None:
+        work()
+        check(2)
+
+    begin = ("fastsim.streaming", "RequestsFile")
+    return Victim(work, lambda: check(1, 2), finish, prepare, begin, kills=6)
