@@ -57,6 +57,7 @@ BENCHES = (
         optional=("--trace", f"{DATA}/data/traces/mooncake/conversation_trace.jsonl.gz"),
     ),
     Bench("scaling", "Growth with the number of requests", "kernel.md"),
+    Bench("threads", "A second core", "kernel.md"),
     Bench("capacity", "Search for a capacity", "search.md"),
     Bench("search", "The search of the Vidur paper", "search.md"),
     Bench("suite", "The standard scenarios", "bench.md"),

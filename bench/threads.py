@@ -12,11 +12,11 @@ side by side, and what that would make of a whole call.
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common import Row, emit, note, parser, standard_work
+from common import Row, emit, figure, note, parser, standard_work
 
 import fastsim
 from fastsim.simulation import compile_kernel, load_parts, start_state
@@ -97,11 +97,18 @@ def replicas(num_requests: int, threads: int, repeats: int) -> Row:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: the two ratios."""
+    for row in printed["rows"]:
+        yield figure("Wall time on one thread over that on several", row["what"], "threads", row["threads"], "")
+        yield figure("Wall time on one thread over that on several", row["what"], "ratio", row["ratio"], "")
+
+
+def main() -> int:
     """Print the rows; returns the exit code."""
     flags = parser("what a second core brings")
     flags.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one per core")
-    given = flags.parse_args(arguments)
+    given = flags.parse_args()
     size, repeats = (10_000, 1) if given.smoke else (500_000, 5)
     emit([row(size, given.threads, repeats) for row in (many, replicas)], given.json)
     return 0
