@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
+from estimators.bounded import parsed_json
 from estimators.errors import EstimatorError
 from estimators.profiler.points import Point
 from estimators.profiler.timing import Timing
@@ -106,7 +107,7 @@ class Record:
         lines = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                told = json.loads(line)
+                told = parsed_json(line)
             except ValueError:
                 told = None
             if not isinstance(told, dict):
@@ -129,7 +130,7 @@ class Record:
                 self.spent_s = float(line["spent_s"])
             else:
                 self._keep(line)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self._damaged(number)
 
     def _keep(self, line: Mapping[str, Any]) -> None:
