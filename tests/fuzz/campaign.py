@@ -31,9 +31,9 @@ import fuzz.command_targets  # noqa: E402
 import fuzz.simulation_targets  # noqa: E402, F401
 from fuzz.file_targets import TARGETS  # noqa: E402
 
-_BATCH, _SLOW_S, _MEMORY_BYTES = 1000, 60, 12 << 30
+_BATCH, _SLOW_S, _MEMORY_BYTES = 250, 60, 12 << 30
 #: Of which a case takes a third of a second: they run a tenth as often.
-_LONG = ("report_of_a_run", "report_of_a_search", "explanation_of_a_run", "onnx_graph")
+LONG = ("report_of_a_run", "report_of_a_search", "explanation_of_a_run", "onnx_graph")
 
 
 def fault_of(name: str, seed: int) -> str | None:
@@ -112,7 +112,7 @@ def main() -> int:
         _work(name, range(int(start), int(stop)))
         return 0
     names = options.target or list(TARGETS)
-    shares = {name: 0.1 if name in _LONG else 1.0 for name in names}
+    shares = {name: 0.1 if name in LONG else 1.0 for name in names}
     each = {name: math.ceil(options.cases * share / sum(shares.values())) for name, share in shares.items()}
     ran = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     known = {(one["target"], one["start"]) for one in ran}

@@ -34,7 +34,8 @@ def texts_of_traces() -> list[bytes]:
         b"arrived_at,num_prefill_tokens,num_decode_tokens,request_class,session,think_s\n"
         b"0.0,100,5,0,1,\n1.5,20,7,1,1,0.5\n2.5,1,1,0,-1,\n",
         b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0,3180,8\n",
-        b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type,Session ID\n5,m,472,18,490,c,a\n45,m,0,0,0,c,b\n",
+        b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type,Session ID\n5,m,472,18,490,c,a\n"
+        b"45,m,0,0,0,c,b\n",
         b"num_prefill_tokens,num_decode_tokens\n5,6\n7,8\n",
     ]
     return found
