@@ -32,12 +32,14 @@ import fuzz.simulation_targets  # noqa: E402, F401
 from fuzz.file_targets import TARGETS  # noqa: E402
 
 _BATCH, _SLOW_S, _MEMORY_BYTES = 250, 60, 12 << 30
+#: How a case may end.
+RESULT, SENTENCE = "a result", "one sentence"
 #: Of which a case takes a third of a second: they run a tenth as often.
 LONG = ("report_of_a_run", "report_of_a_search", "explanation_of_a_run", "onnx_graph")
 
 
-def fault_of(name: str, seed: int) -> str | None:
-    """Run one case. None where it ended with a result or one sentence; else what it raised, and where."""
+def outcome_of(name: str, seed: int) -> str:
+    """Run one case: `RESULT`, or `SENTENCE`, or else what it raised, and where."""
     place = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         with warnings.catch_warnings():
@@ -49,6 +51,7 @@ def fault_of(name: str, seed: int) -> str | None:
             return _told(error)
         if not sentence.isprintable() or not sentence.endswith(".") or len(sentence) > 7000:
             return f"not one sentence: {sentence[:200]!r}"
+        return SENTENCE
     except (Exception, MemoryError) as error:
         return _told(error)
     except BaseException as error:
@@ -57,7 +60,7 @@ def fault_of(name: str, seed: int) -> str | None:
         return _told(error)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return None
+    return RESULT
 
 
 def _told(error: BaseException) -> str:
@@ -75,10 +78,10 @@ def _work(name: str, seeds: range) -> None:
     for seed in seeds:
         print(json.dumps({"at": seed}), flush=True)
         faulthandler.dump_traceback_later(_SLOW_S, exit=True)
-        fault = fault_of(name, seed)
+        outcome = outcome_of(name, seed)
         faulthandler.cancel_dump_traceback_later()
-        if fault is not None:
-            print(json.dumps({"seed": seed, "fault": fault}), flush=True)
+        if outcome not in (RESULT, SENTENCE):
+            print(json.dumps({"seed": seed, "fault": outcome}), flush=True)
 
 
 def _batch(name: str, seeds: range) -> list[dict[str, object]]:

@@ -29,6 +29,7 @@ from estimators.host_times import HOST_COLUMNS, read_host_times, write_host_time
 from estimators.onnx import Model, export
 from estimators.operators import iteration_calls
 from estimators.profiler.record import Record
+from estimators.profiles import VIDUR_ELEMENTWISE
 from estimators.regressors import KINDS, fit
 from estimators.sources.layerwise import read_experts, read_layerwise
 from estimators.sources.own import read_own, write_profiles
@@ -138,7 +139,7 @@ def model_config(rng: random.Random, place: Path) -> object:
     config = rng.choice((TOY, CONFIG, EXPERTS_CONFIG))
     content = mutated_json(rng, json.dumps(config).encode())
     spec = load_model(_put(place, "config.json", content))
-    return spec, spec.weight_bytes("bf16") if hasattr(spec, "weight_bytes") else iteration_calls(spec)
+    return iteration_calls(spec)
 
 
 @target
@@ -273,7 +274,7 @@ def vidur_csv(rng: random.Random, place: Path) -> object:
     _put(place, "network/n/all_reduce.csv", mutated_text(rng, _csv(head, [[2, 8, 1024, 0.1], [4, 8, 2048, 0.2]])))
     if rng.random() < 0.3:
         return read_vidur(place, "all_reduce", "n")
-    return read_vidur(place, rng.choice(("gemm", "add", "norm", "activation")), "a100", skip_bad=rng.random() < 0.3)
+    return read_vidur(place, rng.choice(("gemm", "add", *VIDUR_ELEMENTWISE)), "a100", skip_bad=rng.random() < 0.3)
 
 
 @target
@@ -396,7 +397,7 @@ def toml_config(rng: random.Random, place: Path) -> object:
 
 @functools.cache
 def _toml() -> str:
-    choices = {"scheduler": "sarathi", "engine": "vllm-0.12", "client": "closed", "router": "prefix_aware"}
+    choices = {"scheduler": "vllm_v1", "engine": "vllm-0.12", "client": "closed", "router": "prefix_aware"}
     objectives = {"ttft_s": 1.0, "0": {"ttft_s": "500ms"}}
     config = SimulationConfig(
         **choices, client_options={"concurrency": 4}, slo=objectives, warmup="5s", cooldown="1req"

@@ -43,15 +43,16 @@ def some_workload(rng: random.Random) -> Workload:
 
 def some_fields(rng: random.Random) -> dict[str, Any]:
     """Fields of a configuration, most of them right."""
+    scheduler = rng.choice(list(SCHEDULERS))
     fields: dict[str, Any] = {
         "max_model_len": _LONGEST,
-        "num_kv_blocks": rng.choice((8, 20, 40, 200)),
-        "block_size": rng.choice((1, 4, 16)),
-        "scheduler": rng.choice(list(SCHEDULERS)),
+        "num_kv_blocks": rng.choice((8, 20, 80, 80, 200)),
+        "block_size": 1 if scheduler == "lightllm" else rng.choice((1, 4, 16)),
+        "scheduler": scheduler,
         "router": rng.choice(list(ROUTERS)),
         "replicas": rng.choice((1, 1, 2, 3)),
-        "pipeline_parallel": rng.choice((1, 1, 1, 2)),
-        "data_parallel": rng.choice((1, 1, 1, 2)),
+        "pipeline_parallel": rng.choice((1, 1, 1, 1, 2)),
+        "data_parallel": rng.choice((1, 1, 2)) if scheduler == "vllm_v1" else 1,
         "seed": rng.randrange(5),
         "record_metrics": rng.random() < 0.3,
         "record_batches": rng.random() < 0.3,
@@ -59,17 +60,19 @@ def some_fields(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.4:
         fields["queue"] = rng.choice(list(QUEUES))
     if rng.random() < 0.5:
-        fields["engine"] = rng.choice(list(ENGINES))
+        own = [name for name in ENGINES if scheduler.startswith(name.partition("-")[0])]
+        fields["engine"] = rng.choice([*own, "ideal"])
     if rng.random() < 0.3:
         fields["client"] = rng.choice(list(CLIENTS))
-        fields["client_options"] = {"concurrency": rng.choice((1, 3, 100))}
+        if fields["client"] == "closed":
+            fields["client_options"] = {"concurrency": rng.choice((1, 3, 100))}
     options: dict[str, Any] = {
         "max_num_seqs": rng.choice((1, 4, 16)),
         "max_num_batched_tokens": rng.choice((16, 64, 256)),
     }
     names = SCHEDULERS[fields["scheduler"]].__dataclass_fields__
     fields["scheduler_options"] = {name: value for name, value in options.items() if name in names}
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         place = fields["scheduler_options"] if rng.random() < 0.5 else fields
         name = rng.choice([*names]) if place is not fields else rng.choice([*SimulationConfig.__dataclass_fields__])
         place[name] = rng.choice(VALUES)
