@@ -140,8 +140,11 @@ class OperatorTables:
 def _rows(name: str, keys: Any, ms: Any) -> tuple[IntArray, FloatArray]:
     """Checked keys (n, 1 or 2) and milliseconds (n,)."""
     columns = 2 if name in ("attn_decode", "attn_prefill") else 1
-    known, values = np.asarray(keys, dtype=np.int64), np.asarray(ms, dtype=np.float64)
-    if known.ndim != 2 or known.shape != (len(values), columns) or known.min(initial=0) < 0:
+    try:
+        known, values = np.asarray(keys, dtype=np.int64), np.asarray(ms, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EstimatorError(f"operators: {name}", None, f"are no numbers ({error})", "give integers and ms") from error
+    if known.shape != (values.size, columns) or values.ndim != 1 or known.min(initial=0) < 0:
         raise EstimatorError(f"operators: {name}", known.shape, "are no keys", f"give {columns} per time, 0 or more")
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():

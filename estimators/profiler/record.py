@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
-from estimators.bounded import parsed_json
+from estimators.bounded import parsed_json, read_bounded
 from estimators.errors import EstimatorError
 from estimators.profiler.points import Point
 from estimators.profiler.timing import Timing
 
 SCHEMA = 1
 NAME = "points.jsonl"
+_MOST_BYTES = 1 << 30  # of a record: of some million points
 _REMEASURE = "remove the directory, or give another one, to measure anew"
 
 
@@ -99,7 +100,10 @@ class Record:
         """Whole lines of the file; a last one without its end is cut off, so that what follows stands alone."""
         if not self.path.exists():
             return []
-        content = self.path.read_bytes()
+        try:
+            content = read_bounded(self.path, _MOST_BYTES)
+        except ValueError as error:
+            raise EstimatorError(str(self.path), None, f"cannot be read ({error})", _REMEASURE) from error
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             with self.path.open("r+b") as file:

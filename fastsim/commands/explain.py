@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from fastsim.commands.guard import written_by_fastsim
 from fastsim.commands.parsing import Parser, flag, progress
 from fastsim.errors import ConfigError
-from fastsim.report.guard import written_by_fastsim
 
 if TYPE_CHECKING:
     from fastsim.export.attribution import Explanation

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastsim.commands.guard import written_by_fastsim
 from fastsim.commands.parsing import Parser, flag
 from fastsim.errors import ConfigError
-from fastsim.report.guard import written_by_fastsim
 
 
 @dataclass

@@ -31,7 +31,7 @@ import fuzz.command_targets  # noqa: E402
 import fuzz.simulation_targets  # noqa: E402, F401
 from fuzz.file_targets import TARGETS  # noqa: E402
 
-_BATCH, _SLOW_S, _MEMORY_BYTES = 250, 60, 12 << 30
+_BATCH, _SLOW_S, _MEMORY_BYTES = 1000, 60, 12 << 30
 #: How a case may end.
 RESULT, SENTENCE = "a result", "one sentence"
 #: Of which a case takes a third of a second: they run a tenth as often.

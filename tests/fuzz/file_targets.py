@@ -22,7 +22,8 @@ from toy_device import CONFIG, CPU, PROVENANCE, toy_profiles
 from vidur_files import BASIC
 
 import traces
-from estimators import load_model
+from estimators import IterationTables, TableLayout, load_model
+from estimators.cache import load_tables, save_tables
 from estimators.device_file import read_device, write_device
 from estimators.estimator import ZOO, OperatorEstimators
 from estimators.host_times import HOST_COLUMNS, read_host_times, write_host_times
@@ -358,6 +359,19 @@ def operator_tables(rng: random.Random, place: Path) -> object:
     np.savez(file, **arrays)
     content = file.getvalue() if rng.random() < 0.6 else mutated_bytes(rng, file.getvalue())
     return OperatorTables.read_npz(_put(place, "a.npz", content), cpu_overhead=rng.random() < 0.5).hash
+
+
+@target
+def iteration_tables(rng: random.Random, place: Path) -> object:
+    def written(folder: Path) -> None:
+        layout = TableLayout(4, 2, 16, 8, 4, 1, 1, 1)
+        save_tables(IterationTables(np.linspace(0, 1, layout.size), layout, "sum", {"a": 1}), folder / "t")
+
+    name = rng.choice(("t.npy", "t.json"))
+    for one, mutate in (("t.npy", mutated_bytes), ("t.json", mutated_json)):
+        content = _file_of(written, one)
+        _put(place, one, mutate(rng, content) if one == name else content)
+    return load_tables(place / "t")
 
 
 @target
