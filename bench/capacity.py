@@ -6,9 +6,10 @@ workload is simulated whole at 0.97 and at 1.03 of the capacity: the one must ho
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 
 import fastsim
 from fastsim.machine import tables_for
@@ -55,6 +56,17 @@ def search(fields: dict[str, Any], slo: dict[str, Any] | None, num_requests: int
         "holds_below": whole(0.97 * found.qps).holds,
         "breaks_above": not whole(1.03 * found.qps).holds,
     }
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: what each capacity took."""
+    for row in printed["rows"]:
+        what = f"One capacity, {row['requests']:,} requests, best of several"
+        name = f"{row['config']}; {row['limits']}"
+        yield figure(what, name, "time", row["wall_s"], "s")
+        yield figure(what, name, "probes", row["probes"], "")
+        yield figure(what, name, "simulated requests", row["simulated_requests"], "")
+        yield figure(what, name, "right", int(row["holds_below"] and row["breaks_above"]), "of 1")
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 from deployment import Deployment, deployment_of
 from fidelity import compared, simulated_metrics
 from measured import Measured, add_run_flags, chosen_folders, read_run
@@ -92,6 +92,15 @@ def effects(run: Measured, deployment: Deployment) -> Iterator[Row]:
                 "error": compared(measured[metric], values)["mean"]["error"],
                 "preemptions": int(result.requests["preemptions"].sum()),
             }
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: the change of each mean, and the error of the mean latency that is left."""
+    for row in printed["rows"]:
+        what = f"{row['run']}: change of the mean when a rule is left out"
+        yield figure(what, row["change"], row["metric"], row["effect"], "+%")
+        if row["metric"] == "latency":
+            yield figure(what, row["change"], "error of latency that is left", row["error"], "+%")
 
 
 def main() -> int:

@@ -14,10 +14,11 @@ engine. Preemptions were not recorded.
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 from deployment import Deployment, deployment_of
 from fidelity_plot import write_plot
 from measured import FloatArray, Measured, add_run_flags, chosen_folders, metrics_of, read_run, statistics
@@ -95,6 +96,19 @@ def print_beside(run: Row) -> None:
     for name, figures in run["ttft_from_queued"].items():
         print(f"  ttft from queued_ts, {name}: {figures['measured_s']:.4g} s ({figures['error']:+.2%})")
     print(f"  assumed: {'; '.join(run['assumptions']) or 'nothing'}")
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: errors of each statistic, and what is told of a run beside."""
+    for row in printed["rows"]:
+        name = f"{row['run']}, {row['metric']}"
+        yield figure("Simulated over measured - 1", name, row["statistic"], row["error"], "+%")
+    for run in printed["runs"]:
+        whole = {"makespan": (run["makespan"]["error"], "+%"), "requests": (run["requests"], "")}
+        whole |= {"simulated preemptions": (run["preemptions"]["simulated"], "")}
+        whole |= {"simulated prefix hits": (run["prefix_hits"]["simulated_tokens"], "tokens")}
+        for of, (value, unit) in whole.items():
+            yield figure("Whole runs", run["run"], of, value, unit)
 
 
 def main() -> int:

@@ -9,14 +9,14 @@ inside were, TensorRT-LLM's attention and vLLM's products.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from common import Row, emit, parser
+from common import Row, emit, figure, parser
 
 from estimators import DeviceSpec, EstimatorError, ModelSpec, load_device, load_model
 from estimators.attention_tables import decode_calls_seconds
@@ -87,6 +87,16 @@ def compare(system: str, zoo: Path | None) -> list[Row]:
             )
             rows += [{"engine": f"{engine} {table.version}", "kind": kind, **row} for row in errors.to_dicts()]
     return rows
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: the errors of each kind of module."""
+    for row in printed["rows"]:
+        name = f"{row['engine']}, {row['kind']}, {row['gemm_type']}, {row['kv_cache_dtype']}"
+        yield figure("Added up over measured", name, "modules", row["rows"], "")
+        yield figure("Added up over measured", name, "median error", row["median"], "%")
+        for half in ("short", "long"):
+            yield figure("Added up over measured", name, f"bias, {half}", row[f"bias_{half}"], "+%")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,8 +8,10 @@ preset ``ideal`` leaves out, so simulated latencies should come out short, most 
 here was used for training.
 """
 
+from collections.abc import Iterator
+
 import polars as pl
-from common import Row, emit, parser
+from common import Row, emit, figure, parser
 
 import fastsim
 
@@ -38,6 +40,13 @@ def simulated_latency_s(model: str, device: str, tp: int, length: int, batch: in
     workload = fastsim.Workload.from_arrays([0.0] * batch, [length] * batch, [length] * batch)
     makespan_s: float = fastsim.simulate(config, workload).summary["simulation"]["makespan_s"]
     return makespan_s
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: medians of simulated over measured latency."""
+    for row in sorted(printed["groups"], key=lambda row: row["tp"]):
+        name = f"{row['device']}, {row['model']}"
+        yield figure("Median of simulated over measured latency - 1", name, f"TP {row['tp']}", row["bias"], "+%")
 
 
 def main() -> None:

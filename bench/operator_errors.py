@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import vidur_recipe
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 from operator_plot import write_plot
 from operator_profiles import Source, aiconfigurator, learning_rows, profiled
 
@@ -91,6 +91,15 @@ def measure(profiles: Path | None, smoke: bool) -> dict[str, list[Row]]:
             tables["recipes"] += vidur_recipe.compare(source.rows, trees)
             tables["builds"] += vidur_recipe.build(source.rows, trees)
     return tables
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: errors of the estimators of the package."""
+    for name in ("mean", "median"):
+        rows = [row for row in printed["rows"] if row["source"] == "zoo" and row["split"] != "rows"]
+        for row in sorted(rows, key=lambda row: (row["operator"], row["dtype"], row["split"])):
+            who = f"{row['operator']}, {row['dtype']}, {row['split']}"
+            yield figure(f"{name.capitalize()} absolute error", who, row["device"], row[name], "%")
 
 
 def main() -> int:

@@ -12,12 +12,13 @@ folder's. Rows of columns that are whole numbers hold the largest difference of 
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 
 from estimators import load_model
 from estimators.vidur_tables import OperatorTables
@@ -70,8 +71,34 @@ def columns(state: State) -> dict[str, np.ndarray]:
     return found
 
 
-def differences(folder: Path) -> Iterator[tuple[str, float]]:
-    """Column and largest absolute difference, for one run."""
+@dataclass(frozen=True)
+class Golden:
+    """One run of the real Vidur, ready to be repeated.
+
+    Attributes:
+        told: ``golden.json``.
+        config: its configuration.
+        memory: what Vidur's planner makes of the GPU's memory.
+        tables: its per-operator tables.
+        workload: its requests, by arrival.
+        wanted: what Vidur made of them, by column, float64 (requests,).
+    """
+
+    told: dict[str, Any]
+    config: SimulationConfig
+    memory: VidurMemory
+    tables: OperatorTables
+    workload: Workload
+    wanted: dict[str, np.ndarray]
+
+    def run(self) -> State:
+        """Repeat it; a random router's choices are Vidur's."""
+        choices = np.maximum(self.wanted["replica_id"], 0).astype(np.int64) if self.config.router == "random" else None
+        return run_parity(self.config, self.workload, self.tables, choices)
+
+
+def read_golden(folder: Path) -> Golden:
+    """Read the run of a folder."""
     golden = json.loads((folder / "golden.json").read_text())
     file = VidurFile(folder / "config.json")
     config, memory = configuration(file)
@@ -88,11 +115,24 @@ def differences(folder: Path) -> Iterator[tuple[str, float]]:
     wanted = {name: values[order] for name, values in wanted.items()}
     sizes = (given[name].to_numpy() for name in ("arrived_at_s", "num_prefill_tokens", "num_decode_tokens"))
     workload = Workload.from_arrays(*(column[order] for column in sizes))
-    choices = np.maximum(wanted["replica_id"], 0).astype(np.int64) if config.router == "random" else None
-    state = run_parity(config, workload, tables, choices)
+    return Golden(golden, config, memory, tables, workload, wanted)
+
+
+def differences(folder: Path) -> Iterator[tuple[str, float]]:
+    """Column and largest absolute difference, for one run."""
+    golden = read_golden(folder)
+    state = golden.run()
     for name, values in columns(state).items():
-        yield name, float(np.abs(values - wanted[name]).max())
-    yield from _counts(golden, config, memory, state)
+        yield name, float(np.abs(values - golden.wanted[name]).max())
+    yield from _counts(golden.told, golden.config, golden.memory, state)
+
+
+def golden_folders(directory: Path) -> list[Path]:
+    """The folders of runs in a directory, or itself if it is one."""
+    names = ("config.json", "golden.json")
+    if any((directory / name).is_file() for name in names):
+        return [directory]
+    return sorted({path.parent for name in names for path in directory.glob(f"*/{name}")})
 
 
 def _counts(
@@ -132,15 +172,22 @@ def row(run: str, column: str, error: float) -> Row:
     return found if np.isfinite(error) else found | {"error": "the difference is not a number"}
 
 
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: the largest difference of any column of each run."""
+    runs: dict[str, list[float]] = {}
+    for one in printed["rows"]:
+        runs.setdefault(one["run"], []).append(one["max_abs_error_s"])
+    for name, errors in runs.items():
+        yield figure("Largest difference of any column of any request", name, "difference", max(errors), "s")
+        yield figure("Largest difference of any column of any request", name, "columns", len(errors), "")
+
+
 def main() -> int:
     """Print the rows; returns the exit code."""
     arguments = parser("parity with runs of the real Vidur")
     arguments.add_argument("directory", type=Path, help="folder of runs, or one run")
     options = arguments.parse_args()
-    names = ("config.json", "golden.json")
-    runs = [options.directory]
-    if not any((options.directory / name).is_file() for name in names):
-        runs = sorted({path.parent for name in names for path in options.directory.glob(f"*/{name}")})
+    runs = golden_folders(options.directory)
     if not runs:
         note(f"{options.directory} holds no run: a run is a folder with config.json and golden.json")
         return 2

@@ -11,12 +11,12 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 
 from fastsim.commands.search_file import SearchFile, read_search_file, read_space, read_workloads
 from fastsim.searching.cases import knobs_in_words
@@ -126,6 +126,31 @@ def describe_all(frame: pl.DataFrame, limits: tuple[Limit, ...]) -> dict[str, li
     found = describe(frame, limits)
     bests, mismatches = describe_bests(found), describe_mismatch(found)
     return {"findings": [describe_findings(bests, mismatches)], "best": bests, "mismatch": mismatches}
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: what the search took, and what came out."""
+    (work,) = printed["rows"]
+    units = {
+        "configurations": "",
+        "capacities": "",
+        "probes": "",
+        "simulated_requests": "",
+        "wall_s": "s",
+        "cpu_s": "s",
+    }
+    for name, unit in units.items():
+        yield figure("The whole space", name.removesuffix("_s").replace("_", " "), "figure", work[name], unit)
+    rate = work["simulated_configurations_per_s"]
+    yield figure("The whole space", "simulated configurations/s", "figure", rate, "configurations/s")
+    found = printed.get("long_enough", printed["all"])
+    for name, value in found["findings"][0].items():
+        yield figure("Findings, where the workload is long enough", name.replace("_", " "), "figure", value, "")
+    for row in found["mismatch"]:
+        name = f"{row['model']}, the best on {row['best_on']}"
+        yield figure(
+            "Cost of a request relative to the workload's own best", name, f"on {row['run_on']}", row["factor"], ""
+        )
 
 
 def main() -> int:

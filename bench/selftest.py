@@ -220,7 +220,7 @@ def main() -> int:
     options = arguments.parse_args()
     if options.smoke:
         options.model, options.rounds, options.requests = MODELS / "llama-tiny.json", 1, 12
-        options.budget = min(options.budget, 20.0)
+        options.budget = min(options.budget, 45.0)
     try:
         for name in ("rounds", "requests", "qps"):
             if (value := getattr(options, name)) is not None and value <= 0:

@@ -28,12 +28,12 @@ mean of simulated / measured - 1.
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import Row, emit, errors_by, note, parser, print_groups
+from common import Row, emit, errors_by, figure, note, parser, print_groups
 from silicon_rows import check_measured, check_seats, count_of, is_inferencemax, read_rows, repeated
 
 import fastsim
@@ -192,6 +192,16 @@ def errors(rows: Iterable[Row]) -> list[Row]:
         whole = {"model": "all", "system": "all", "tp": "all"}
         groups += [*errors_by([row | whole for row in known], names), *errors_by(known, names)]
     return groups
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: errors of each group."""
+    for row in printed["groups"]:
+        what, name = f"{row['metric'].upper()}, mean over requests", f"{row['model']}, {row['system']}, TP {row['tp']}"
+        yield figure(what, name, "points", row["rows"], "")
+        yield figure(what, name, "median absolute error", row["median_ape"], "%")
+        yield figure(what, name, "mean absolute error", row["mape"], "%")
+        yield figure(what, name, "bias", row["bias"], "+%")
 
 
 def main() -> int:

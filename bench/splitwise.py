@@ -21,11 +21,12 @@ those of 32 did, so they did not run as one batch (64 requests of 640 tokens do 
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from common import Row, emit, errors_by, note, parser, print_groups, read_columns
+from common import Row, emit, errors_by, figure, note, parser, print_groups, read_columns
 from splitwise_times import CpuTimes, GpuTimes, Vidur, Zoo
 
 from estimators import EstimatorError
@@ -95,6 +96,16 @@ def compare(path: Path, profiles: Path | None, most: int | None) -> tuple[list[R
                     {"source": source, **row, "metric": metric, **times, "error": simulated_ms / measured_ms - 1}
                 )
     return rows, without
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: errors of each group."""
+    for row in printed["groups"]:
+        what = f"Iterations with all {row['metric']}s by the times of {row['source']}"
+        name = f"{row['hardware']}, TP {row['tp']}"
+        yield figure(what, name, "configurations", row["rows"], "")
+        yield figure(what, name, "median absolute error", row["median_ape"], "%")
+        yield figure(what, name, "bias", row["bias"], "+%")
 
 
 def main() -> int:

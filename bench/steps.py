@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 from deployment import Deployment, deployment_of
 from measured import FloatArray, Measured, add_run_flags, chosen_folders, read_run
 
@@ -33,6 +33,8 @@ from fastsim.stage_tables import engine_values, join_tables
 #: Events closer than this are one [s]; fewer batches than this make no stretch.
 SAME_S, LEAST_BATCHES = 1e-4, 5
 SAMPLES = 20
+#: Least numbers of decodes in the groups of the record.
+SIZES = (0, 44, 64, 96, 122)
 
 
 class Record:
@@ -130,6 +132,17 @@ def _stretches(run: Measured) -> Iterator[tuple[int, float, float]]:
         members.sort()
         for (first, begin_s), (last, end_s) in pairwise(members):
             yield last - first, begin_s, end_s
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: median errors of batches by kind and number of decodes."""
+    groups: dict[str, list[float]] = {}
+    for row in sorted(printed["rows"], key=lambda row: (row["run"], row["kind"], row["decodes"])):
+        low = max((least for least in SIZES if least <= row["decodes"]), default=0)
+        groups.setdefault(f"{row['run']}, {row['kind']}, from {low} decodes on", []).append(row["error"])
+    for name, errors in groups.items():
+        yield figure("Tables over measured batches", name, "batches", len(errors), "")
+        yield figure("Tables over measured batches", name, "median error", float(np.median(errors)), "+%")
 
 
 def main() -> int:

@@ -6,11 +6,11 @@ DIR holds public traces; those in it that are known are read and described too.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common import Row, emit, note, parser
+from common import Row, emit, figure, note, parser
 
 import traces
 from traces.describe import describe
@@ -55,6 +55,15 @@ def timed(call: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
 
 def row(what: str, wall_s: float, cpu_s: float, requests: int) -> Row:
     return {"what": what, "requests": requests, "wall_s": wall_s, "cpu_s": cpu_s, "requests_per_s": requests / wall_s}
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: time of each workload."""
+    for row in printed["rows"]:
+        yield figure("Workloads", row["what"], "requests", row["requests"], "")
+        yield figure("Workloads", row["what"], "time", row["wall_s"], "s")
+        yield figure("Workloads", row["what"], "processor time", row["cpu_s"], "s")
+        yield figure("Workloads", row["what"], "requests/s", row["requests_per_s"], "requests/s")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,8 @@ class Model:
         Raises:
             EstimatorError: when the file is damaged or is no model of ours.
         """
+        # Which from 1.32 on keeps an identifier in the user's cache and sends what was run to its makers.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         wrong = "is damaged or is not an estimator of fastsim"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,26 +50,33 @@ def operator_rows(
         "estimators": {kind: of.hash for kind, of in known.items()},
     }
     key = table_cache.content_key(parts, [*table_sources(), Path(__file__)])
-    path = table_cache.cache_directory() / f"{key}.operators.npy"
+    path = table_cache.cache_directory() / f"{key}.operators"
     lengths = [most[call.axis] + 1 for call in calls]
-    flat = _kept(path, sum(lengths))
+    flat = kept(path)
     if flat is None:
         flat = np.concatenate(_evaluate(calls, Clock(device, known, member), most))
         with contextlib.suppress(OSError):  # A cache that cannot be written is done without, as by the tables.
-            replace_file(path, lambda file: np.save(file, flat))
+            replace_file(path, lambda file: file.write(content_of(flat)))
     rows: dict[str, dict[str, FloatArray]] = {axis: {} for axis in AXES}
     for call, seconds in zip(calls, np.split(flat, np.cumsum(lengths)[:-1]), strict=True):
         rows[call.axis][call.name] = rows[call.axis].get(call.name, 0.0) + seconds
     return rows
 
 
-def _kept(path: Path, size: int) -> FloatArray | None:
-    """What was kept there, if it is that."""
+def content_of(flat: FloatArray) -> bytes:
+    """What a file of the cache has for some values."""
+    values = flat.tobytes()
+    return hashlib.sha256(values).digest() + values
+
+
+def kept(path: Path) -> FloatArray | None:
+    """The values of a file of the cache: a SHA-256, and float64 values of which it is; None where it is not that."""
     try:
-        flat = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError):
+        content = path.read_bytes()
+    except OSError:
         return None
-    return flat if flat.dtype == np.float64 and flat.shape == (size,) else None
+    digest, values = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
+    return np.frombuffer(values, np.float64) if digest == hashlib.sha256(values).digest() else None
 
 
 def _evaluate(calls: list[OperatorCall], clock: Clock, most: dict[str, int]) -> list[FloatArray]:

@@ -1,8 +1,11 @@
 """The command line: one small parser per command, one sentence per error.
 
-Exit codes: 0 done, 1 a fault of fastsim's own (with its traceback), 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 a fault of fastsim's own (with its traceback), 2 bad input or a place that cannot be written, 130
+interrupted.
 """
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -22,7 +25,21 @@ COMMANDS = {
     "explain": "say why the latencies of a run are what they are",
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
+    "doctor": "print versions, the processor and the state of caches, for a report of a bug",
     "traces": "list, describe, convert or fetch traces and workloads",
+}
+
+#: Errors of the machine, not of fastsim: what to do about them.
+_MENDS = {
+    errno.ENOSPC: "make room there, or choose another place",
+    errno.EDQUOT: "make room there, or choose another place",
+    errno.EFBIG: "raise the limit of the size of a file, or choose another place",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.EIO: "check the disk, or choose another place",
+    errno.EMFILE: "raise the limit of open files",
+    errno.ENFILE: "raise the limit of open files",
 }
 
 _USAGE = "usage: fastsim [--version] COMMAND [--help] ..."
@@ -37,7 +54,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name of a file that the locale cannot spell is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    show_before, warnings.showwarning = warnings.showwarning, _show_warning
+    try:
+        return _guarded(list(sys.argv[1:] if arguments is None else arguments))
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `fastsim run | head`
+        return 0
+    finally:
+        _drop_what_cannot_be_printed()
+        warnings.showwarning = show_before
+
+
+def _guarded(words: Sequence[str]) -> int:
+    """Run one command and print the sentence about what goes wrong, but for faults and a reader that has gone."""
+    try:
+        code = _run(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except OSError as error:
+        if error.errno not in _MENDS:
+            raise
+        where = "standard output" if error.filename is None else f"file {os.fspath(error.filename)!r}"
+        return complain(f"{where} cannot be used ({error.strerror}); {_MENDS[error.errno]}.")
+    except ValueError as error:
+        if not hasattr(error, "mend"):
+            raise
+        return complain(str(error))
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
     command = words[0] if words else "--help"
     if command in ("-h", "--help"):
         listing = "\n".join(f"  {name:12}{what}" for name, what in COMMANDS.items())
@@ -48,28 +99,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         return complain(f"command {command!r} is not known; choose one of {', '.join(COMMANDS)}.")
-    show_before, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         code: int = importlib.import_module(f"fastsim.commands.{command}").main(words[1:])
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("fastsim: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output has seen enough, as in `fastsim run | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except ValueError as error:
-        if not hasattr(error, "mend"):
-            raise
-        return complain(str(error))
-    finally:
-        warnings.showwarning = show_before
+    except SystemExit as end:  # argparse, after --help: what it printed is not flushed yet
+        return int(end.code or 0)
     return code
+
+
+def _drop_what_cannot_be_printed() -> None:
+    """Send what stdout or stderr cannot take to nowhere, lest Python tries again at the end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(sentence: str) -> int:
     """Print the one sentence about bad input; returns its exit code."""
-    print(f"fastsim: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # who has closed stderr does not want to know
+        print(f"fastsim: {sentence}", file=sys.stderr)
     return 2
 
 

@@ -4,10 +4,12 @@ docs/custom.md shows both.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
+from fastsim.options import ROUTERS
 
 _PARAMETERS = {
     "batch_policy": ("requests", "replica", "integers"),
@@ -69,3 +71,28 @@ def _known_fields(kind: str) -> str:
         if parameter in tables
     ]
     return "; ".join(known)
+
+
+def reads_replicas(config: SimulationConfig, own: Mapping[str, Any]) -> bool:
+    """Whether the router, one of one's own if it is in ``own``, looks at replicas."""
+    return "router" in own or bool(ROUTERS[config.router].reads_replicas)  # type: ignore[attr-defined]
+
+
+def check_status(status: int, config: SimulationConfig, own: Mapping[str, Any]) -> int:
+    """What the event loop returned, if that is DONE or, of a stream, NEEDS_REQUESTS.
+
+    Raises:
+        ConfigError: a function of one's own, by ``batch_policy`` or ``router`` in ``own``, does not work.
+    """
+    from fastsim.kernel import state as states
+
+    if status == states.NO_SUCH_REPLICA and "router" in own:
+        mend = f"return 0 to {config.replicas - 1}"
+        raise ConfigError("router", own["router"].__name__, "chose a replica that does not exist", mend)
+    if status == states.NO_PROGRESS and "batch_policy" in own:
+        mend = "admit the head of the waiting queue whenever nothing runs"
+        raise ConfigError("batch_policy", own["batch_policy"].__name__, "leaves requests waiting for ever", mend)
+    if status not in (states.DONE, states.NEEDS_REQUESTS):
+        # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
+        raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    return status

@@ -16,6 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from estimators import DeviceSpec, ModelSpec
     from fastsim.config import SimulationConfig
+    from fastsim.totals import Served
 
     Tokens = npt.NDArray[np.integer[Any]]
 
@@ -25,9 +26,7 @@ def describe_hardware(
     model: "ModelSpec",
     device: "DeviceSpec",
     replicas: np.ndarray,
-    prompt_tokens: "Tokens",
-    output_tokens: "Tokens",
-    makespan_s: float,
+    served: "Served",
 ) -> dict[str, Any]:
     """Use of the GPUs over a whole run, the time in which they idle included.
 
@@ -36,14 +35,12 @@ def describe_hardware(
         model: that served.
         device: that served it.
         replicas: REPLICA records after the run.
-        prompt_tokens: of each request [n].
-        output_tokens: of each request [n].
-        makespan_s: duration of the run [s].
+        served: sums over its requests.
     """
     gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
-    moved = bytes_moved(config, model, replicas, prompt_tokens, output_tokens)
-    gpu_s, output = gpus * makespan_s, int(output_tokens.sum())
-    both = output + int(prompt_tokens.sum())
+    moved = bytes_moved(config, model, replicas, served.contexts)
+    gpu_s, output = gpus * served.makespan_s, served.output_tokens
+    both = output + served.prompt_tokens
     watts, price = power_watts(config, device), price_per_hour(config, device)
     busy_s = float(replicas["busy_s"].sum()) * config.tensor_parallel
     energy_kwh, cost_usd = gpu_s * watts / 3.6e6, gpu_s / 3600 * price
@@ -78,10 +75,16 @@ def bytes_moved(
     config: "SimulationConfig",
     model: "ModelSpec",
     replicas: np.ndarray,
-    prompt_tokens: "Tokens",
-    output_tokens: "Tokens",
+    contexts: tuple[float, float],
 ) -> dict[str, float]:
-    """Bytes that all GPUs together read and wrote at the least; the arguments are those of `describe_hardware`."""
+    """Bytes that all GPUs together read and wrote at the least.
+
+    Args:
+        config: what was simulated.
+        model: that served.
+        replicas: REPLICA records after the run.
+        contexts: of all decodes, as `contexts_of` gives them [tokens].
+    """
     tp, pp, dtype = config.tensor_parallel, config.pipeline_parallel, config.dtype
     kv_dtype = model.kv_cache_dtype(config.kv_dtype, dtype)
     processed = int(replicas["prefill_tokens"].sum() + replicas["decode_tokens"].sum())
@@ -90,7 +93,7 @@ def bytes_moved(
     tokens = config.data_parallel * processed / max(iterations, 1)
     weights = sum(_weights_read(config, model, stage, tokens) for stage in range(pp))
     read = written = 0.0
-    whole, windowed = contexts_of(prompt_tokens, output_tokens, model.window)
+    whole, windowed = contexts
     for stage in range(pp):
         layers = model.pipeline_stage(pp, stage)
         per_layer = model.kv_bytes_per_token(tp, kv_dtype, pp, stage) / layers.layers

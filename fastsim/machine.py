@@ -87,8 +87,14 @@ def memory_pool(config: SimulationConfig, model: "ModelSpec", device: "DeviceSpe
     return Pool(num_blocks - kept, config.block_size, config.max_model_len)
 
 
-def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -> None:
+def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool, first: int = 0) -> None:
     """Refuse requests that could never complete.
+
+    Args:
+        config: what serves.
+        workload: what arrives.
+        pool: the KV memory of an engine.
+        first: number of the first request, where the workload is a part of a stream.
 
     Raises:
         ConfigError: a request is longer than max_model_len or than all usable KV blocks, the batch policy could never
@@ -99,7 +105,7 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
     prompt, output = workload.prompt_tokens, workload.output_tokens
     longest = int(np.argmax(prompt + output))
     length = int(prompt[longest] + output[longest])
-    what = f"is shorter than {_request(workload, longest)}"
+    what = f"is shorter than {_request(workload, longest, first)}"
     if length > pool.max_model_len:
         raise ConfigError("max_model_len", pool.max_model_len, what, f"give {length} or more")
     more_memory = "more GPU memory (gpu_memory_utilization, tensor_parallel, pipeline_parallel)"
@@ -123,13 +129,13 @@ def check_requests(config: SimulationConfig, workload: "Workload", pool: Pool) -
         raise ConfigError(
             "scheduler",
             config.scheduler,
-            f"could never run {_request(workload, int(np.argmax(never)))} with {pool.num_blocks} KV blocks",
+            f"could never run {_request(workload, int(np.argmax(never)), first)} with {pool.num_blocks} KV blocks",
             f"raise its limits, or give {more_memory}",
         )
 
 
-def _request(workload: "Workload", i: int) -> str:
-    return f"request {i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
+def _request(workload: "Workload", i: int, first: int) -> str:
+    return f"request {first + i} ({workload.prompt_tokens[i]} prompt + {workload.output_tokens[i]} output tokens)"
 
 
 def tables_for(

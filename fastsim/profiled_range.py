@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastsim.config import SimulationConfig
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from estimators import ModelSpec
     from fastsim.kernel.state import State
     from fastsim.stage_tables import StageTables
-    from traces import Workload
 
 
 class ProfiledRangeWarning(UserWarning):
@@ -23,11 +23,22 @@ class ContextLengthWarning(UserWarning):
 
 
 def find_warnings(
-    config: SimulationConfig, workload: "Workload", model: "ModelSpec", tables: "StageTables", state: "State"
+    config: SimulationConfig,
+    lengths: npt.NDArray[np.int64],
+    model: "ModelSpec",
+    tables: "StageTables",
+    state: "State",
 ) -> list[Warning]:
-    """What to warn about after a run, at most one warning of each kind."""
+    """What to warn about after a run, at most one warning of each kind.
+
+    Args:
+        config: what served.
+        lengths: how many requests have so many tokens, prompt and output together; int64 [any].
+        model: what was served.
+        tables: how long iterations took.
+        state: the kernel's tables after the run, of which those of replicas are read.
+    """
     found: list[Warning] = []
-    lengths = workload.prompt_tokens + workload.output_tokens
     stages = [table.provenance for table in tables.stages]
     beyond = [name for provenance in stages for name in provenance.get("outside_profiles", ())]
     beyond += [axis for provenance in stages for axis in _reads_outside(config, provenance, state, lengths)]
@@ -35,7 +46,7 @@ def find_warnings(
         beyond.append(f"in all in {batches:,} of {int(state.replicas['iteration'].sum()):,} batches")
     if beyond:
         found.append(outside_profiles(beyond))
-    longest = int(lengths.max())
+    longest = int(np.flatnonzero(lengths)[-1])
     if longest > model.max_position_embeddings:
         found.append(
             ContextLengthWarning(
@@ -64,7 +75,7 @@ def largest_measured(tables: "StageTables") -> dict[str, int]:
 
 
 def _reads_outside(
-    config: SimulationConfig, provenance: Mapping[str, Any], state: "State", lengths: np.ndarray
+    config: SimulationConfig, provenance: Mapping[str, Any], state: "State", lengths: npt.NDArray[np.int64]
 ) -> list[str]:
     """What the run read of each axis beyond what was measured, and by how many requests where they alone decide."""
     replicas = state.replicas
@@ -75,7 +86,7 @@ def _reads_outside(
         "decodes": ("decodes in a batch", int(replicas["peak_decodes"].max())),
         "engines": ("tokens of engines that share experts", config.data_parallel * tokens),
         # The last token is written by nobody and read by nobody.
-        "decode_context": ("tokens of context", int(lengths.max()) - 1),
+        "decode_context": ("tokens of context", int(np.flatnonzero(lengths)[-1]) - 1),
         "history": ("tokens before a chunk", int(replicas["peak_history"].max())),
         "chunk": ("tokens in a chunk", int(replicas["peak_chunk"].max())),
     }
@@ -86,6 +97,6 @@ def _reads_outside(
         if peak > most:
             often = ""
             if axis == "decode_context":
-                often = f" (in {np.count_nonzero(lengths - 1 > most):,} of {len(lengths):,} requests)"
+                often = f" (in {lengths[int(most) + 2 :].sum():,} of {lengths.sum():,} requests)"
             found.append(f"up to {peak} {what}{often}, measured up to {most:.0f}")
     return found

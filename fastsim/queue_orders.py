@@ -14,18 +14,30 @@ _PREDICTION_ERRORS = 0x51F
 _MOST_TOKENS = 2**31 - 1
 
 
-def order_keys(config: "SimulationConfig", workload: "Workload") -> npt.NDArray[np.int64] | None:
+def prediction_stream(config: "SimulationConfig") -> np.random.Generator:
+    """The stream of prediction errors of a run."""
+    return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(_PREDICTION_ERRORS,)))
+
+
+def order_keys(
+    config: "SimulationConfig", workload: "Workload", predictions: np.random.Generator | None = None
+) -> npt.NDArray[np.int64] | None:
     """Key of each request in its configuration's queue order, [num_requests]; None where all are equal.
 
     With a prediction error the predicted output tokens of a request are output_tokens * exp(error * z), z standard
     normal, rounded, and at least 1.
+
+    Args:
+        config: what serves.
+        workload: what arrives, or the next of it.
+        predictions: where the latter's prediction errors come from; None for the beginning of `prediction_stream`.
     """
     if config.queue == "priority":
         return workload.request_class.astype(np.int64)
     if config.queue == "sjf":
         if config.queue_order.prediction_error == 0:
             return workload.output_tokens
-        rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(_PREDICTION_ERRORS,)))
+        rng = prediction_stream(config) if predictions is None else predictions
         with np.errstate(over="ignore"):  # clipped below
             factor = np.exp(config.queue_order.prediction_error * rng.standard_normal(len(workload)))
         predicted: npt.NDArray[np.float64] = np.rint(workload.output_tokens * factor)

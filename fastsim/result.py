@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from fastsim import __version__
 from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.hardware import describe_hardware, price_per_hour
+from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.kernel.state import NONE
 from fastsim.metrics import (
     KEEP_LIMIT,
@@ -25,9 +26,11 @@ from fastsim.metrics import (
     describe_replica,
     join_engines,
     latencies,
+    read_finished,
     summarize_latencies,
 )
 from fastsim.slo import describe_objectives, objectives_of, times_of
+from fastsim.totals import Served, served
 from fastsim.windows import describe_load, describe_window, find_window, measured
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from estimators.vidur_tables import OperatorTables
     from fastsim.kernel.state import State
     from fastsim.stage_tables import StageTables
-    from traces import Workload
+    from traces import Workload, WorkloadStream
 
 _REQUEST_COLUMNS = (
     "replica",
@@ -52,6 +55,8 @@ _REQUEST_COLUMNS = (
 )
 #: Columns of the workload that are left out where nobody gave them, and what they hold then.
 _DEFAULTS = {"request_class": 0, "session": NONE}
+#: How exact quantiles are that come from a histogram.
+SKETCHED = "from a histogram, relative error at most 0.4 %"
 
 
 @dataclass(frozen=True)
@@ -62,19 +67,22 @@ class SimulationResult:
         config: what was simulated.
         summary: counts, latencies, throughput, use of the hardware, versions and hashes; JSON-able.
         state: the kernel's tables after the run, but its requests in the order of the workload and with the times of
-            their clients (only ``scheduled_s`` is the engine's).
+            their clients (only ``scheduled_s`` is the engine's). Of a stream no requests are left.
+        requests_file: where the rows of a stream have been written, if anywhere.
     """
 
     config: SimulationConfig
     summary: dict[str, Any] = field(repr=False)
     state: "State" = field(repr=False)
+    requests_file: Path | None = field(default=None, kw_only=True)
 
     @functools.cached_property
     def requests(self) -> "pl.DataFrame | None":
         """One row per request, in the order of the workload; None above 2 M requests or with ``keep_requests=False``.
 
-        ``arrival_s`` is when its client sends it, ``first_token_s`` and ``completed_s`` when the client has them, and
-        ``cached_tokens`` counts the prompt tokens that were found in the prefix cache when it was first scheduled.
+        Nor are there any of a stream, whose rows `simulate` writes to a file. ``arrival_s`` is when its client sends
+        it, ``first_token_s`` and ``completed_s`` when the client has them, and ``cached_tokens`` counts the prompt
+        tokens that were found in the prefix cache when it was first scheduled.
 
         ``tpot_s`` is null for requests with one output token. With ``record_metrics`` there are ``preempted_s``, how
         long a request waited to be scheduled again after preemptions, ``preempted_prefill_s``, how much of that was
@@ -82,29 +90,11 @@ class SimulationResult:
         The columns ``request_class`` and ``session`` come last, where the workload has other classes than 0, and any
         session.
         """
-        if not keeps_requests(self.config, len(self.state.requests)):
-            return None
-        import polars as pl
-
         table = self.state.requests
-        columns = {name: np.ascontiguousarray(table[name]) for name in _REQUEST_COLUMNS}
-        derived = latencies(table)
-        tpot = np.full(len(table), np.nan)
-        tpot[table["output_tokens"] > 1] = derived["tpot_s"]
+        if len(table) == 0 or not keeps_requests(self.config, len(table)):
+            return None
         given = [name for name, default in _DEFAULTS.items() if (table[name] != default).any()]
-        return pl.DataFrame(
-            {"request_id": np.arange(len(table))}
-            | columns
-            | {
-                "scheduling_delay_s": derived["scheduling_delay_s"],
-                "ttft_s": derived["ttft_s"],
-                "tpot_s": pl.Series(tpot).fill_nan(None),
-                "e2e_s": derived["e2e_s"],
-                "e2e_normalized_s": derived["e2e_normalized_s"],
-            }
-            | self._noted()
-            | {name: np.ascontiguousarray(table[name]) for name in given}
-        )
+        return requests_frame(table, 0, self._noted(), given)
 
     def _noted(self) -> dict[str, "pl.Series"]:
         """Columns of the requests that only a run that records has."""
@@ -152,7 +142,8 @@ class SimulationResult:
         """Write ``summary.json``, ``config.toml``, and what was kept of the frames.
 
         Those are ``requests.parquet``, ``timeseries.parquet`` and ``batches.parquet``. Each file appears whole or not
-        at all, and what an earlier result left goes.
+        at all, ``summary.json`` last: where it is, all are of this run. What an earlier result left goes; where the
+        disk is full, it stays.
 
         Args:
             directory: made where it does not exist.
@@ -160,20 +151,20 @@ class SimulationResult:
 
         Raises:
             ConfigError: the directory cannot be written.
+            OSError: a file cannot, for want of space say.
         """
-        from estimators.files import replace_file
+        from estimators.files import replace_files
 
         target = writable_directory(directory)
-        for name in ("requests", "timeseries", "batches"):
-            frame = getattr(self, name)
-            if frame is None:
-                (target / f"{name}.parquet").unlink(missing_ok=True)
-            else:
-                replace_file(target / f"{name}.parquet", frame.write_parquet)
-        (target / "trace.json.gz").unlink(missing_ok=True)  # which `fastsim.export` writes
+        frames = {target / f"{name}.parquet": getattr(self, name) for name in ("requests", "timeseries", "batches")}
         summary, config = json.dumps(self.summary, indent=2) + "\n", self.config.to_toml(workload)
-        replace_file(target / "summary.json", lambda file: file.write(summary.encode()))
-        replace_file(target / "config.toml", lambda file: file.write(config.encode()))
+        files: dict[Path, Any] = {path: frame.write_parquet for path, frame in frames.items() if frame is not None}
+        files[target / "config.toml"] = lambda file: file.write(config.encode())
+        files[target / "summary.json"] = lambda file: file.write(summary.encode())
+        # `fastsim.export` writes the trace.
+        gone = [target / "trace.json.gz", *(path for path, frame in frames.items() if frame is None)]
+        kept = None if self.requests_file is None else self.requests_file.resolve()
+        replace_files(files, [path for path in gone if path.resolve() != kept])
 
 
 def writable_directory(directory: str | os.PathLike[str]) -> Path:
@@ -197,6 +188,37 @@ def writable_directory(directory: str | os.PathLike[str]) -> Path:
     return target
 
 
+def requests_frame(
+    requests: np.ndarray, first: int, noted: "Mapping[str, pl.Series]", given: Sequence[str]
+) -> "pl.DataFrame":
+    """One row per completed request, see `SimulationResult.requests`.
+
+    Args:
+        requests: REQUEST records [n].
+        first: number of the first of them.
+        noted: columns beside those of the records, each [n].
+        given: columns of the workload that are not the same in all.
+    """
+    import polars as pl
+
+    derived = latencies(requests)
+    tpot = np.full(len(requests), np.nan)
+    tpot[requests["output_tokens"] > 1] = derived["tpot_s"]
+    return pl.DataFrame(
+        {"request_id": np.arange(first, first + len(requests))}
+        | {name: np.ascontiguousarray(requests[name]) for name in _REQUEST_COLUMNS}
+        | {
+            "scheduling_delay_s": derived["scheduling_delay_s"],
+            "ttft_s": derived["ttft_s"],
+            "tpot_s": pl.Series(tpot).fill_nan(None),
+            "e2e_s": derived["e2e_s"],
+            "e2e_normalized_s": derived["e2e_normalized_s"],
+        }
+        | dict(noted)
+        | {name: np.ascontiguousarray(requests[name]) for name in given}
+    )
+
+
 def keeps_requests(config: SimulationConfig, num_requests: int) -> bool:
     """Whether a result has one row per request."""
     return config.keep_requests and num_requests <= KEEP_LIMIT
@@ -211,42 +233,74 @@ def summarize(
     state: "State",
 ) -> dict[str, Any]:
     """The summary of a finished run, but for its wall time, which the caller adds."""
-    requests, replicas = state.requests, state.replicas
-    n = len(requests)
-    counted = requests[measured(config, requests)]
-    makespan_s = float(requests["completed_s"].max() - requests["arrival_s"].min())
-    keep = keeps_requests(config, n)
-    prompt_tokens = int(requests["prompt_tokens"].sum(dtype=np.int64))
-    output_tokens = int(requests["output_tokens"].sum(dtype=np.int64))
+    counted = state.requests[measured(config, state.requests)]
+    of_all = read_finished(state.requests)
+    finished = of_all if len(counted) == len(state.requests) else read_finished(counted)
+    keep = keeps_requests(config, len(state.requests))
+    tbt_sum_s = float(state.replicas["tbt_sum_s"].sum())
+    metrics, distributions = summarize_latencies(finished, state.integers[:NUM_BUCKETS], tbt_sum_s, keep)
+    latencies = {
+        "quantiles": "exact" if keep else SKETCHED,
+        "metrics": metrics,
+        "distributions": distributions,
+        "prefix_cache": describe_hits(finished),
+    }
+    if workload.request_class.min() < workload.request_class.max():
+        latencies["classes"] = describe_classes(counted, keep)
+    summed = served(of_all, model.window)
+    summary = describe_run(config, workload, tables, (model, device), state, summed, latencies)
+    duration_s = finished.last_completion_s - finished.first_arrival_s
+    return summary | _asked_for(config, workload, state, counted, duration_s, summary)
+
+
+def describe_run(
+    config: SimulationConfig,
+    workload: "Workload | WorkloadStream",
+    tables: "StageTables | OperatorTables",
+    machine: "tuple[ModelSpec, DeviceSpec]",
+    state: "State",
+    served: Served,
+    latencies: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The summary of a finished run, from what is left of its requests.
+
+    Args:
+        config: what served.
+        workload: what arrived.
+        tables: how long iterations took.
+        machine: the model, and the device that served it.
+        state: the kernel's tables after the run, of which those of replicas are read.
+        served: sums over its requests.
+        latencies: the sections ``metrics``, ``distributions`` and ``prefix_cache``, as far as they are about latencies
+            and hits, ``quantiles``, how exact these are, and of several classes ``classes``.
+    """
+    (model, device), replicas = machine, state.replicas
+    makespan_s, prompt_tokens, output_tokens = served.makespan_s, served.prompt_tokens, served.output_tokens
     gpus = config.replicas * config.data_parallel * config.tensor_parallel * config.pipeline_parallel
     flops = flops_of(model, replicas, output_tokens)
     gpu_hours = gpus * makespan_s / 3600
     cost_usd = gpu_hours * price_per_hour(config, device)
-    prompts, outputs = (np.ascontiguousarray(requests[name]) for name in ("prompt_tokens", "output_tokens"))
     stages = state.stages.reshape(len(replicas), config.pipeline_parallel)
     per_engine = [describe_replica(*of_one, makespan_s) for of_one in zip(replicas, stages, strict=True)]
     active = np.array([engine["active_s"] for engine in per_engine])
     weights = active / active.sum() if active.sum() > 0 else np.zeros(len(active))
-    tbt_sum_s = float(replicas["tbt_sum_s"].sum())
-    latency_summary, distributions = summarize_latencies(counted, state.integers, tbt_sum_s, keep)
-    several_classes = workload.request_class.min() < workload.request_class.max()
-    summary = {
+    return {
         "config": config.to_dict(),
         "versions": _versions(),
         "workload": {"source": dict(workload.provenance), "notes": list(workload.notes)},
         "estimates": tables.provenance,
         "replicas": join_engines(per_engine, config.data_parallel),
         "simulation": {
-            "requests": n,
+            "requests": served.requests,
             "completed": int(replicas["completed"].sum()),
             "rejected": 0,
             "iterations": int(replicas["iteration"].sum()),
             "makespan_s": makespan_s,
-            "quantiles": "exact" if keep else "from a histogram, relative error at most 0.4 %",
+            "quantiles": latencies["quantiles"],
         },
-        "metrics": latency_summary
+        "metrics": latencies["metrics"]
         | {
-            "throughput_requests_per_s": _per(n, makespan_s),
+            "throughput_requests_per_s": _per(served.requests, makespan_s),
             "throughput_output_tokens_per_s": _per(output_tokens, makespan_s),
             "throughput_tokens_per_s": _per(prompt_tokens + output_tokens, makespan_s),
             "preemptions": int(replicas["preemptions"].sum()),
@@ -262,11 +316,10 @@ def summarize(
             "cost_usd": cost_usd,
             "cost_usd_per_million_output_tokens": cost_usd / output_tokens * 1e6,
         },
-        "distributions": distributions,
-        "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | describe_hits(counted),
-        "hardware": describe_hardware(config, model, device, replicas, prompts, outputs, makespan_s),
-    } | ({"classes": describe_classes(counted, keep)} if several_classes else {})
-    return summary | _asked_for(config, workload, state, counted, summary)
+        "distributions": latencies["distributions"],
+        "prefix_cache": {"enabled": config.parity is None and bool(replicas["caching"][0])} | latencies["prefix_cache"],
+        "hardware": describe_hardware(config, model, device, replicas, served),
+    } | ({"classes": latencies["classes"]} if "classes" in latencies else {})
 
 
 def flops_of(model: "ModelSpec", replicas: np.ndarray, output_tokens: int) -> float:
@@ -291,6 +344,7 @@ def _asked_for(
     workload: "Workload",
     state: "State",
     counted: np.ndarray,
+    duration_s: float,
     summary: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The sections of a summary that exist where there is a window, or where there are objectives."""
@@ -298,7 +352,6 @@ def _asked_for(
 
     found: dict[str, Any] = {}
     requests = state.requests
-    duration_s = float(counted["completed_s"].max() - counted["arrival_s"].min())
     window = find_window(config, requests["arrival_s"])
     if window is not None:
         duration_s = window.end_s - window.start_s

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from estimators.vidur_tables import OperatorTables
 from fastsim.batch_policy import Pool
 from fastsim.confidence import batch_means
 from fastsim.config import SimulationConfig
-from fastsim.custom import as_slot
+from fastsim.custom import as_slot, check_status, reads_replicas
 from fastsim.engine_presets import engine_limits, schedules_ahead
 from fastsim.errors import ConfigError
 from fastsim.intervals import MEMBERS, check_intervals, describe_intervals
@@ -33,13 +35,15 @@ from fastsim.stage_tables import (
     join_tables,
     padded_tokens,
 )
+from fastsim.streaming import check_stream, simulate_stream
 from fastsim.windows import find_growth
+from traces.stream import WorkloadStream
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from estimators import DeviceSpec, IterationTables, ModelSpec
+    from fastsim.kernel.prepare import Bounds
     from fastsim.kernel.prepare_clients import Clients
     from fastsim.kernel.state import State
     from traces import Workload
@@ -49,7 +53,7 @@ _FIRST_BATCH_LOG_ROWS = 1 << 16
 
 def simulate(
     config: SimulationConfig,
-    workload: "Workload",
+    workload: "Workload | WorkloadStream",
     tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
     *,
     batch_policy: Callable[..., Any] | None = None,
@@ -58,6 +62,7 @@ def simulate(
     batch_window: tuple[float, float] | None = None,
     confidence: bool = False,
     watch: Callable[["State"], None] | None = None,
+    requests_file: str | os.PathLike[str] | None = None,
 ) -> SimulationResult:
     """Simulate one configuration under one workload.
 
@@ -76,23 +81,32 @@ def simulate(
             (`fastsim.confidence`).
         watch: called with the kernel's tables before the event loop starts, to be read from another thread while it
             runs (`fastsim.progress`).
+        requests_file: of a `traces.WorkloadStream`, whose requests the result does not hold: a parquet file to write
+            their rows to, which appears when it is whole.
 
     Returns:
         The result; the same arguments give the same result, whatever else runs.
 
     Raises:
         ConfigError: the model does not fit, a request can never run, the tables are too small or do not belong to the
-            stages, a function of your own does not work, or there are no intervals for such a run.
+            stages, a function of your own does not work, there are no intervals for such a run, something needs all
+            requests of a stream in memory, or their file cannot be written.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
     """
+    if isinstance(workload, WorkloadStream):
+        check_stream(config, intervals=intervals, confidence=confidence, batch_window=batch_window)
+    elif requests_file is not None:
+        mend = "use SimulationResult.write, or give Workload.stream"
+        raise ConfigError("requests_file", str(requests_file), "is written of a stream only", mend)
     if intervals:
         check_intervals(config, tables)
     result, found = simulate_quietly(
-        config, workload, tables, batch_policy, router, batch_window=batch_window, watch=watch
+        config, workload, tables, batch_policy, router, 0, batch_window, watch, requests_file
     )
     if confidence:
         result.summary["confidence"] = batch_means(config, result.state.requests, result.summary["metrics"])
     if intervals:
+        assert not isinstance(workload, WorkloadStream)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             _add_intervals(pool, [result], [workload], batch_policy, router)
     for warning in found:
@@ -102,16 +116,19 @@ def simulate(
 
 def simulate_quietly(
     config: SimulationConfig,
-    workload: "Workload",
+    workload: "Workload | WorkloadStream",
     tables: "IterationTables | Sequence[IterationTables] | OperatorTables | None" = None,
     batch_policy: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     member: int = 0,
     batch_window: tuple[float, float] | None = None,
     watch: Callable[["State"], None] | None = None,
+    requests_file: str | os.PathLike[str] | None = None,
 ) -> tuple[SimulationResult, list[Warning]]:
     """What `simulate` does, and what it warns about: a warning is issued where the caller's frame is at hand."""
-    if config.parity is not None:
+    if isinstance(workload, WorkloadStream):
+        check_stream(config)
+    elif config.parity is not None:
         from fastsim.vidur.simulate import simulate_parity
 
         if batch_policy is not None or router is not None:
@@ -122,12 +139,14 @@ def simulate_quietly(
     if batch_policy is not None and schedules_ahead(config):
         mend = "give engine.async_scheduling = false"
         raise ConfigError("batch_policy", None, "does not go with asynchronous scheduling", mend)
-    model, device, pool, joined = load_parts(config, workload, tables, member)
     own = {
         kind: as_slot(kind, function)
         for kind, function in (("batch_policy", batch_policy), ("router", router))
         if function is not None
     }
+    if isinstance(workload, WorkloadStream):
+        return simulate_stream(config, workload, tables, own, requests_file, watch)
+    model, device, pool, joined = load_parts(config, workload, tables, member)
     window = None if config.record_batches else batch_window
     return _run(config, workload, joined, model, device, pool, own, window, watch)
 
@@ -277,21 +296,12 @@ def _run(
     slots = own.get("batch_policy", schedule), own.get("router", route)
     started = time.perf_counter()
     logs = config.record_batches or batch_window is not None
-    reads_replicas = "router" in own or ROUTERS[config.router].reads_replicas  # type: ignore[attr-defined]
-    state, values = start_state(config, workload, tables, model, device, pool, reads_replicas, logs)
+    state, values = start_state(config, workload, tables, model, device, pool, reads_replicas(config, own), logs)
     if watch is not None:
         watch(state)
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state, batch_window)
-    if status == states.NO_SUCH_REPLICA and "router" in own:
-        mend = f"return 0 to {config.replicas - 1}"
-        raise ConfigError("router", own["router"].__name__, "chose a replica that does not exist", mend)
-    if status == states.NO_PROGRESS and "batch_policy" in own:
-        mend = "admit the head of the waiting queue whenever nothing runs"
-        raise ConfigError("batch_policy", own["batch_policy"].__name__, "leaves requests waiting for ever", mend)
-    if status != states.DONE:
-        # Cannot happen with the policies of this package: a request that fits makes progress in every iteration.
-        raise RuntimeError(f"the simulation stopped with status {status}: this is a bug of fastsim, please report it")
+    check_status(status, config, own)
     order_notes(state)
     state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, _clients(config)))
     summary = summarize(config, workload, tables, model, device, state)
@@ -302,7 +312,8 @@ def _run(
     if config.record_metrics:
         summary["batches"] = describe_batches(state)
         summary["operators"] = describe_operators(config, tables, model, device, state)
-    found = find_warnings(config, workload, model, tables, state)
+    lengths = np.bincount(workload.prompt_tokens + workload.output_tokens)
+    found = find_warnings(config, lengths, model, tables, state)
     if "load" in summary:
         found += find_growth(summary["load"])
     return SimulationResult(config, summary, state), found
@@ -317,6 +328,7 @@ def start_state(
     pool: Pool,
     reads_replicas: bool,
     logs: bool = False,
+    bounds: "Bounds | None" = None,
 ) -> "tuple[State, npt.NDArray[np.float64]]":
     """The kernel's state before the first arrival, and the values that it reads [s].
 
@@ -329,6 +341,7 @@ def start_state(
         pool: the KV memory of an engine.
         reads_replicas: whether the router looks at replicas.
         logs: whether to keep a batch log.
+        bounds: of all requests, where the workload is the beginning of a stream.
     """
     from fastsim.kernel.prepare import new_state
 
@@ -359,6 +372,7 @@ def start_state(
         expert=expert,
         padded_tokens=(0,) if expert is None else padded_tokens(capture_sizes(config), layout.max_tokens),
         profiled=largest_measured(tables),
+        bounds=bounds,
         **_stage_fields(config, bases, model, device),
     )
     return state, values

@@ -51,7 +51,7 @@ def figure(width: int, height: int, marks: Sequence[str]) -> str:
 
 
 def write_page(path: Path, title: str, parts: Sequence[str], style: str = "") -> None:
-    """Write a page.
+    """Write a page, whole or not at all.
 
     Args:
         path: of the file.
@@ -59,5 +59,8 @@ def write_page(path: Path, title: str, parts: Sequence[str], style: str = "") ->
         parts: headings and figures, one after another.
         style: rules of CSS beside those of every page.
     """
+    from estimators.files import replace_file
+
     head = f"<!DOCTYPE html>\n<meta charset='utf-8'>\n{element('title', title)}\n<style>\n{_STYLE}\n{style}</style>\n"
-    path.write_text(head + "\n".join(parts) + "\n", encoding="utf-8")
+    page = head + "\n".join(parts) + "\n"
+    replace_file(path, lambda file: file.write(page.encode()))

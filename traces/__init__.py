@@ -16,6 +16,7 @@ from traces.rates import with_arrivals, with_rate
 from traces.readers import read
 from traces.servegen import ServeGenPool
 from traces.sharegpt import read_sharegpt
+from traces.stream import WorkloadStream
 from traces.workload import Workload
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ServeGenPool",
     "TraceError",
     "Workload",
+    "WorkloadStream",
     "describe",
     "fetch",
     "generate",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from traces.errors import MAX_QPS, MIN_QPS, real_number
 from traces.modulated import Diurnal, Mmpp, OnOff
 from traces.replay import Replay
+from traces.summed import Summed
 from traces.trace_columns import TraceArrivals
 
 
@@ -37,7 +38,7 @@ class ArrivalProcess(Protocol):
 
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(Summed):
     """Exponential intervals.
 
     Attributes:
@@ -49,13 +50,17 @@ class Poisson:
     def __post_init__(self) -> None:
         object.__setattr__(self, "qps", real_number("qps", self.qps, MIN_QPS, MAX_QPS))
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Arrival times in seconds, shape (n,)."""
-        return np.cumsum(rng.standard_exponential(n)) / self.qps
+    def steps(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Intervals at rate 1, shape (n,)."""
+        return rng.standard_exponential(n)
+
+    def at_s(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Arrival times [s]."""
+        return sums / self.qps
 
 
 @dataclass(frozen=True)
-class Gamma:
+class Gamma(Summed):
     """Gamma-distributed intervals: burstier than Poisson for cv > 1, more regular for cv < 1, the same for cv = 1.
 
     Attributes:
@@ -70,14 +75,17 @@ class Gamma:
         object.__setattr__(self, "qps", real_number("qps", self.qps, MIN_QPS, MAX_QPS))
         object.__setattr__(self, "cv", real_number("cv", self.cv, 1e-3, 1e2))
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Arrival times in seconds, shape (n,)."""
-        shape = self.cv**-2
-        return np.cumsum(rng.standard_gamma(shape, n)) / (shape * self.qps)
+    def steps(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Intervals whose mean is the shape of their distribution, shape (n,)."""
+        return rng.standard_gamma(self.cv**-2, n)
+
+    def at_s(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Arrival times [s]."""
+        return sums / (self.cv**-2 * self.qps)
 
 
 @dataclass(frozen=True)
-class Weibull:
+class Weibull(Summed):
     """Weibull-distributed intervals: as gamma ones, but with a heavier tail for cv > 1.
 
     Attributes:
@@ -92,19 +100,26 @@ class Weibull:
         object.__setattr__(self, "qps", real_number("qps", self.qps, MIN_QPS, MAX_QPS))
         object.__setattr__(self, "cv", real_number("cv", self.cv, 1e-3, 1e2))
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Arrival times in seconds, shape (n,)."""
-        shape = weibull_shape(self.cv)
-        return np.cumsum(rng.weibull(shape, n)) / (math.gamma(1 + 1 / shape) * self.qps)
+    def steps(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Intervals of scale 1, shape (n,)."""
+        return rng.weibull(weibull_shape(self.cv), n)
+
+    def at_s(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Arrival times [s]."""
+        return sums / (math.gamma(1 + 1 / weibull_shape(self.cv)) * self.qps)
 
 
 @dataclass(frozen=True)
-class Static:
+class Static(Summed):
     """Every request at time 0: the offline case."""
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    def steps(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Zeros, shape (n,); draws nothing."""
         return np.zeros(n)
+
+    def at_s(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sums themselves."""
+        return sums
 
 
 ARRIVALS: Final[dict[str, type[ArrivalProcess]]] = {

@@ -13,6 +13,7 @@ from typing import Any, Final
 from traces.errors import TraceError, shown
 from traces.files import file_error
 from traces.public_traces import CATALOG, PublicTrace
+from traces.writing import replace_file
 
 _TIMEOUT_S: Final = 60
 
@@ -69,7 +70,8 @@ def fetch(name: str, directory: Path | None = None) -> Path:
     known = trace.sha256 or (record.read_text(encoding="ascii").strip() if record.exists() else None)
     path = Path(_retrieve(name, trace, known, folder))
     if known is None:
-        record.write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}\n", encoding="ascii")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        replace_file(record, lambda file: file.write(f"{digest}\n".encode()))
     return path
 
 

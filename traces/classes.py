@@ -33,14 +33,23 @@ def check_shares(shares: Sequence[float]) -> list[float]:
     return [float(share) for share in given]
 
 
+def class_stream(seed: int) -> np.random.Generator:
+    """The stream of classes: the third child of the seed, as arrivals and lengths have the first two."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(2,))))
+
+
 def draw_classes(n: int, shares: list[float], seed: int) -> NDArray[np.int32]:
-    """Classes from the third child of the seed (arrivals and lengths have the first two), shape (n,).
+    """The first classes of a seed, shape (n,).
 
     Args:
         n: how many.
         shares: probability of each class, as from `check_shares`.
         seed: an integer of at least 0.
     """
-    stream = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(2,))))
+    return next_classes(n, shares, class_stream(seed))
+
+
+def next_classes(n: int, shares: list[float], stream: np.random.Generator) -> NDArray[np.int32]:
+    """The next classes of a stream, shape (n,); the other arguments are those of `draw_classes`."""
     bounds = np.cumsum(shares)[:-1]  # without the last, which a rounding error may leave below a draw
     return np.searchsorted(bounds, stream.random(n), side="right").astype(np.int32)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +78,99 @@ def generate(
     Raises:
         TraceError: an unknown choice, an unknown or missing option, or a value out of range.
     """
+    recipe = read_recipe(
+        num_requests=num_requests,
+        qps=qps,
+        arrivals=arrivals,
+        arrival_options=arrival_options,
+        lengths=lengths,
+        length_options=length_options,
+        max_total_tokens=max_total_tokens,
+        conversations=conversations,
+        conversation_options=conversation_options,
+        class_shares=class_shares,
+        seed=seed,
+    )
+    n, process, distribution, talk = recipe.num_requests, recipe.process, recipe.distribution, recipe.talk
+    notes = recipe.notes
+    more: dict[str, Any] = {}
+    arrival_stream, length_stream = streams(recipe.seed)
+    if talk is None:
+        with ThreadPoolExecutor(1) as threads:  # numpy draws both at once, from streams of their own
+            waiting = threads.submit(process.sample, n, arrival_stream)
+            prompt_tokens, output_tokens, num_cut = draw_lengths(
+                distribution, n, length_stream, recipe.max_total_tokens
+            )
+            arrival_s = waiting.result()
+        notes += recipe.notes_on_cut(num_cut)
+    else:
+
+        def draw_whole(m: int) -> Lengths:
+            return draw_lengths(distribution, m, streams(recipe.seed)[1], None)[:2]
+
+        turns = draw_conversations(talk, n, recipe.seed, draw_whole, recipe.max_total_tokens)
+        prompt_tokens, output_tokens = turns.prompt_tokens, turns.output_tokens
+        notes += turns.notes
+        starts_s = _of_conversations(process, talk.turns).sample(int(turns.session[-1]) + 1, arrival_stream)
+        arrival_s = starts_s[turns.session] * (talk.turns if isinstance(process, _STRETCHABLE) else 1)
+        more = {"session": turns.session, "think_s": turns.think_s, "blocks": turns.blocks}
+    if recipe.shares is not None:
+        more["request_class"] = draw_classes(n, recipe.shares, recipe.seed)
+    return Workload(arrival_s, prompt_tokens, output_tokens, recipe.provenance, notes, **more)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The arguments of `generate`, checked.
+
+    Attributes:
+        num_requests: how many requests.
+        process: when they arrive.
+        distribution: how long they are.
+        max_total_tokens: most tokens of prompt and output together; None for no limit.
+        talk: the conversations that they are turns of, if any.
+        shares: probabilities of the classes; None for one class.
+        seed: of all that is drawn.
+        notes: what is known before anything is drawn.
+        provenance: what was asked for; JSON-able.
+    """
+
+    num_requests: int
+    process: ArrivalProcess
+    distribution: LengthDistribution
+    max_total_tokens: int | None
+    talk: Conversations | None
+    shares: list[float] | None
+    seed: int
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def notes_on_cut(self, num_cut: int) -> tuple[str, ...]:
+        """What is to be said where so many requests were cut."""
+        if num_cut == 0:
+            return ()
+        return (f"{num_cut} of {self.num_requests} requests were cut to max_total_tokens {self.max_total_tokens}",)
+
+
+def read_recipe(
+    *,
+    num_requests: int,
+    qps: float | None = None,
+    arrivals: str = "poisson",
+    arrival_options: Mapping[str, object] | None = None,
+    lengths: str = "azure_conv_2023",
+    length_options: Mapping[str, object] | None = None,
+    max_total_tokens: int | None = 8192,
+    conversations: str | None = None,
+    conversation_options: Mapping[str, object] | None = None,
+    class_shares: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """Check the arguments of `generate`, and draw nothing yet.
+
+    Raises:
+        TraceError: as `generate` says.
+    """
     n = whole_number("num_requests", num_requests, 1)
     seed = whole_number("seed", seed, 0, 2**128 - 1)
     if max_total_tokens is not None:
@@ -86,28 +179,6 @@ def generate(
     process, notes = _process(qps, arrivals, arrival_options)
     distribution = choose("lengths", LENGTHS, lengths, _options("length_options", length_options))
     talk = _conversations(conversations, conversation_options)
-
-    more: dict[str, Any] = {}
-    arrival_stream, length_stream = _streams(seed)
-    if talk is None:
-        with ThreadPoolExecutor(1) as threads:  # numpy draws both at once, from streams of their own
-            waiting = threads.submit(process.sample, n, arrival_stream)
-            prompt_tokens, output_tokens, num_cut = _draw(distribution, n, length_stream, max_total_tokens)
-            arrival_s = waiting.result()
-        if num_cut:
-            notes += (f"{num_cut} of {n} requests were cut to max_total_tokens {max_total_tokens}",)
-    else:
-
-        def draw_lengths(m: int) -> Lengths:
-            return _draw(distribution, m, _streams(seed)[1], None)[:2]
-
-        turns = draw_conversations(talk, n, seed, draw_lengths, max_total_tokens)
-        prompt_tokens, output_tokens = turns.prompt_tokens, turns.output_tokens
-        notes += turns.notes
-        starts_s = _of_conversations(process, talk.turns).sample(int(turns.session[-1]) + 1, arrival_stream)
-        arrival_s = starts_s[turns.session] * (talk.turns if isinstance(process, _STRETCHABLE) else 1)
-        more = {"session": turns.session, "think_s": turns.think_s, "blocks": turns.blocks}
-
     provenance: dict[str, Any] = {
         "generator": {
             "num_requests": n,
@@ -123,9 +194,7 @@ def generate(
     }
     if talk is not None:
         provenance["generator"] |= {"conversations": conversations, "conversation_options": dict(vars(talk))}
-    if shares is not None:
-        more["request_class"] = draw_classes(n, shares, seed)
-    return Workload(arrival_s, prompt_tokens, output_tokens, provenance, notes, **more)
+    return Recipe(n, process, distribution, max_total_tokens, talk, shares, seed, notes, provenance)
 
 
 def requests_before(
@@ -150,7 +219,7 @@ def requests_before(
         raise TraceError("arrivals", arrivals, "all come at time 0, whatever the duration", "give a number of requests")
     else:
         n = 1024
-        while (arrival_s := process.sample(n, _streams(seed)[0]))[-1] < duration_s:
+        while (arrival_s := process.sample(n, streams(seed)[0]))[-1] < duration_s:
             n *= 2
     count = int(np.searchsorted(arrival_s, duration_s, side="left"))
     if count == 0:
@@ -185,7 +254,7 @@ def _conversations(name: str | None, given: Mapping[str, object] | None) -> Conv
     return None
 
 
-def _streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
+def streams(seed: int) -> tuple[np.random.Generator, np.random.Generator]:
     """The streams of arrivals and of lengths."""
     arrival_stream, length_stream = (
         np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(2)
@@ -209,7 +278,7 @@ def _of_conversations(process: ArrivalProcess, turns: float) -> ArrivalProcess:
     return process
 
 
-def _draw(
+def draw_lengths(
     distribution: LengthDistribution, n: int, rng: np.random.Generator, max_total_tokens: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Prompt and output tokens, each of shape (n,), drawn block by block, and how many requests were cut."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from traces.errors import MAX_QPS, MIN_QPS, TraceError, is_number, real_number, shown
+from traces.summed import Summed
 
 _STEPS: Final = 1024
 _FIRST_CHUNK: Final = 4096
@@ -21,7 +22,7 @@ _MOST_PIECES: Final = 2**27
 
 
 @dataclass(frozen=True)
-class Diurnal:
+class Diurnal(Summed):
     """A rate that rises and falls as a sine, in 1024 steps of constant rate a period, each with the mean of the sine.
 
     Attributes:
@@ -41,14 +42,18 @@ class Diurnal:
         for name, low, high in (("amplitude", 0.0, 1.0), ("period_s", 1e-3, 1e9), ("phase", 0.0, 1.0)):
             object.__setattr__(self, name, real_number(name, getattr(self, name), low, high))
 
-    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Arrival times in seconds, shape (n,)."""
+    def steps(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Intervals at rate 1, shape (n,)."""
+        return rng.standard_exponential(n)
+
+    def at_s(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Arrival times [s]."""
         time = np.arange(_STEPS + 1) / _STEPS
         turn = 2 * math.pi
         swing = np.cos(turn * self.phase) - np.cos(turn * (time + self.phase))
         expected = time + self.amplitude * swing / turn  # of a period whose mean rate is 1
         expected[-1] = 1.0
-        periods, within = np.divmod(np.cumsum(rng.standard_exponential(n)), self.qps * self.period_s)
+        periods, within = np.divmod(sums, self.qps * self.period_s)
         within /= self.qps * self.period_s
         return np.asarray((periods + np.interp(within, expected, time)) * self.period_s)
 

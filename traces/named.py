@@ -5,12 +5,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from traces.errors import TraceError, shown
 from traces.generators import generate
 from traces.quantile_tables import load_quantile_table
+from traces.stream import WorkloadStream
 from traces.workload import Workload
+
+Drawn = TypeVar("Drawn", Workload, WorkloadStream)
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,12 @@ def named_workload(name: str, *, num_requests: int, qps: float | None = None, se
     return described(workload, name)
 
 
-def described(workload: Workload, name: str) -> Workload:
+def described(workload: Drawn, name: str) -> Drawn:
     """The same requests, with the name and the source of what they were drawn from."""
     source = find(name).source
     provenance = {**workload.provenance, "workload": name, "source": source}
+    if isinstance(workload, WorkloadStream):
+        return replace(workload, given_notes=(*workload.given_notes, f"{name}: {source}"), provenance=provenance)
     return replace(workload, notes=(*workload.notes, f"{name}: {source}"), provenance=provenance)
 
 

@@ -16,6 +16,7 @@ from traces.errors import TraceError, shown
 from traces.files import NEW_COPY, file_error, parquet_table
 from traces.objectives import Objective
 from traces.workload import Workload
+from traces.writing import replace_file
 
 MAGIC: Final = b"PAR1"
 _KEY: Final = "fastsim"
@@ -24,7 +25,7 @@ _OPTIONAL: Final = ("request_class", "session", "think_s")
 
 
 def write(workload: Workload, path: str | os.PathLike[str]) -> None:
-    """Write a workload; `traces.read` gives an equal one back, with the same hash.
+    """Write a workload, whole or not at all; `traces.read` gives an equal one back, with the same hash.
 
     Raises:
         TraceError: the file cannot be written.
@@ -51,10 +52,10 @@ def write(workload: Workload, path: str | os.PathLike[str]) -> None:
         "objectives": [vars(objective) for objective in workload.objectives],
     }
     try:
-        frame.write_parquet(os.fspath(path), metadata={_KEY: json.dumps(beside)})
+        replace_file(path, lambda file: frame.write_parquet(file, metadata={_KEY: json.dumps(beside)}))
     except OSError as error:
-        problem = f"cannot be written ({error.strerror or str(error).splitlines()[0]})"
-        raise file_error(path, problem, "give the path of a file in a directory that exists") from error
+        mend = "give the path of a file in a directory that exists and has space"
+        raise file_error(path, f"cannot be written ({error.strerror})", mend) from error
 
 
 def parse(path: str | os.PathLike[str], raw: bytes) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from traces.bounded import parsed_json, read_bounded
 from traces.errors import MAX_TOKENS, TraceError, real_number, shown, whole_number
 from traces.workload import Workload
+from traces.writing import replace_file
 
 NUM_QUANTILES: Final = 101
 _PERCENT: Final = np.arange(NUM_QUANTILES) / 100
@@ -103,9 +103,10 @@ class LengthTable:
         return self.prompt_tokens.tokens(normal_cdf(first)), self.output_tokens.tokens(normal_cdf(second))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as JSON, one line per field."""
+        """Write the table as JSON, one line per field; whole or not at all."""
         lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in asdict(self).items())
-        Path(path).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        replace_file(path, lambda file: file.write(text.encode()))
 
 
 def fit_quantile_table(workload: Workload, source: str, citation: str, license: str) -> LengthTable:

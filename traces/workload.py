@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from traces.columns import (
 )
 from traces.errors import MAX_QPS, MAX_SESSION, MIN_QPS, TraceError, real_number, shown, whole_number
 from traces.objectives import Objective, check_objectives
+
+if TYPE_CHECKING:
+    from traces.stream import WorkloadStream
 
 _NOT_GIVEN: Final[Any] = None
 
@@ -151,6 +154,13 @@ class Workload:
         from traces.generators import generate
 
         return generate(**parameters)
+
+    @staticmethod
+    def stream(**parameters: Any) -> "WorkloadStream":
+        """Draw a synthetic workload while it is used; takes the arguments of :func:`traces.stream.stream`."""
+        from traces.stream import stream
+
+        return stream(**parameters)
 
     def __len__(self) -> int:
         """Number of requests."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from estimators.files import replace_file
+
 Job = tuple[str, int]  # operator, elements
 Call = Callable[[], object]
 
@@ -49,7 +51,8 @@ def run_worker(
         seconds = _in_turn([prepare(call) for call in calls], rounds).to(device)
         dist.all_reduce(seconds, dist.ReduceOp.MAX)  # a collective takes as long as on the slowest
         if rank == 0:
-            (Path(place) / "times.json").write_text(json.dumps(seconds.tolist()), encoding="utf-8")
+            text = json.dumps(seconds.tolist())
+            replace_file(Path(place) / "times.json", lambda file: file.write(text.encode()))
     finally:
         dist.destroy_process_group()
 

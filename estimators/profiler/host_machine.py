@@ -78,7 +78,7 @@ def last_level_cache() -> int:
     """Bytes of the largest cache that the first core sees; 32 MiB where the system does not tell."""
     sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = file.read_text().strip()
+        text = file.read_text(encoding="utf-8").strip()
         units = {"K": 1 << 10, "M": MIB}
         if text[-1:] in units and text[:-1].isdecimal():
             sizes.append(int(text[:-1]) * units[text[-1]])
@@ -99,7 +99,7 @@ def free_memory() -> int:
 def _container(figure: str) -> list[int]:
     """A figure of the container that the process runs in, bytes; nothing where there is none, or it has no limit."""
     try:
-        text = (Path("/sys/fs/cgroup") / figure).read_text().strip()
+        text = (Path("/sys/fs/cgroup") / figure).read_text(encoding="utf-8").strip()
     except OSError:
         return []
     return [int(text)] if text.isdecimal() else []
@@ -109,7 +109,7 @@ def _from_proc(path: str) -> dict[str, str]:
     """Lines "key: value" of a file, the first of each key; none where there is no such file."""
     about: dict[str, str] = {}
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return about
     for line in lines:

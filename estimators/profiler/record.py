@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from estimators.bounded import parsed_json, read_bounded
 from estimators.errors import EstimatorError
+from estimators.files import errors_of
 from estimators.profiler.points import Point
 from estimators.profiler.timing import Timing
 
@@ -153,7 +154,7 @@ class Record:
 
     def _append(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with errors_of(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())

@@ -111,14 +111,18 @@ def _write(directory: str, described: Mapping[str, Any], config: str) -> None:
     Raises:
         ConfigError: the directory cannot be written.
     """
-    from estimators.files import replace_file
+    from estimators.files import replace_files
     from fastsim.result import writable_directory
 
     target = writable_directory(directory)
     text = json.dumps(described, indent=2) + "\n"
     try:
-        replace_file(target / "capacity.json", lambda file: file.write(text.encode()))
-        replace_file(target / "config.toml", lambda file: file.write(config.encode()))
+        replace_files(
+            {
+                target / "config.toml": lambda file: file.write(config.encode()),
+                target / "capacity.json": lambda file: file.write(text.encode()),
+            }
+        )
     except OSError as error:
         raise ConfigError("out", directory, f"cannot be written ({error})", "choose another") from None
 

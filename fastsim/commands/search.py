@@ -112,7 +112,7 @@ def _search(command: SearchCommand, space: Any, workloads: Any, limits: Any, how
             result = run_search(
                 space, workloads, limits, directory=command.out, resume=command.resume, progress=line.tell, **how
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OSError):
         if command.out is not None:
             mend = f"fastsim search {command.space} --out {command.out} --resume"
             print(f"fastsim: what has ended is kept; go on with: {mend}", file=sys.stderr)

@@ -52,7 +52,7 @@ def write_trace(result: "SimulationResult", path: Path, window: Window = Window(
     def write(file: IO[bytes]) -> None:
         nonlocal count
         # No time and no name in the header: equal runs give equal files.
-        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed, io.TextIOWrapper(packed) as text:
+        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed, io.TextIOWrapper(packed, "utf-8") as text:
             text.write('{"displayTimeUnit":"ms","traceEvents":[\n')
             for event in events:
                 text.write(f",\n{event}" if count else event)

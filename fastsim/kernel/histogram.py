@@ -22,6 +22,13 @@ def bucket(duration_s):
     return min(max(index, 0), NUM_BUCKETS - 1)
 
 
+def bucket_indices(durations_s: np.ndarray) -> np.ndarray:
+    """Buckets of many durations, int64 [n]."""
+    index = (np.ascontiguousarray(durations_s).view(np.int64) >> _SHIFT) - _FIRST
+    clipped: np.ndarray = np.clip(index, 0, NUM_BUCKETS - 1)
+    return clipped
+
+
 def bucket_counts(durations_s: np.ndarray) -> np.ndarray:
     """Histogram of many durations.
 
@@ -31,8 +38,7 @@ def bucket_counts(durations_s: np.ndarray) -> np.ndarray:
     Returns:
         int64 [NUM_BUCKETS].
     """
-    index = (np.ascontiguousarray(durations_s).view(np.int64) >> _SHIFT) - _FIRST
-    return np.bincount(np.clip(index, 0, NUM_BUCKETS - 1), minlength=NUM_BUCKETS)
+    return np.bincount(bucket_indices(durations_s), minlength=NUM_BUCKETS)
 
 
 def bucket_values() -> np.ndarray:

@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
+
 from fastsim.kernel.advance import ANY, advance
 from fastsim.kernel.arrivals import arrive, has_work_before
 from fastsim.kernel.client_loop import run_clients
 from fastsim.kernel.cohorts import point_at_slot
 from fastsim.kernel.data_parallel import ask_router
 from fastsim.kernel.jit import jit
-from fastsim.kernel.state import DONE, NO_SUCH_REPLICA, STOPPED
+from fastsim.kernel.state import DONE, NEEDS_REQUESTS, NO_SUCH_REPLICA, STOPPED
 from fastsim.kernel.stops import must_stop, run_until_certain
 
 
@@ -23,7 +25,8 @@ def run(state, tables, policies):
         policies: the batch policy and the router, compiled with SCHEDULE and ROUTE of `fastsim.kernel.slots`.
 
     Returns:
-        DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA or, where the state has stops, STOPPED.
+        DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA or, where the state has stops, STOPPED; of a stream
+        NEEDS_REQUESTS when all of the table have arrived: call again with the next ones.
     """
     if state.cluster[0].dynamic:
         return with_clients(state, tables, policies, ANY)
@@ -49,7 +52,7 @@ def without_clients(state, tables, policies, kind):
     point_at_slots(state)
     while cluster.next_request < requests.size:
         i = cluster.next_request
-        arrival_s = requests[i].arrival_s
+        arrival_s = requests[np.uintp(i)].arrival_s
         if cluster.num_routed == i:
             if cluster.router_reads_replicas:
                 for r in range(0, replicas.size, cluster.unit):
@@ -57,21 +60,26 @@ def without_clients(state, tables, policies, kind):
                         status = advance(kind, state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
-            requests[i].replica = ask_router(state, route, i)
+            requests[np.uintp(i)].replica = ask_router(state, route, i)
             cluster.num_routed += 1
-        replica = requests[i].replica
+        replica = np.int64(requests[np.uintp(i)].replica)
         if replica < 0 or replica >= fleet.size:
             return NO_SUCH_REPLICA
-        for r in range(replica * cluster.engines, (replica + 1) * cluster.engines, cluster.unit):
-            status = advance(kind, state, tables, schedule, r, arrival_s)
-            if status != DONE:
-                return status
+        r = replica * cluster.engines
+        while r < (replica + 1) * cluster.engines:  # a range with this step would cost a division
+            if has_work_before(replicas[np.uintp(r)], arrival_s):
+                status = advance(kind, state, tables, schedule, r, arrival_s)
+                if status != DONE:
+                    return status
+            r += cluster.unit
         arrive(requests, replicas, cluster, integers, i)
         cluster.next_request += 1
         if cluster.num_stops > 0:
             fleet[replica].known_s = arrival_s
             if must_stop(state):
                 return STOPPED
+    if cluster.more_to_come:
+        return NEEDS_REQUESTS
     if cluster.num_stops > 0:
         status = run_until_certain(state, tables, schedule, kind)
         if status != DONE:

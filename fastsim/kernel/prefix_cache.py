@@ -10,6 +10,7 @@ only it can find. All functions modify their arguments in place.
 
 import numpy as np
 
+from fastsim.kernel.blocks import full_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import (
     HI,
@@ -47,12 +48,12 @@ def find(requests, replica, integers, i):
     replica.num_found = 0
     if request.num_named == 0 and (request.preemptions == 0 or replica.num_live == 0):
         return np.int64(0), np.int64(0)  # nobody has ever written its blocks
-    most = (np.int64(request.prompt_tokens) + request.generated - 1) // replica.block_size
+    most = full_blocks(np.int64(request.prompt_tokens) + request.generated - 1, replica)
     found = np.int64(0)
     idle = np.int64(0)
     place = replica.found
     while found < most:
-        key, end = key_at(replica, request, integers, i, found)
+        key, end = key_at(replica, request, integers, found)
         piece, end = piece_with(replica, integers, key, found, min(end, most))
         if piece == NONE:
             break
@@ -67,10 +68,10 @@ def find(requests, replica, integers, i):
 
 
 @jit()
-def key_at(replica, request, integers, i, block):
-    """The key of a block of request i, and the block before which blocks with this key end."""
+def key_at(replica, request, integers, block):
+    """The key of a block of a request, and the block before which blocks with this key end."""
     if block >= request.num_named:
-        return np.int64(-1 - i), np.int64(1 << 40)
+        return np.int64(-1) - request.row, np.int64(1 << 40)
     name = block // replica.blocks_per_id
     end = min((name + 1) * replica.blocks_per_id, np.int64(request.num_named))
     return integers[replica.ids + request.first_id + name], end
@@ -134,10 +135,10 @@ def add_use(request, replica, integers, piece, end):
 @jit()
 def mark(request, replica, integers, tokens):
     """Mark the named blocks that this many tokens of a request fill, and that it holds."""
-    until = min(np.int64(request.num_named), tokens // replica.block_size)
+    until = min(np.int64(request.num_named), full_blocks(tokens, replica))
     while request.num_listed < until:
         block = np.int64(request.num_listed)
-        key, end = key_at(replica, request, integers, 0, block)
+        key, end = key_at(replica, request, integers, block)
         end = min(end, until)
         if not grow_last(request, replica, integers, key, block, end):
             piece = new_piece(replica, integers, key, block, end, 1)
@@ -186,13 +187,13 @@ def release(requests, replica, integers, i, held, marked):
     if marked > named:
         # Of a request that is about to complete nobody will ask for the private blocks.
         if request.generated < request.output_tokens:
-            free_new(replica, integers, -1 - i, named, marked)
+            free_new(replica, integers, np.int64(-1) - request.row, named, marked)
         else:
             free_dead(replica, integers, marked - named)
     until = min(marked, named)
     while until > request.num_listed:
         first = max((until - 1) // replica.blocks_per_id * replica.blocks_per_id, np.int64(request.num_listed))
-        key, _ = key_at(replica, request, integers, i, first)
+        key, _ = key_at(replica, request, integers, first)
         free_new(replica, integers, key, first, until)
         until = first
     release_listed(request, replica, integers)

@@ -1,7 +1,7 @@
 """The index of cached KV blocks: from a key to its pieces, an open-addressing hash table in the integer pool.
 
 An entry is three integers: the key, the oldest and the newest of its pieces (`fastsim.kernel.pieces`), NONE in an empty
-entry. A named block has its id as key, a private one -1 - the index of its request. Collisions go to the next entry;
+entry. A named block has its id as key, a private one -1 - the row of its request. Collisions go to the next entry;
 taking a key out closes the gap it leaves, so that no search passes over graves. The table is never more than half full.
 """
 

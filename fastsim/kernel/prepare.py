@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,20 @@ _ONE_CLIENT = Clients()
 PROFILED_AXES = ("tokens", "sequences", "decodes", "history", "chunk")
 
 
+class Bounds(NamedTuple):
+    """How many requests there are at most, and how long the longest output and the longest request are [tokens]."""
+
+    requests: int
+    output_tokens: int
+    tokens: int
+
+
+def bounds_of(workload: Any) -> Bounds:
+    """Those of a workload."""
+    prompt, output = workload.prompt_tokens, workload.output_tokens
+    return Bounds(len(workload.arrival_s), int(output.max()), int((prompt + output).max()))
+
+
 def new_state(
     workload: Any,
     layout: Any,
@@ -75,6 +89,7 @@ def new_state(
     padded_tokens: Sequence[int] | np.ndarray = (0,),
     profiled: Mapping[str, int] = MappingProxyType({}),
     record_bins: int = 0,
+    bounds: Bounds | None = None,
 ) -> State:
     """The state before the first arrival.
 
@@ -106,6 +121,7 @@ def new_state(
         profiled: largest measured value of an axis of PROFILED_AXES, where there is one.
         record_bins: most bins of time by which sums are kept (`fastsim.kernel.series`), an even number; 0 keeps none,
             nor what `fastsim.kernel.visits` and `fastsim.kernel.notes` keep.
+        bounds: of all requests, where the workload is only the first of a stream (`fastsim.kernel.segment`).
     """
     dynamic = clients.send_later(workload)
     if dynamic:
@@ -125,6 +141,7 @@ def new_state(
     replicas["radix"] &= replicas["caching"]
     replicas["num_blocks"] = replicas["free_blocks"] = num_blocks
     replicas["block_size"] = block_size
+    replicas["block_shift"] = block_size.bit_length() - 1 if block_size.bit_count() == 1 else -1
     replicas["queue_order"] = QUEUE_ORDERS[queue_order]
     replicas["swap_s_per_block"] = swap_s_per_block
     replicas["tells_completed"] = dynamic
@@ -137,10 +154,10 @@ def new_state(
     replicas["expert_table"] = layout.size + sum(part.size for part in (joint, skew) if part is not None)
     stages = new_stages(replicas, stage_bases, send_latency_s, send_s_per_token)
     replicas["most_edges"] = record_bins
-    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    most_requests, longest_output, longest = bounds_of(workload) if bounds is None else bounds
     num_recorded = num_recorded_integers(replicas, layout, len(requests))
     num_more = num_recorded + len(padded_tokens) + num_integers(pending)
-    integers = new_integers(replicas, int(workload.output_tokens.max()), longest, named_blocks, num_more)
+    integers = new_integers(replicas, longest_output, longest, named_blocks, num_more)
     place_recorded(replicas, layout, len(integers) - num_more)
     first_padded = len(integers) - num_more + num_recorded
     integers[first_padded : first_padded + len(padded_tokens)] = padded_tokens
@@ -158,7 +175,8 @@ def new_state(
         cluster["router_reads_prefix"], cluster["hit_weight"] = replicas["caching"][0], hit_weight
     cluster["record_batches"] = batch_log_rows > 0
     # However many requests are outstanding, their product is an integer.
-    cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // len(requests))
+    cluster["max_stall"] = min(num_stages * longest * (longest + 1), (1 << 62) // most_requests)
+    cluster["more_to_come"] = bounds is not None
     cluster["engines"], cluster["unit"] = engines, 1 if expert is None else engines
     cluster["padded"], cluster["largest_capture"] = first_padded, len(padded_tokens) - 1
     if dynamic:

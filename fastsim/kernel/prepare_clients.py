@@ -118,7 +118,7 @@ def as_clients_see(requests: np.ndarray, pending: np.ndarray, workload: Any, cli
     """
     if len(pending) == 0 and not any((clients.ingress_s, clients.ingress_s_per_token, clients.egress_s)):
         return requests
-    _, see_times, _ = table_functions()
+    _, see_times, *_ = table_functions()
     see_times(requests, pending["sent_s"].copy() if len(pending) > 0 else workload.arrival_s, clients.egress_s)
     rows = requests["row"].copy()
     moved = np.flatnonzero(rows != np.arange(len(rows)))

@@ -8,6 +8,7 @@ All functions modify their arguments in place.
 
 import numpy as np
 
+from fastsim.kernel.blocks import full_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.prefix_cache import key_at
 from fastsim.kernel.radix_tree import (
@@ -46,7 +47,7 @@ def agree_until(requests, replica, integers, node, i, most):
 @jit()
 def child_with(requests, replica, integers, node, i, page):
     """The child of a node that begins with this page of request i, or NO_NODE."""
-    first, _ = key_at(replica, requests[i], integers, i, page)
+    first, _ = key_at(replica, requests[i], integers, page)
     return integers[child_entry(replica, integers, node, first)]
 
 
@@ -68,7 +69,7 @@ def match(requests, replica, integers, i, most):
         found = agree_until(requests, replica, integers, node, i, most)
         if found < integers[node + HI]:
             writer = integers[node + WRITER]
-            first, _ = key_at(replica, requests[writer], integers, writer, found)
+            first, _ = key_at(replica, requests[writer], integers, found)
             node = split(replica, integers, node, found, first)
     return node, found
 
@@ -78,7 +79,7 @@ def matching_tokens(requests, replica, integers, i):
     """Prompt tokens that request i would find in the tree now; nothing changes [tokens]."""
     node = replica.root
     found = np.int64(0)
-    most = (np.int64(requests[i].prompt_tokens) - 1) // replica.block_size
+    most = full_blocks(np.int64(requests[i].prompt_tokens) - 1, replica)
     while found < most:
         node = child_with(requests, replica, integers, node, i, found)
         if node == NO_NODE:
@@ -98,7 +99,7 @@ def insert(requests, replica, integers, i, pages):
     node, found = match(requests, replica, integers, i, pages)
     replica.free_blocks += found - requests[i].num_listed
     if found < pages:
-        first, _ = key_at(replica, requests[i], integers, i, found)
+        first, _ = key_at(replica, requests[i], integers, found)
         node = add_child(replica, integers, node, first, found, pages, i)
     return node
 
@@ -126,7 +127,7 @@ def keep_prefill(requests, replica, integers, i):
     """Put the full pages that request i has computed into the tree, and lock them, unless it is about to complete."""
     request = requests[i]
     if request.computed < request.prompt_tokens + request.output_tokens - 1:
-        pages = np.int64(request.computed) // replica.block_size
+        pages = full_blocks(request.computed, replica)
         hold(request, replica, integers, insert(requests, replica, integers, i, pages), pages)
 
 

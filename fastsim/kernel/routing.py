@@ -14,7 +14,7 @@ from fastsim.kernel.state import NONE
 def round_robin(requests, replicas, cluster, i):
     """The replicas in turn."""
     r = cluster.turn
-    cluster.turn = (r + 1) % replicas.size
+    cluster.turn = r + 1 if r + 1 < replicas.size else 0
     return r
 
 
@@ -56,14 +56,15 @@ def least_kv(requests, replicas, cluster, i):
 @jit()
 def random(requests, replicas, cluster, i):
     """Any replica, each as likely."""
-    return draw(cluster.seed, 2 * i, replicas.size)
+    return draw(cluster.seed, 2 * (cluster.first_request + i), replicas.size)
 
 
 @jit()
 def power_of_two(requests, replicas, cluster, i):
     """Of two replicas drawn at random that with the fewer requests waiting or running; the first of equals."""
-    first = draw(cluster.seed, 2 * i, replicas.size)
-    second = draw(cluster.seed, 2 * i + 1, replicas.size)
+    number = cluster.first_request + i
+    first = draw(cluster.seed, 2 * number, replicas.size)
+    second = draw(cluster.seed, 2 * number + 1, replicas.size)
     return second if replicas[second].outstanding < replicas[first].outstanding else first
 
 

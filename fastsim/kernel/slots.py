@@ -58,10 +58,23 @@ FILL_REQUESTS = types.void(
     _READ_ONLY[types.int32],
     _READ_ONLY[types.int64],
 )
+#: (state, stack) -> requests that nobody needs any more
+COUNT_DONE = types.int64(_RUN_ARGUMENTS[0], _INTEGERS)
+#: (state, count)
+DROP_DONE = types.void(_RUN_ARGUMENTS[0], types.int64)
 #: (requests, sent_s, egress_s)
 SEE_TIMES = types.void(_REQUESTS, _READ_ONLY[types.float64], types.float64)
-#: (requests, columns) -> values of TPOT
-READ_LATENCIES = types.int64(_REQUESTS, types.Array(types.float64, 2, "C"))
+_FLOATS = types.Array(types.float64, 1, "C")
+#: (requests, latencies, counts, tokens, totals) -> values of TPOT
+READ_REQUESTS = types.int64(
+    _REQUESTS,
+    types.Array(types.float64, 2, "C"),
+    types.Array(types.int64, 2, "C"),
+    types.Array(types.int32, 2, "C"),
+    _FLOATS,
+)
+#: (values, wanted, gathered)
+GATHER = types.void(_FLOATS, _INTEGERS, _FLOATS)
 
 
 @functools.cache
@@ -99,10 +112,11 @@ def policies(schedule: str, route: str) -> tuple[Any, Any]:
     return compiled(schedule, SCHEDULE), compiled(route, ROUTE)
 
 
-def table_functions() -> tuple[Any, Any, Any]:
-    """The functions that fill the request table, write the clients' times into it, and read latencies out of it."""
+def table_functions() -> tuple[Any, Any, Any, Any]:
+    """The functions that fill the request table, write the clients' times into it, read it, and gather values."""
     return (
         compiled("columns:fill_requests", FILL_REQUESTS),
         compiled("columns:see_times", SEE_TIMES),
-        compiled("columns:read_latencies", READ_LATENCIES),
+        compiled("columns:read_requests", READ_REQUESTS),
+        compiled("columns:gather", GATHER),
     )

@@ -27,7 +27,7 @@ SGLANG_CLIP = 4096
 AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE = range(3)
 
 #: What ``run`` returns.
-DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA, STOPPED = range(5)
+DONE, BATCH_LOG_FULL, NO_PROGRESS, NO_SUCH_REPLICA, STOPPED, NEEDS_REQUESTS = range(6)
 
 #: How the chunks of one batch add up to prefill attention time, see estimators.IterationTables.
 RULE_SUM, RULE_EQUIVALENT_CHUNK, RULE_JOINT = range(3)
@@ -143,6 +143,7 @@ REPLICA = np.dtype(
         ("access", np.int64),  # the latest access number
         # KV blocks
         ("block_size", np.int64),  # [tokens]
+        ("block_shift", np.int64),  # its binary logarithm, or -1 where it is no power of two
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
         ("reserved_blocks", np.int64),  # of each request, FOR_LIFE [blocks]
         ("spare_blocks", np.int64),  # free blocks that a decode asks for beside those it takes [blocks]
@@ -206,6 +207,7 @@ REPLICA = np.dtype(
         ("scratch", np.int64),
         ("by_left", np.int64),
         ("num_by_left", np.int64),  # entries of that list [requests]
+        ("origins_by_left", np.int64),  # sum of their origins [tokens]
         ("flights", np.int64),
         ("free_slots", np.int64),
         ("slots_to_try", np.int64),
@@ -331,6 +333,9 @@ CLUSTER = np.dtype(
         ("num_batches", np.int64),  # rows of the batch log in use
         ("record_batches", np.int64),
         ("max_stall", np.int64),  # iterations per outstanding request after which one must have completed
+        # A stream, of which the table holds some requests at a time, see `fastsim.kernel.segment`
+        ("more_to_come", np.int64),  # 1: those of the table are not the last
+        ("first_request", np.int64),  # number of the first of the table among all
         # Data-parallel engines, see `fastsim.kernel.data_parallel`
         ("engines", np.int64),  # of a replica: REPLICA records side by side
         ("unit", np.int64),  # records that advance together: the engines of a replica if they are in lockstep, else 1

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from estimators.bounded import parsed_json
+from estimators.files import errors_of
 from fastsim import __version__
 from fastsim.errors import ConfigError
 from fastsim.searching.tasks import Key, Outcome
@@ -107,7 +108,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        with errors_of(self.path):  # of what could not be written before, which is tried once more
+            self.file.close()
 
     def _lock(self) -> None:
         """Refuse a journal that another process is writing, where the system can tell."""
@@ -160,9 +162,10 @@ class Journal:
             raise ConfigError("journal", str(self.path), wrong, f"repeat the search as it was, or {_ELSEWHERE}")
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self.file.write(json.dumps(entry).encode() + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with errors_of(self.path):
+            self.file.write(json.dumps(entry).encode() + b"\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
     def _sync_directory(self) -> None:
         """Make the file's name survive a power cut, too, where directories can be synced."""

@@ -48,13 +48,20 @@ class SearchResult:
     record: dict[str, Any]
 
     def write(self, directory: Path) -> None:
-        """Write ``configurations.parquet``, ``probes.parquet`` and ``search.json``, each whole or not at all."""
-        from estimators.files import replace_file
+        """Write ``configurations.parquet``, ``probes.parquet`` and ``search.json``, each whole or not at all.
 
-        replace_file(directory / "configurations.parquet", self.frame.write_parquet)
-        replace_file(directory / "probes.parquet", self.probes.write_parquet)
+        Where ``search.json`` is, all are of this search.
+        """
+        from estimators.files import replace_files
+
         text = json.dumps(self.record, indent=2) + "\n"
-        replace_file(directory / "search.json", lambda file: file.write(text.encode()))
+        replace_files(
+            {
+                directory / "configurations.parquet": self.frame.write_parquet,
+                directory / "probes.parquet": self.probes.write_parquet,
+                directory / "search.json": lambda file: file.write(text.encode()),
+            }
+        )
 
 
 def search(

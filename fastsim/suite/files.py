@@ -23,7 +23,7 @@ def write_results(document: Mapping[str, Any], directory: Path) -> None:
     """
     import polars as pl
 
-    from estimators.files import replace_file
+    from estimators.files import replace_files
     from fastsim.suite.columns import COLUMNS
     from fastsim.suite.page import draw_page
 
@@ -34,9 +34,5 @@ def write_results(document: Mapping[str, Any], directory: Path) -> None:
     }
     frame = pl.DataFrame(document["rows"], schema_overrides=types, infer_schema_length=None)
     page, text = draw_page(document).encode(), (json.dumps(document, indent=1) + "\n").encode()
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / FILES[-1]).unlink(missing_ok=True)
-    for name, write in zip(
-        FILES, (frame.write_parquet, lambda file: file.write(page), lambda file: file.write(text)), strict=True
-    ):
-        replace_file(directory / name, write)
+    writers = (frame.write_parquet, lambda file: file.write(page), lambda file: file.write(text))
+    replace_files({directory / name: write for name, write in zip(FILES, writers, strict=True)})

@@ -17,7 +17,8 @@ def one_request(config: SimulationConfig, prompt: int, output: int) -> dict[str,
     replicas = records(REPLICA, 1)
     replicas["iteration"] = output
     replicas["prefill_tokens"], replicas["decode_tokens"] = prompt, output - 1
-    return bytes_moved(config, load_model(config.model), replicas, np.array([prompt]), np.array([output]))
+    model = load_model(config.model)
+    return bytes_moved(config, model, replicas, contexts_of(np.array([prompt]), np.array([output]), model.window))
 
 
 def test_a_request_alone_reads_weights_in_every_iteration_and_its_context_in_every_decode():
