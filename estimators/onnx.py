@@ -82,6 +82,7 @@ class Model:
     """A loaded estimator.
 
     Attributes:
+        features: number of input features.
         metadata: what ``export`` was given.
     """
 
@@ -112,6 +113,7 @@ class Model:
             raise EstimatorError("estimator", str(path), wrong, mend) from error
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self.features = int(self._session.get_inputs()[0].shape[1])
             entries = self._session.get_modelmeta().custom_metadata_map.items()
             self.metadata: dict[str, Any] = {key: parsed_json(value) for key, value in entries}
         except Exception as error:  # onnxruntime's errors share no base class
