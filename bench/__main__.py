@@ -2,7 +2,7 @@
 
     python -m bench all --json > docs/record.json    # on a machine that does nothing else
     python -m bench parity fidelity [--smoke]        # some of them
-    python -m bench table docs/record.json           # writes docs/record.md
+    python -m bench table docs/record.json           # writes docs/record.md, and the table of README.md
 
 Measured runs, traces and profiles of others are looked for in ``--data DIR`` (../shared if not given), which holds
 ``golden`` and ``data``; benches that need what is not there are left out, and named.
@@ -16,11 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # benches are scripts, which import their neighbours
 
 from common import emit, note
-from record_page import page_of
+from record_page import page_of, readme_of
 from registry import BENCHES, run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "record.md"
+PAGE, README = ROOT / "docs" / "record.md", ROOT / "README.md"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -60,11 +60,12 @@ def _write_page(files: list[str]) -> int:
     try:
         (file,) = files
         record = json.loads(Path(file).read_text(encoding="utf-8"))
-        page = page_of(record)
+        page, readme = page_of(record), readme_of(README.read_text(encoding="utf-8"), record)
     except (OSError, ValueError, KeyError, TypeError) as error:
         note(f"table takes one file that python -m bench all --json has printed ({error})")
         return 2
     PAGE.write_text(page, encoding="utf-8")
+    README.write_text(readme, encoding="utf-8")
     return 0
 
 

@@ -20,6 +20,8 @@ from fastsim.machine import tables_for
 
 Row = dict[str, Any]
 FloatArray = NDArray[np.float64]
+#: What the record calls the speed of the standard work.
+STANDARD_WORK = "Requests/s on the standard work"
 
 
 def machine() -> dict[str, Any]:
@@ -132,10 +134,16 @@ def standard_work(
     Returns:
         The configuration, its workload and its tables.
     """
+    config, parameters, tables = standard_parameters(num_requests, config)
+    return config, fastsim.Workload.generate(**parameters), tables
+
+
+def standard_parameters(
+    num_requests: int, config: fastsim.SimulationConfig | None = None
+) -> tuple[fastsim.SimulationConfig, dict[str, Any], Any]:
+    """The same with what `Workload.generate` and `Workload.stream` take in place of the workload."""
     config = config or fastsim.SimulationConfig()
     tables = tables_for(config)
     qps = 0.95 * capacity_qps(config.with_fields(replicas=1), tables) * config.replicas
-    workload = fastsim.Workload.generate(
-        num_requests=num_requests, qps=qps, max_total_tokens=config.max_model_len, seed=config.seed
-    )
-    return config, workload, tables
+    parameters = {"num_requests": num_requests, "qps": qps, "max_total_tokens": config.max_model_len}
+    return config, parameters | {"seed": config.seed}, tables

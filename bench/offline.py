@@ -44,7 +44,7 @@ def simulated_latency_s(model: str, device: str, tp: int, length: int, batch: in
 
 def record(printed: Row) -> Iterator[Row]:
     """Rows of the record: medians of simulated over measured latency."""
-    for row in printed["groups"]:
+    for row in sorted(printed["groups"], key=lambda row: row["tp"]):
         name = f"{row['device']}, {row['model']}"
         yield figure("Median of simulated over measured latency - 1", name, f"TP {row['tp']}", row["bias"], "+%")
 

@@ -1,10 +1,9 @@
 """The page docs/record.md, made of a record."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
-from common import Row
+from common import STANDARD_WORK, Row
 from registry import BENCHES, NOT_RECORDED
 
 _HEAD = """# The record
@@ -13,6 +12,8 @@ Figures that these pages claim, all from one run of `python -m bench all --json`
 [record.json](record.json); `python -m bench table docs/record.json` makes this page of it. `DIR` is a folder of data of
 others: `golden` has runs of the real Vidur, `data` measured runs, traces and profiles.
 """
+_README_BEGIN, _README_END = "<!-- record: the standard work -->", "<!-- record: end -->"
+_README_COLUMNS = ("1 replica", "64 replicas", "1 replica of 4 stages", "iterations per request")
 _NOT = """## What is not in the record
 
 These figures are in the page named, with the machine that they were measured on.
@@ -33,11 +34,25 @@ def page_of(record: Mapping[str, Any]) -> str:
         rows = [row for row in record["rows"] if row["bench"] == bench.name]
         if rows:
             parts.append(f"## {bench.title}\n\n`{rows[0]['command']}`; see [{bench.page}]({bench.page}).\n")
-            parts += [_table(what, list(some)) for what, some in groupby(rows, key=lambda row: row["what"])]
+            matters = dict.fromkeys(row["what"] for row in rows)
+            parts += [_table(what, [row for row in rows if row["what"] == what]) for what in matters]
     parts.append(
         _NOT + "".join(f"| `{name}` | [{page}]({page}) | {why} |\n" for name, (page, why) in _left_out(record))
     )
     return "\n".join(parts)
+
+
+def readme_of(text: str, record: Mapping[str, Any]) -> str:
+    """The README with the table of the standard work of a record; as it is where the record has none."""
+    rows = [row for row in record["rows"] if row["what"] == STANDARD_WORK and row["of"] in _README_COLUMNS]
+    if not rows:
+        return text
+    head, begin, rest = text.partition(_README_BEGIN)
+    _, end, tail = rest.partition(_README_END)
+    if not (begin and end):
+        raise KeyError(f"README.md lacks {_README_BEGIN} or {_README_END}")
+    table = _table(STANDARD_WORK, rows).partition("\n\n")[2]
+    return f"{head}{begin}\n{table}\n{_machine(record)}{end}{tail}"
 
 
 def _left_out(record: Mapping[str, Any]) -> Iterable[tuple[str, tuple[str, str]]]:
@@ -77,7 +92,8 @@ def shown(figure: float | None, unit: str) -> str:
     if figure is None:
         return ""
     if unit in ("%", "+%"):
-        return f"{100 * figure:{'+' if unit == '+%' else ''}.1f} %"
+        rounded = round(100 * figure, 1)
+        return f"{rounded:{'+' if unit == '+%' and rounded else ''}.1f} %".replace("-0.0", "0.0")
     if unit == "s":
         return _seconds(figure)
     for most, letter in ((1e6, "M"), (1e4, "k")):

@@ -139,10 +139,18 @@ def record(printed: Row) -> Iterator[Row]:
         "wall_s": "s",
         "cpu_s": "s",
     }
-    for name, unit in (units | {"simulated_configurations_per_s": "configurations/s"}).items():
+    for name, unit in units.items():
         yield figure("The whole space", name.removesuffix("_s").replace("_", " "), "figure", work[name], unit)
-    for name, value in printed.get("long_enough", printed["all"])["findings"][0].items():
+    rate = work["simulated_configurations_per_s"]
+    yield figure("The whole space", "simulated configurations/s", "figure", rate, "configurations/s")
+    found = printed.get("long_enough", printed["all"])
+    for name, value in found["findings"][0].items():
         yield figure("Findings, where the workload is long enough", name.replace("_", " "), "figure", value, "")
+    for row in found["mismatch"]:
+        name = f"{row['model']}, the best on {row['best_on']}"
+        yield figure(
+            "Cost of a request relative to the workload's own best", name, f"on {row['run_on']}", row["factor"], ""
+        )
 
 
 def main() -> int:

@@ -139,7 +139,7 @@ def record(printed: Row) -> Iterator[Row]:
     groups: dict[str, list[float]] = {}
     for row in sorted(printed["rows"], key=lambda row: (row["run"], row["kind"], row["decodes"])):
         low = max((least for least in SIZES if least <= row["decodes"]), default=0)
-        groups.setdefault(f"{row['run']}, {row['kind']}, {low} decodes or more", []).append(row["error"])
+        groups.setdefault(f"{row['run']}, {row['kind']}, from {low} decodes on", []).append(row["error"])
     for name, errors in groups.items():
         yield figure("Tables over measured batches", name, "batches", len(errors), "")
         yield figure("Tables over measured batches", name, "median error", float(np.median(errors)), "+%")

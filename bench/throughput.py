@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from common import Row, emit, figure, note, parser, standard_work
+from common import STANDARD_WORK, Row, emit, figure, note, parser, standard_work
 
 import fastsim
 from fastsim.engine_presets import schedules_ahead
@@ -149,12 +149,13 @@ def table_times() -> list[Row]:
     return rows
 
 
-def start(repeats: int) -> list[Row]:
-    """Wall time of whole processes."""
+def start(repeats: int, smoke: bool) -> list[Row]:
+    """Wall time of whole processes; a smoke test takes the caches as they are, and none cold."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"XDG_CACHE_HOME": cache}
-        for what, words, times in (("cold", ["run"], 1), ("cached", ["run"], repeats), ("help", ["--help"], repeats)):
+        environment = os.environ if smoke else os.environ | {"XDG_CACHE_HOME": cache}
+        processes = (("cold", ["run"], 1), ("cached", ["run"], repeats), ("help", ["--help"], repeats))
+        for what, words, times in processes[1:] if smoke else processes:
             note(f"process start: {what}")
             walls = []
             for _ in range(times):
@@ -168,31 +169,34 @@ def start(repeats: int) -> list[Row]:
 
 def record(printed: Row) -> Iterator[Row]:
     """Rows of the record: requests/s under each policy, what is added, what recording costs, and starts."""
-    policies = [row for row in printed["rows"] if "policy" in row]
+    rows = [row for row in printed["rows"] if "policy" in row]
     plain = {"engine": "ideal", "asynchronous": False, "client": "open", "prefix_caching": False}
-    for row in policies:
-        rate = row["requests_per_s"]
-        if all(row[name] == value for name, value in plain.items()):
-            of = f"{row['replicas']} replica{'s' if row['replicas'] > 1 else ''}" + (
-                f" of {row['pp']} stages" if row["pp"] > 1 else ""
-            )
-            yield figure("Requests/s on the standard work", row["policy"], of, rate, "requests/s")
-            if row["replicas"] == row["pp"] == 1:
-                each = row["iterations_per_request"]
-                yield figure("Requests/s on the standard work", row["policy"], "iterations per request", each, "")
-            continue
-        added = [f"{row['replicas']} replica{'s' if row['replicas'] > 1 else ''}", f"engine {row['engine']}"]
-        added += ["asynchronous"] * row["asynchronous"] + ["prefix cache"] * row["prefix_caching"]
-        added += ["closed clients"] * (row["client"] == "closed")
-        what = f"{row['policy']} with more than the standard work"
-        yield figure(what, ", ".join(added), "requests/s", rate, "requests/s")
-        yield figure(what, ", ".join(added), "iterations/s", row["iterations_per_s"], "iterations/s")
+    standard = [row for row in rows if all(row[name] == value for name, value in plain.items())]
+    for row in standard:
+        of = _counted(row["replicas"], "replica") + (f" of {row['pp']} stages" if row["pp"] > 1 else "")
+        yield figure(STANDARD_WORK, row["policy"], of, row["requests_per_s"], "requests/s")
+    for row in standard:
+        if row["replicas"] == row["pp"] == 1:
+            each = row["iterations_per_request"]
+            yield figure(STANDARD_WORK, row["policy"], "iterations per request", each, "")
+    for row in rows:
+        if row not in standard:
+            added = [_counted(row["replicas"], "replica"), f"engine {row['engine']}"]
+            added += ["asynchronous"] * row["asynchronous"] + ["prefix cache"] * row["prefix_caching"]
+            name = ", ".join(added + ["closed clients"] * (row["client"] == "closed"))
+            what = f"{row['policy']} with more than the standard work"
+            yield figure(what, name, "requests/s", row["requests_per_s"], "requests/s")
+            yield figure(what, name, "iterations/s", row["iterations_per_s"], "iterations/s")
     for row in printed["rows"]:
         if row.get("what") == "record_metrics":
-            name = f"engine {row['engine']}, {row['pp']} stages"
+            name = f"engine {row['engine']}, {_counted(row['pp'], 'stage')}"
             yield figure("CPU time with record_metrics over that without", name, "ratio", row["ratio"], "")
     for row in printed["starts"]:
         yield figure("Tables and processes", row["what"], "time", row["wall_s"], "s")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def main() -> int:
@@ -213,7 +217,7 @@ def main() -> int:
         [{}] if arguments.smoke else [{}, {"engine": "vllm-0.19"}, {"pipeline_parallel": 4}]
     )
     rows += [recording(fastsim.SimulationConfig(**fields), size, repeats) for fields in of_recording]
-    starts = table_times() + start(1 if arguments.smoke else 5)
+    starts = table_times() + start(1 if arguments.smoke else 5, arguments.smoke)
     if not arguments.json:
         for row in starts:
             print(f"{row['what']}: {row['wall_s']:.3f} s")

@@ -72,19 +72,43 @@ def latencies(requests: np.ndarray) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def exact(values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64] | None = None) -> Summary:
-    """Mean and quantiles (linear interpolation) of some values, with their histogram if it is known; None of none."""
-    if len(values) == 0:
-        return dict.fromkeys(("mean", *QUANTILES))
-    ranked = Ranked(values, bucket_counts(values) if counts is None else counts)
-    return _summary(values.mean(), len(values), ranked.at)
+    """Mean and quantiles (linear interpolation) of some values, None of none; arguments as of `describe_values`."""
+    return describe_values(values, counts)[0]
+
+
+def describe_values(
+    values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64] | None = None
+) -> tuple[Summary, Distribution]:
+    """Mean, quantiles and distribution of some values.
+
+    The distribution is how many values lie in each of some bins, which are equally wide in their logarithms: ``edges``,
+    one more than bins, and ``counts``; what is below the first edge counts in the first bin. There are no bins of no
+    values, and there is one where all are equal.
+
+    Args:
+        values: >= 0; float64 [n].
+        counts: their histogram, if it is known; int64 [NUM_BUCKETS].
+    """
+    n = len(values)
+    if n == 0:
+        return dict.fromkeys(("mean", *QUANTILES)), {"edges": [], "counts": []}
+    edges = _edges(float(values.min()), float(values.max()))
+    ranked = Ranked(values, bucket_counts(values) if counts is None else counts, _ranks(n), edges[1:-1])
+    return _summary(values.mean(), n, ranked.at), _distribution(edges, n, ranked.below)
+
+
+def _ranks(n: int) -> npt.NDArray[np.int64]:
+    """Ranks of n values between which the quantiles lie: those below, and the next ones."""
+    below = (np.array(list(QUANTILES.values())) * (n - 1)).astype(np.int64)
+    return np.concatenate([below, np.minimum(below + 1, n - 1)])
 
 
 def _summary(mean: float, n: int, at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]) -> Summary:
     """Mean and quantiles of n values, given a function from ranks to values; linear interpolation between ranks."""
-    ranks = np.array(list(QUANTILES.values())) * (n - 1)
-    below = ranks.astype(np.int64)
-    low, high = at(np.concatenate([below, np.minimum(below + 1, n - 1)])).reshape(2, -1)
-    quantiles = low + (high - low) * (ranks - below)
+    ranks = _ranks(n)
+    low, high = at(ranks).reshape(2, -1)
+    part = np.array(list(QUANTILES.values())) * (n - 1) - ranks[: len(QUANTILES)]
+    quantiles = low + (high - low) * part
     return dict(zip(("mean", *QUANTILES), map(float, (mean, *quantiles)), strict=True))
 
 
@@ -106,25 +130,8 @@ def sketched(counts: npt.NDArray[np.int64], total: float) -> Summary:
     return _summary(total / n, n, at)
 
 
-def exact_distribution(values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64] | None = None) -> Distribution:
-    """How many of some values >= 0 lie in each of some bins, which are equally wide in their logarithms.
-
-    Args:
-        values: float64 [n].
-        counts: their histogram, if it is known; int64 [NUM_BUCKETS].
-
-    Returns:
-        ``edges``, one more than bins, and ``counts``; what is below the first edge counts in the first bin. No bins of
-        no values, and one bin where all are equal.
-    """
-    if len(values) == 0:
-        return {"edges": [], "counts": []}
-    ranked = Ranked(values, bucket_counts(values) if counts is None else counts)
-    return _distribution(float(values.min()), float(values.max()), len(values), ranked.below)
-
-
 def sketched_distribution(counts: npt.NDArray[np.int64]) -> Distribution:
-    """What `exact_distribution` returns, from a histogram alone; int64 [NUM_BUCKETS]."""
+    """The distribution that `describe_values` returns, from a histogram alone; int64 [NUM_BUCKETS]."""
     values, cumulated = bucket_values(), np.append(0, np.cumsum(counts))
     present = values[counts > 0]
     if len(present) == 0:
@@ -133,15 +140,19 @@ def sketched_distribution(counts: npt.NDArray[np.int64]) -> Distribution:
     def below(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         return cumulated[np.searchsorted(values, edges)]
 
-    return _distribution(float(present[0]), float(present[-1]), int(cumulated[-1]), below)
+    return _distribution(_edges(float(present[0]), float(present[-1])), int(cumulated[-1]), below)
+
+
+def _edges(smallest: float, largest: float) -> npt.NDArray[np.float64]:
+    """Edges of the bins of values that lie between two."""
+    low = max(smallest, _SMALLEST * largest)
+    return np.geomspace(low, largest, _BINS + 1) if low < largest else np.array([low, largest])
 
 
 def _distribution(
-    smallest: float, largest: float, n: int, below: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.int64]]
+    edges: npt.NDArray[np.float64], n: int, below: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.int64]]
 ) -> Distribution:
-    """Bins of n values, given their extremes and a function that says how many are less than each of some edges."""
-    low = max(smallest, _SMALLEST * largest)
-    edges = np.geomspace(low, largest, _BINS + 1) if low < largest else np.array([low, largest])
+    """Bins of n values, given a function that says how many are less than each of some edges."""
     return {"edges": edges.tolist(), "counts": np.diff([0, *below(edges[1:-1]), n]).tolist()}
 
 
@@ -160,7 +171,7 @@ def summarize_latencies(
     for name, values in finished.latencies.items():
         counts = finished.counts[name]
         if keep_requests:
-            result[name], distributions[name] = exact(values, counts), exact_distribution(values, counts)
+            result[name], distributions[name] = describe_values(values, counts)
         else:
             result[name], distributions[name] = sketched(counts, float(values.sum())), sketched_distribution(counts)
     result["tbt_s"], distributions["tbt_s"] = sketched(gaps, tbt_sum_s), sketched_distribution(gaps)

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fastsim.errors import ConfigError
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -30,10 +32,12 @@ class RequestsFile:
         """Begin a file.
 
         Args:
-            path: where; a file that is there is replaced.
+            path: where; a file that is there is replaced. If it is one of those that `SimulationResult.write` makes,
+                the summary beside it goes, which is of other rows.
             empty: a frame without rows that has the columns.
         """
         self.path = path
+        self._gone = [path.with_name("summary.json")] if path.name == "requests.parquet" else []
         self._schema = empty.schema
         self._waiting: queue.Queue[Any] = queue.Queue(_MOST_WAITING)
         self._error: BaseException | None = None
@@ -55,13 +59,16 @@ class RequestsFile:
         """Add rows.
 
         Raises:
-            OSError: the file cannot be written.
+            ConfigError: the file cannot be written.
         """
         self._put(frame)
         self._raise()
 
     def _raise(self) -> None:
         if self._error is not None:
+            if isinstance(self._error, OSError):
+                wrong = f"cannot be written ({self._error.strerror or self._error})"
+                raise ConfigError("requests_file", str(self.path), wrong, "choose another") from self._error
             raise self._error
 
     def _put(self, item: Any) -> None:
@@ -79,15 +86,13 @@ class RequestsFile:
             yield item
 
     def _write_all(self) -> None:
-        from polars.exceptions import ComputeError
         from polars.io.plugins import register_io_source
 
-        from estimators.files import replace_file
+        from estimators.files import replace_files
 
         try:
             rows = register_io_source(self._frames, schema=self._schema)
-            replace_file(self.path, lambda file: rows.sink_parquet(file, row_group_size=ROW_GROUP))
-        except ComputeError as error:  # what polars makes of an error of the file
-            self._error = OSError(str(error).splitlines()[0])
+            write = {self.path: lambda file: rows.sink_parquet(file, row_group_size=ROW_GROUP)}
+            replace_files(write, self._gone)
         except BaseException as error:
             self._error = error

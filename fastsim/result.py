@@ -163,9 +163,8 @@ class SimulationResult:
         files[target / "summary.json"] = lambda file: file.write(summary.encode())
         # `fastsim.export` writes the trace.
         gone = [target / "trace.json.gz", *(path for path, frame in frames.items() if frame is None)]
-        if self.requests_file is not None:  # which holds the rows of a stream
-            gone = [path for path in gone if path.resolve() != self.requests_file.resolve()]
-        replace_files(files, gone)
+        kept = None if self.requests_file is None else self.requests_file.resolve()
+        replace_files(files, [path for path in gone if path.resolve() != kept])
 
 
 def writable_directory(directory: str | os.PathLike[str]) -> Path:
@@ -234,11 +233,10 @@ def summarize(
     state: "State",
 ) -> dict[str, Any]:
     """The summary of a finished run, but for its wall time, which the caller adds."""
-    requests = state.requests
-    counted = requests[measured(config, requests)]
-    of_all = read_finished(requests)
-    finished = of_all if len(counted) == len(requests) else read_finished(counted)
-    keep = keeps_requests(config, len(requests))
+    counted = state.requests[measured(config, state.requests)]
+    of_all = read_finished(state.requests)
+    finished = of_all if len(counted) == len(state.requests) else read_finished(counted)
+    keep = keeps_requests(config, len(state.requests))
     tbt_sum_s = float(state.replicas["tbt_sum_s"].sum())
     metrics, distributions = summarize_latencies(finished, state.integers[:NUM_BUCKETS], tbt_sum_s, keep)
     latencies = {
@@ -249,7 +247,8 @@ def summarize(
     }
     if workload.request_class.min() < workload.request_class.max():
         latencies["classes"] = describe_classes(counted, keep)
-    summary = describe_run(config, workload, tables, (model, device), state, served(of_all, model.window), latencies)
+    summed = served(of_all, model.window)
+    summary = describe_run(config, workload, tables, (model, device), state, summed, latencies)
     duration_s = finished.last_completion_s - finished.first_arrival_s
     return summary | _asked_for(config, workload, state, counted, duration_s, summary)
 

@@ -89,10 +89,9 @@ def simulate(
 
     Raises:
         ConfigError: the model does not fit, a request can never run, the tables are too small or do not belong to the
-            stages, a function of your own does not work, there are no intervals for such a run, or something needs
-            all requests of a stream in memory.
+            stages, a function of your own does not work, there are no intervals for such a run, something needs all
+            requests of a stream in memory, or their file cannot be written.
         estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
-        OSError: the file of requests cannot be written.
     """
     if isinstance(workload, WorkloadStream):
         check_stream(config, intervals=intervals, confidence=confidence, batch_window=batch_window)

@@ -5,7 +5,7 @@ output token has no time per later token, and no gap between tokens; it meets ob
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,42 +64,90 @@ def describe_objectives(
         tbt_p99_s: of the whole run [s].
         duration_s: in which the requests arrived, or were served [s].
     """
-    n = len(request_class)
-    met_all = np.ones(n, bool)
-    asked = {name: np.zeros(n, bool) for name in TIMES}
-    met = {name: np.zeros(n, bool) for name in TIMES}
-    classes: dict[str, Any] = {}
-    general = {name: limit for name, limit in objectives.items() if name in TIMES}
+    return describe_met(source, objectives, names, count_met(objectives, request_class, times), tbt_p99_s, duration_s)
+
+
+class Met(NamedTuple):
+    """How many requests of a class meet what is asked of them.
+
+    Attributes:
+        requests: how many there are.
+        met: of these those that meet all objectives.
+        each: by objective those that meet it.
+    """
+
+    requests: int
+    met: int
+    each: dict[str, int]
+
+
+def count_met(
+    objectives: Mapping[str, Any],
+    request_class: npt.NDArray[np.integer[Any]],
+    times: Mapping[str, npt.NDArray[np.float64]],
+) -> dict[int, Met]:
+    """How many requests of each class meet their objectives; the arguments are those of `describe_objectives`."""
+    found = {}
     for number in np.unique(request_class).tolist():
-        limits = general | objectives.get(str(number), {})
         own = request_class == number
-        for name, limit_s in limits.items():
+        met_all = np.ones(int(own.sum()), bool)
+        each = {}
+        for name, limit_s in _limits(objectives, number).items():
             # Not "at most": what a request does not have is no breach.
             kept = ~(times[name][own] > limit_s)
-            asked[name][own], met[name][own] = True, kept
-            met_all[own] &= kept
-        attained = {
-            name: {"limit_s": limit_s, "attainment": float(met[name][own].mean())} for name, limit_s in limits.items()
-        }
-        named = {"name": names[number]} if number in names else {}
-        classes[str(number)] = named | _goodput(met_all[own], duration_s) | {"objectives": attained}
-    whole = {
-        name: {"requests": int(asked[name].sum()), "attainment": float(met[name][asked[name]].mean())}
-        for name in TIMES
-        if asked[name].any()
-    }
-    found = {"source": source} | _goodput(met_all, duration_s) | {"objectives": whole, "classes": classes}
-    if (limit_s := objectives.get(TBT_P99)) is not None:
-        is_met = tbt_p99_s is None or tbt_p99_s <= limit_s
-        found[TBT_P99] = {"limit_s": limit_s, "value_s": tbt_p99_s, "met": is_met}
+            each[name] = int(kept.sum())
+            met_all &= kept
+        found[number] = Met(len(met_all), int(met_all.sum()), each)
     return found
 
 
-def _goodput(met: npt.NDArray[np.bool_], duration_s: float) -> dict[str, Any]:
-    count = int(met.sum())
+def add_met(counts: dict[int, Met], more: Mapping[int, Met]) -> None:
+    """Add the counts of other requests to those of some, in place."""
+    for number, new in more.items():
+        old = counts.get(number, Met(0, 0, {}))
+        each = {name: count + old.each.get(name, 0) for name, count in new.each.items()}
+        counts[number] = Met(old.requests + new.requests, old.met + new.met, each)
+
+
+def _limits(objectives: Mapping[str, Any], number: int) -> dict[str, float]:
+    """The objectives of a class on times of requests [s]."""
+    general = {name: limit for name, limit in objectives.items() if name in TIMES}
+    own: dict[str, float] = objectives.get(str(number), {})
+    return general | own
+
+
+def describe_met(
+    source: str,
+    objectives: Mapping[str, Any],
+    names: Mapping[int, str],
+    counts: Mapping[int, Met],
+    tbt_p99_s: float | None,
+    duration_s: float,
+) -> dict[str, Any]:
+    """What `describe_objectives` says, from what `count_met` gives."""
+    classes: dict[str, Any] = {}
+    asked, met = dict.fromkeys(TIMES, 0), dict.fromkeys(TIMES, 0)
+    for number, own in sorted(counts.items()):
+        attained = {}
+        for name, limit_s in _limits(objectives, number).items():
+            asked[name] += own.requests
+            met[name] += own.each[name]
+            attained[name] = {"limit_s": limit_s, "attainment": own.each[name] / own.requests}
+        named = {"name": names[number]} if number in names else {}
+        classes[str(number)] = named | _goodput(own.requests, own.met, duration_s) | {"objectives": attained}
+    whole = {name: {"requests": asked[name], "attainment": met[name] / asked[name]} for name in TIMES if asked[name]}
+    requests, count = sum(own.requests for own in counts.values()), sum(own.met for own in counts.values())
+    found = {"source": source} | _goodput(requests, count, duration_s) | {"objectives": whole, "classes": classes}
+    if (limit := objectives.get(TBT_P99)) is not None:
+        is_met = tbt_p99_s is None or tbt_p99_s <= limit
+        found[TBT_P99] = {"limit_s": limit, "value_s": tbt_p99_s, "met": is_met}
+    return found
+
+
+def _goodput(requests: int, met: int, duration_s: float) -> dict[str, Any]:
     return {
-        "requests": len(met),
-        "met": count,
-        "attainment": count / len(met),
-        "goodput_requests_per_s": count / duration_s if duration_s > 0 else None,
+        "requests": requests,
+        "met": met,
+        "attainment": met / requests,
+        "goodput_requests_per_s": met / duration_s if duration_s > 0 else None,
     }

@@ -23,6 +23,7 @@ from fastsim.profiled_range import find_warnings
 from fastsim.queue_orders import order_keys, prediction_stream
 from fastsim.requests_file import RequestsFile
 from fastsim.result import SKETCHED, SimulationResult, describe_run, requests_frame
+from fastsim.slo import describe_met
 from fastsim.totals import Totals
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _IN_MEMORY = {
     "parity": "leave it out",
     "record_batches": "leave it out",
     "record_metrics": "leave it out",
-    "slo": "leave it out, and read requests_file",
     "warmup": "leave it out, and read requests_file",
     "cooldown": "leave it out, and read requests_file",
     "client": 'give "open"',
@@ -96,7 +96,6 @@ def simulate_stream(
 
     Raises:
         ConfigError: as `simulate` says.
-        OSError: the file cannot be written.
     """
     from fastsim.simulation import compile_kernel, load_parts, start_state
 
@@ -117,7 +116,7 @@ def simulate_stream(
     def run_on(state: "State") -> int:
         return check_status(run(state, values, slots), config, own)
 
-    totals = Totals(model.window, bounds.tokens)
+    totals = Totals(model.window, bounds.tokens, config.slo)
     with _written(stream, path) as write:
         for done in _segments(config, stream, pool, state, run_on):
             write(done, totals.served.requests)
@@ -126,6 +125,9 @@ def simulate_stream(
     summary = describe_run(
         config, stream, joined, (model, device), state, totals.served, {"quantiles": SKETCHED} | latencies
     )
+    if config.slo:
+        tbt_p99_s, duration_s = summary["metrics"]["tbt_s"]["p99"], totals.served.makespan_s
+        summary["slo"] = describe_met("configuration", config.slo, {}, totals.met, tbt_p99_s, duration_s)
     wall_s = time.perf_counter() - started
     summary["simulation"] |= {"wall_s": wall_s, "requests_per_s": len(stream) / wall_s}
     summary["hashes"] = {"tables": joined.hash, "workload": stream.hash}

@@ -5,7 +5,7 @@ relative error of at most 0.4 %, as those of a run of more than 2 M requests tha
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastsim.hardware import contexts_of
 from fastsim.kernel.histogram import NUM_BUCKETS
 from fastsim.metrics import Distribution, Finished, Summary, read_finished, sketched, sketched_distribution
+from fastsim.slo import Met, add_met, count_met, times_of
 
 
 class Served(NamedTuple):
@@ -89,12 +90,7 @@ class Latencies:
         self.sums: dict[str, float] = {}
 
     def add(self, finished: Finished, preemptions: int) -> None:
-        """Add completed requests.
-
-        Args:
-            finished: what is read of them.
-            preemptions: of them all.
-        """
+        """Add completed requests, which were preempted so often in all."""
         self.requests += len(finished.prompt_tokens)
         self.preemptions += preemptions
         self.cached_tokens += finished.cached_tokens
@@ -138,27 +134,35 @@ class Totals:
         served: sums over those added so far.
         lengths: how many have so many tokens, prompt and output together; int64 [most_tokens + 1].
         classes: by class what is kept of the latencies of its requests.
+        met: by class how many meet their objectives.
     """
 
-    def __init__(self, window: int | None, most_tokens: int) -> None:
-        """Begin with no request of a model with that window, or None; none will have more than most_tokens."""
-        self._window = window
+    def __init__(self, window: int | None, most_tokens: int, objectives: Mapping[str, Any]) -> None:
+        """Begin with no request.
+
+        Args:
+            window: of the model, see `fastsim.hardware.contexts_of` [tokens].
+            most_tokens: of a request, prompt and output together.
+            objectives: what `fastsim.measuring.read_objectives` gives.
+        """
+        self._window, self._objectives = window, objectives
+        self.met: dict[int, Met] = {}
         self.served = Served(0, math.inf, -math.inf, 0, 0, (0.0, 0.0))
         self.lengths = np.zeros(most_tokens + 1, np.int64)
         self.classes: dict[int, Latencies] = {}
 
     def add(self, requests: np.ndarray) -> None:
         """Add completed requests, REQUEST records [n]."""
-        if len(requests) == 0:
-            return
-        of_all = read_finished(requests)
-        self.served = joined(self.served, served(of_all, self._window))
-        self.lengths += np.bincount(of_all.prompt_tokens + of_all.output_tokens, minlength=len(self.lengths))
-        request_class = requests["request_class"]
-        for number in np.unique(request_class).tolist():
-            own = request_class == number
-            part = of_all if own.all() else read_finished(requests[own])
-            self.classes.setdefault(number, Latencies()).add(part, int(requests["preemptions"][own].sum()))
+        for number in np.unique(requests["request_class"]).tolist():
+            own = requests["request_class"] == number
+            part = requests if own.all() else requests[own]
+            finished = read_finished(part)
+            self.served = joined(self.served, served(finished, self._window))
+            both = finished.prompt_tokens + finished.output_tokens
+            self.lengths += np.bincount(both, minlength=len(self.lengths))
+            self.classes.setdefault(number, Latencies()).add(finished, int(part["preemptions"].sum(dtype=np.int64)))
+            if self._objectives:
+                add_met(self.met, count_met(self._objectives, part["request_class"], times_of(part)))
 
     def describe(self, integers: npt.NDArray[np.int64], tbt_sum_s: float) -> dict[str, Any]:
         """The sections of a summary that are about latencies, as `fastsim.result.describe_run` takes them.

@@ -22,12 +22,24 @@ DEFAULT_QPS = 12.0
 
 
 def read_workload(command: "RunCommand", options: dict[str, dict[str, Any]], config: SimulationConfig) -> "Workload":
-    """The workload that the flags ask for.
+    """The workload that the flags ask for, held in memory.
+
+    Args and errors are those of `read_arriving`.
+    """
+    workload: Workload = read_arriving(command, options, config, may_stream=False)
+    return workload
+
+
+def read_arriving(
+    command: "RunCommand", options: dict[str, dict[str, Any]], config: SimulationConfig, may_stream: bool
+) -> Any:
+    """The workload that the flags ask for, a Workload or a WorkloadStream.
 
     Args:
         command: of which only flags of the workload are read.
         options: fields of its choices, by `fastsim.commands.run_flags.GROUPS`.
         config: who sends it, from which seed, and the longest request that is drawn.
+        may_stream: whether so many generated requests that no row of them is kept are drawn while they are simulated.
 
     Raises:
         ConfigError: flags that do not go together, or a value that is wrong.
@@ -49,7 +61,7 @@ def read_workload(command: "RunCommand", options: dict[str, dict[str, Any]], con
         raise ConfigError("requests", num_requests, "is too small", "give 1 or more")
     qps = None if command.qps is None else number("qps", command.qps)
     if command.trace is None:
-        return _generate(command, options, config, num_requests, qps)
+        return _generate(command, options, config, num_requests, qps, may_stream)
     for group in (*GENERATORS, "workload"):
         asked = getattr(command, group) or options.get(group)
         if asked:
@@ -77,8 +89,10 @@ def _generate(
     config: SimulationConfig,
     num_requests: int | None,
     qps: float | None,
-) -> "Workload":
+    may_stream: bool,
+) -> Any:
     """The synthetic workload that the flags ask for."""
+    from fastsim.metrics import KEEP_LIMIT
     from traces import Workload
     from traces.generators import WITHOUT_RATE
     from traces.named import described, find
@@ -100,11 +114,14 @@ def _generate(
     if qps is None and parameters["arrivals"] not in WITHOUT_RATE and "qps" not in options["arrivals"]:
         qps = default_qps
     parameters["max_total_tokens"] = min(parameters["max_total_tokens"] or config.max_model_len, config.max_model_len)
-    workload = Workload.generate(
+    talk = {"conversations": command.conversations, "conversation_options": options["conversations"] or None}
+    draw: Any = Workload.generate
+    if may_stream and not any(talk.values()) and (num_requests or 0) > KEEP_LIMIT:
+        draw = Workload.stream
+    workload = draw(
         num_requests=DEFAULT_REQUESTS if num_requests is None else num_requests,
         qps=qps,
-        conversations=command.conversations,
-        conversation_options=options["conversations"] or None,
+        **talk,
         class_shares=None if command.class_shares is None else _shares(command.class_shares),
         seed=config.seed,
         **parameters,

@@ -8,6 +8,7 @@ then, so the caller adds them first. If clients wait for completions they return
 is formed. They return DONE, BATCH_LOG_FULL or NO_PROGRESS.
 """
 
+import numpy as np
 from numba.extending import overload
 
 from fastsim.kernel.asynchronous import advance_ahead
@@ -25,7 +26,7 @@ def advance_one_stage(state, tables, schedule, r, until_s):
     """A replica with one stage that schedules synchronously."""
     requests, replicas, cluster_table, integers, batches, _, _, _ = state
     cluster = cluster_table[0]
-    replica = replicas[r]
+    replica = replicas[np.uintp(r)]
     while True:
         if replica.in_flight:
             if replica.clock_s + replica.iteration_s > until_s:

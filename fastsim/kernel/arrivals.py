@@ -28,11 +28,11 @@ def has_work_before(replica, until_s):
 @jit(forceinline=True)
 def arrive(requests, replicas, cluster, integers, i):
     """Put request i into the waiting queue of an engine of its replica; an idle one's clock jumps to the arrival."""
-    request = requests[i]
+    request = requests[np.uintp(i)]
     r = np.int64(request.replica)
     if cluster.engines > 1:
         r = choose_engine(replicas, cluster, r)
-    replica = replicas[r]
+    replica = replicas[np.uintp(r)]
     request.phase = WAITING
     request.scheduled_s = request.first_token_s = request.completed_s = math.nan
     if replica.outstanding == 0 and cluster.unit == 1:

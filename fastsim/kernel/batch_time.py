@@ -42,8 +42,8 @@ def sum_chunks(tables, replica, requests, integers):
     replica.num_chunks = 0
     replica.chunk_tokens = 0
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        chunk = integers[prefill + 1]
-        history = np.int64(requests[integers[prefill]].computed)
+        chunk = integers[np.uintp(prefill + 1)]
+        history = np.int64(requests[np.uintp(integers[np.uintp(prefill)])].computed)
         if chunk == 0:
             continue
         replica.num_chunks += 1

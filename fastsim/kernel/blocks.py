@@ -12,10 +12,26 @@ from fastsim.kernel.jit import jit
 from fastsim.kernel.state import AS_WRITTEN, DECODE, FOR_LIFE, PREFILL, WHOLE_PROMPT
 
 
-@jit()
+@jit(forceinline=True)
+def full_blocks(num_tokens, replica):
+    """Blocks that this many tokens fill: by a shift where it can be, for divisions cost more than all else here."""
+    if replica.block_shift >= 0:
+        return np.int64(num_tokens) >> replica.block_shift
+    return num_tokens // replica.block_size
+
+
+@jit(forceinline=True)
+def within_block(position, replica):
+    """What is left of a position, or of a step, behind whole blocks."""
+    if replica.block_shift >= 0:
+        return position & (replica.block_size - 1)
+    return position % replica.block_size
+
+
+@jit(forceinline=True)
 def blocks_of(num_tokens, replica):
     """Blocks that hold this many tokens."""
-    return (num_tokens + replica.block_size - 1) // replica.block_size
+    return full_blocks(num_tokens + replica.block_size - 1, replica)
 
 
 @jit()
@@ -45,7 +61,7 @@ def held_blocks(replica, request):
 @jit()
 def crossing(replica, origin):
     """Position in the integer pool that counts the decodes with this origin."""
-    return replica.crossings + (origin + 1) % replica.block_size
+    return np.uintp(replica.crossings + within_block(origin + 1, replica))
 
 
 @jit()
@@ -58,7 +74,7 @@ def count_crossing(replica, integers, origin, decodes):
 @jit()
 def blocks_to_decode(replica, integers):
     """Blocks that the decodes need for the decode step being formed."""
-    return integers[replica.crossings + replica.step % replica.block_size]
+    return integers[np.uintp(replica.crossings + within_block(replica.step, replica))]
 
 
 @jit()
@@ -70,7 +86,7 @@ def blocks_suffice(replica, needed):
 @jit()
 def decode_needs_block(replica, request):
     """Whether this decode needs a block for the decode step being formed."""
-    return replica.memory_rule != FOR_LIFE and (replica.step - request.origin - 1) % replica.block_size == 0
+    return replica.memory_rule != FOR_LIFE and within_block(replica.step - request.origin - 1, replica) == 0
 
 
 @jit()

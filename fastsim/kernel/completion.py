@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastsim.kernel.blocks import blocks_of, count_crossing, held_blocks, whole_tokens
+from fastsim.kernel.blocks import blocks_of, count_crossing, full_blocks, held_blocks, whole_tokens
 from fastsim.kernel.jit import jit
 from fastsim.kernel.notes import end_steps
 from fastsim.kernel.pieces import free_dead, free_dead_first
@@ -23,7 +23,7 @@ def complete(requests, replica, integers, i, held):
     else:
         remove_running(requests, replica, i)
         if replica.uncached_first:
-            cached = (whole_tokens(requests[i]) - 1) // replica.block_size
+            cached = full_blocks(whole_tokens(requests[np.uintp(i)]) - 1, replica)
             free_dead_first(replica, integers, held - cached)
             held = cached
         free_dead(replica, integers, held)
@@ -52,16 +52,16 @@ def free_completed(requests, replica, integers, i):
     written = whole_tokens(request) - 1
     request.generated = request.output_tokens
     if replica.radix:
-        leave_to_tree(requests, replica, integers, i, blocks_of(written, replica), written // replica.block_size)
+        leave_to_tree(requests, replica, integers, i, blocks_of(written, replica), full_blocks(written, replica))
     else:
-        release(requests, replica, integers, i, blocks_of(written, replica), written // replica.block_size)
+        release(requests, replica, integers, i, blocks_of(written, replica), full_blocks(written, replica))
     replica.num_done -= 1
 
 
 @jit(forceinline=True)
 def count_completed(requests, replica, i):
     """Count request i as completed at the clock, and list it if its client waits for it."""
-    request = requests[i]
+    request = requests[np.uintp(i)]
     replica.outstanding -= 1
     replica.outstanding_tokens -= whole_tokens(request)
     replica.completed += 1
@@ -76,11 +76,11 @@ def count_completed(requests, replica, i):
 @jit()
 def complete_due(requests, replica, integers, step):
     """Complete the decodes whose last token came with this decode step; ``replica.step`` is the next one already."""
-    slot = replica.calendar + (step & replica.calendar_mask)
+    slot = np.uintp(replica.calendar + (step & replica.calendar_mask))
     i = integers[slot]
     integers[slot] = NONE
     while i != NONE:
-        request = requests[i]
+        request = requests[np.uintp(i)]
         if replica.has_skew:
             forget_origin(replica, request.origin)
         if replica.notes > 0:

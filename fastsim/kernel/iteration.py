@@ -1,5 +1,7 @@
 """One replica's iterations: forming a batch, starting one, finishing it, and leaping where nothing happens."""
 
+import numpy as np
+
 from fastsim.kernel.batch_time import batch_time
 from fastsim.kernel.bench import unbench
 from fastsim.kernel.blocks import blocks_suffice, blocks_to_decode, held_blocks
@@ -112,7 +114,7 @@ def advance_decodes(requests, replica, integers):
     replica.decode_kv += replica.num_decodes
     replica.step = step + 1
     replica.last_step_end_s = replica.clock_s
-    if integers[replica.calendar + (step & replica.calendar_mask)] != NONE:
+    if integers[np.uintp(replica.calendar + (step & replica.calendar_mask))] != NONE:
         replica.batch_may_change = 1
         complete_due(requests, replica, integers, step)
 
@@ -122,18 +124,18 @@ def finish_chunks(requests, replica, integers):
     """Count every chunk as computed, and keep those prefills listed that are not complete."""
     kept = replica.prefills
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        i = integers[prefill]
-        request = requests[i]
-        chunk = integers[prefill + 1]
+        i = integers[np.uintp(prefill)]
+        request = requests[np.uintp(i)]
+        chunk = integers[np.uintp(prefill + 1)]
         request.computed += chunk
         if replica.radix and chunk > 0:
             keep_prefill(requests, replica, integers, i)
         if request.computed == request.prompt_tokens + request.generated:
             finish_prefill(requests, replica, integers, i)
         else:
-            integers[kept] = i
+            integers[np.uintp(kept)] = i
             kept += 2
-    replica.num_prefills = (kept - replica.prefills) // 2
+    replica.num_prefills = (kept - replica.prefills) >> 1
     replica.num_chunks = 0
     replica.chunk_tokens = 0
 
@@ -167,8 +169,8 @@ def count_gaps(requests, replica, integers, seconds):
     A gap is the step's duration where the last token came at its start, and else the difference of the clocks.
     """
     for k in range(replica.num_fresh):
-        i = integers[replica.fresh + k]
-        count_fresh_gap(replica, integers, i, since(replica, requests[i].last_token_s, seconds))
+        i = integers[np.uintp(replica.fresh + k)]
+        count_fresh_gap(replica, integers, i, since(replica, requests[np.uintp(i)].last_token_s, seconds))
     others = replica.num_decodes - replica.num_fresh
     if others > 0:
         count_shared_gap(replica, integers, since(replica, replica.last_step_end_s, seconds), others)
@@ -186,7 +188,7 @@ def since(replica, last_token_s, seconds):
 @jit()
 def count_gap(replica, integers, gap_s, decodes):
     """Count one time between tokens, of some decodes."""
-    integers[bucket(gap_s)] += decodes
+    integers[np.uintp(bucket(gap_s))] += decodes
     replica.tbt_sum_s += decodes * gap_s
 
 
@@ -219,7 +221,7 @@ def count_shared_gap(replica, integers, gap_s, decodes):
 @jit(forceinline=True)
 def finish_prefill(requests, replica, integers, i):
     """Request i has caught up with all tokens it knows and has its next one: it decodes from here on, or completes."""
-    request = requests[i]
+    request = requests[np.uintp(i)]
     if request.generated == 0:
         request.first_token_s = replica.clock_s
     else:

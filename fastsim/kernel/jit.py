@@ -18,20 +18,30 @@ from numba.cpython.unsafe.numbers import leading_zeros
 
 from estimators.files import cache_root
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
 if hasattr(DefaultOptions, "_nrt"):
     # Kernels allocate nothing, so they need no reference counts. With counts, every call that passes an array pays for
     # them: two to three times the run time. The flag also turns an allocation into a compilation error.
     _OPTIONS["_nrt"] = False
 
 #: Nobody calls helpers from C: without the wrapper for that they compile faster.
-HELPER: Any = _OPTIONS | {"no_cfunc_wrapper": True, "cache": False}
-
-#: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
-_SETTING = threading.RLock()
+HELPER: Any = _OPTIONS | {"no_cfunc_wrapper": True}
+_KERNEL: Any = _OPTIONS | {"cache": True}
 
 #: With NUMBA_DISABLE_JIT=1 the same sources run as plain Python, for branch coverage and debugging.
 DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+#: Whether kernels are compiled as a whole: by the versions of numba whose insides `fastsim.kernel.whole_kernel` knows.
+#: Others compile them function by function, to the same results, and take several times as long.
+WHOLE = not DISABLED and (0, 61) <= numba.version_info.short <= (0, 68)
+if WHOLE:
+    from fastsim.kernel.whole_kernel import Helper, HelperCompiler, KernelCompiler
+
+    HELPER |= {"pipeline_class": HelperCompiler}
+    _KERNEL |= {"pipeline_class": KernelCompiler}
+
+#: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
+_SETTING = threading.RLock()
 
 
 @functools.cache
@@ -61,14 +71,15 @@ def jit(signature=None, forceinline=False):
 
     def decorate(function):
         if signature is None:  # callers hold its code, and are what is kept on disk
-            return numba.njit(forceinline=forceinline, **HELPER)(function)
+            options = HELPER | {"forceinline": forceinline}
+            return Helper.of(function, options) if WHOLE else numba.njit(**options)(function)
         # The directory is numba's process-wide setting and is read once, when the cache of a function is made:
         # put it back, so that an embedding program's own kernels stay where they were.
         with _SETTING:
             before = numba.config.CACHE_DIR
             numba.config.CACHE_DIR = str(cache_directory())
             try:
-                return numba.njit(signature, forceinline=forceinline, **_OPTIONS)(function)
+                return numba.njit(signature, forceinline=forceinline, **_KERNEL)(function)
             finally:
                 numba.config.CACHE_DIR = before
 

@@ -6,6 +6,8 @@ descending, it is the maximum over i of left_i (i + 1) + held_0 + ... + held_i. 
 one to ``held``: the sum stays, so each request is entered once, as (last step, origin), and never touched again.
 """
 
+import numpy as np
+
 from fastsim.kernel.blocks import blocks_to_decode
 from fastsim.kernel.jit import jit
 from fastsim.kernel.running import admit, last_step
@@ -42,10 +44,9 @@ def admit_under_peak(requests, replica, integers):
         if tokens + head.prompt_tokens > replica.max_num_batched_tokens:
             break
         head.origin = replica.step - head.prompt_tokens - 1
-        place = enter(replica, integers, last_step(head), head.origin)
-        if peak(replica, integers) >= replica.num_blocks:
-            remove(replica, integers, place)
+        if peak_with(replica, integers, last_step(head), head.origin) >= replica.num_blocks:
             break
+        enter(replica, integers, last_step(head), head.origin)
         tokens += head.prompt_tokens
         admit(requests, replica, integers, head.prompt_tokens)
     return tokens
@@ -57,41 +58,38 @@ def forget_completed(replica, integers):
     end = replica.by_left + 2 * replica.num_by_left
     while end > replica.by_left and integers[end - 2] < replica.step:
         end -= 2
+        replica.origins_by_left -= integers[end + 1]
     replica.num_by_left = (end - replica.by_left) // 2
 
 
 @jit()
 def enter(replica, integers, last, origin):
-    """Enter a request into the list, which descends by last step; returns its position in the integer pool."""
+    """Enter a request into the list, which descends by last step."""
     place = replica.by_left + 2 * replica.num_by_left
-    while place > replica.by_left and integers[place - 2] < last:
-        integers[place] = integers[place - 2]
-        integers[place + 1] = integers[place - 1]
+    while place > replica.by_left and integers[np.uintp(place - 2)] < last:
+        integers[np.uintp(place)] = integers[np.uintp(place - 2)]
+        integers[np.uintp(place + 1)] = integers[np.uintp(place - 1)]
         place -= 2
-    integers[place] = last
-    integers[place + 1] = origin
+    integers[np.uintp(place)] = last
+    integers[np.uintp(place + 1)] = origin
     replica.num_by_left += 1
-    return place
+    replica.origins_by_left += origin
 
 
 @jit()
-def remove(replica, integers, place):
-    """Take the entry at a position out of the list."""
-    end = replica.by_left + 2 * (replica.num_by_left - 1)
-    while place < end:
-        integers[place] = integers[place + 2]
-        integers[place + 1] = integers[place + 3]
-        place += 2
-    replica.num_by_left -= 1
+def peak_with(replica, integers, last, origin):
+    """Most tokens that requests will hold when one of them ends, if this one is entered [tokens].
 
-
-@jit()
-def peak(replica, integers):
-    """Most tokens that the requests in the list will hold at a time [tokens]."""
+    Of those before it in the list nothing changes, and they were below the pool when the last of them was entered: so
+    the list is read from its end to the place of this one.
+    """
+    members = replica.num_by_left + 1
+    held = members * replica.step - (replica.origins_by_left + origin)
     highest = 0
-    held = 0
-    for i in range(replica.num_by_left):
-        entry = replica.by_left + 2 * i
-        held += replica.step - integers[entry + 1]
-        highest = max(highest, max(0, integers[entry] - replica.step) * (i + 1) + held)
-    return highest
+    place = replica.by_left + 2 * replica.num_by_left
+    while place > replica.by_left and integers[np.uintp(place - 2)] < last:
+        highest = max(highest, max(0, integers[np.uintp(place - 2)] - replica.step) * members + held)
+        held -= replica.step - integers[np.uintp(place - 1)]
+        members -= 1
+        place -= 2
+    return max(highest, max(0, last - replica.step) * members + held)

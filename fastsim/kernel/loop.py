@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from fastsim.kernel.advance import ANY, advance
 from fastsim.kernel.arrivals import arrive, has_work_before
 from fastsim.kernel.client_loop import run_clients
@@ -50,7 +52,7 @@ def without_clients(state, tables, policies, kind):
     point_at_slots(state)
     while cluster.next_request < requests.size:
         i = cluster.next_request
-        arrival_s = requests[i].arrival_s
+        arrival_s = requests[np.uintp(i)].arrival_s
         if cluster.num_routed == i:
             if cluster.router_reads_replicas:
                 for r in range(0, replicas.size, cluster.unit):
@@ -58,15 +60,18 @@ def without_clients(state, tables, policies, kind):
                         status = advance(kind, state, tables, schedule, r, arrival_s)
                         if status != DONE:
                             return status
-            requests[i].replica = ask_router(state, route, i)
+            requests[np.uintp(i)].replica = ask_router(state, route, i)
             cluster.num_routed += 1
-        replica = requests[i].replica
+        replica = np.int64(requests[np.uintp(i)].replica)
         if replica < 0 or replica >= fleet.size:
             return NO_SUCH_REPLICA
-        for r in range(replica * cluster.engines, (replica + 1) * cluster.engines, cluster.unit):
-            status = advance(kind, state, tables, schedule, r, arrival_s)
-            if status != DONE:
-                return status
+        r = replica * cluster.engines
+        while r < (replica + 1) * cluster.engines:  # a range with this step would cost a division
+            if has_work_before(replicas[np.uintp(r)], arrival_s):
+                status = advance(kind, state, tables, schedule, r, arrival_s)
+                if status != DONE:
+                    return status
+            r += cluster.unit
         arrive(requests, replicas, cluster, integers, i)
         cluster.next_request += 1
         if cluster.num_stops > 0:

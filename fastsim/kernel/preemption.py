@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from fastsim.kernel.blocks import blocks_of, chunk_blocks, decode_needs_block, held_blocks, whole_tokens, written_tokens
+from fastsim.kernel.blocks import (
+    blocks_of,
+    chunk_blocks,
+    decode_needs_block,
+    full_blocks,
+    held_blocks,
+    whole_tokens,
+    written_tokens,
+)
 from fastsim.kernel.cohorts import note_in_flight, switch_cohort
 from fastsim.kernel.flights import note_late
 from fastsim.kernel.jit import jit
@@ -65,7 +73,7 @@ def stop_running(requests, replica, integers, i, tokens=0):
         drop_own(request, replica, integers, held)
     elif replica.caching:
         # The engine marks the blocks that decodes fill a token late.
-        marked = (request.computed + tokens - unmarked) // replica.block_size
+        marked = full_blocks(request.computed + tokens - unmarked, replica)
         release(requests, replica, integers, i, held, marked)
     else:
         replica.free_blocks += held

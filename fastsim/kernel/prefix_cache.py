@@ -10,6 +10,7 @@ only it can find. All functions modify their arguments in place.
 
 import numpy as np
 
+from fastsim.kernel.blocks import full_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import (
     HI,
@@ -47,7 +48,7 @@ def find(requests, replica, integers, i):
     replica.num_found = 0
     if request.num_named == 0 and (request.preemptions == 0 or replica.num_live == 0):
         return np.int64(0), np.int64(0)  # nobody has ever written its blocks
-    most = (np.int64(request.prompt_tokens) + request.generated - 1) // replica.block_size
+    most = full_blocks(np.int64(request.prompt_tokens) + request.generated - 1, replica)
     found = np.int64(0)
     idle = np.int64(0)
     place = replica.found
@@ -134,7 +135,7 @@ def add_use(request, replica, integers, piece, end):
 @jit()
 def mark(request, replica, integers, tokens):
     """Mark the named blocks that this many tokens of a request fill, and that it holds."""
-    until = min(np.int64(request.num_named), tokens // replica.block_size)
+    until = min(np.int64(request.num_named), full_blocks(tokens, replica))
     while request.num_listed < until:
         block = np.int64(request.num_listed)
         key, end = key_at(replica, request, integers, block)

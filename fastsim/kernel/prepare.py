@@ -141,6 +141,7 @@ def new_state(
     replicas["radix"] &= replicas["caching"]
     replicas["num_blocks"] = replicas["free_blocks"] = num_blocks
     replicas["block_size"] = block_size
+    replicas["block_shift"] = block_size.bit_length() - 1 if block_size.bit_count() == 1 else -1
     replicas["queue_order"] = QUEUE_ORDERS[queue_order]
     replicas["swap_s_per_block"] = swap_s_per_block
     replicas["tells_completed"] = dynamic

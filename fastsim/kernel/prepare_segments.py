@@ -28,6 +28,11 @@ def drop_done(state: State, count: int) -> State:
     return state._replace(requests=state.requests[count:])
 
 
+def copy_records(into: np.ndarray, records: np.ndarray) -> None:
+    """Copy equally many records as they lie in memory, which numpy would do field by field."""
+    into.view(np.uint8)[:] = records.view(np.uint8)
+
+
 def append_requests(state: State, new: np.ndarray, buffer: np.ndarray) -> tuple[State, np.ndarray]:
     """The state with more requests behind those of its table, which move to the front of a buffer.
 
@@ -42,9 +47,9 @@ def append_requests(state: State, new: np.ndarray, buffer: np.ndarray) -> tuple[
     live, size = len(state.requests), len(state.requests) + len(new)
     if size > len(buffer):
         larger = records(REQUEST, max(size, 2 * len(buffer)))
-        larger[:live] = state.requests
+        copy_records(larger[:live], state.requests)
         buffer = larger
     else:
-        buffer[:live] = state.requests.copy()  # they may overlap
-    buffer[live:size] = new
+        copy_records(buffer[:live], state.requests.copy())  # they may overlap
+    copy_records(buffer[live:size], new)
     return state._replace(requests=buffer[:size]), buffer

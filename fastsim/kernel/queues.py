@@ -17,11 +17,11 @@ def append_waiting(requests, replica, i):
     if replica.queue_order != FCFS:
         insert_waiting(requests, replica, i)
         return
-    requests[i].next = NONE
+    requests[np.uintp(i)].next = NONE
     if replica.waiting_head == NONE:
         replica.waiting_head = i
     else:
-        requests[replica.waiting_tail].next = i
+        requests[np.uintp(replica.waiting_tail)].next = i
     replica.waiting_tail = i
 
 
@@ -43,7 +43,7 @@ def pop_waiting(requests, replica):
     head = replica.waiting_head
     drop_waiting_head(requests, replica)
     # With pipeline stages a waiting request may complete, and stays in the queue until it would be the head.
-    while replica.waiting_head != NONE and requests[replica.waiting_head].phase == COMPLETED:
+    while replica.waiting_head != NONE and requests[np.uintp(replica.waiting_head)].phase == COMPLETED:
         drop_waiting_head(requests, replica)
     return head
 
@@ -51,7 +51,7 @@ def pop_waiting(requests, replica):
 @jit(forceinline=True)
 def drop_waiting_head(requests, replica):
     """Let the next of the waiting queue be its head."""
-    head = requests[replica.waiting_head]
+    head = requests[np.uintp(replica.waiting_head)]
     if replica.queue_order != FCFS:
         replica.waiting_head = meld(requests, head.next, head.previous)
         return
@@ -96,30 +96,32 @@ def comes_before(requests, i, j):
 def append_running(requests, replica, i):
     """Put request i at the end of the running list: the list is in order of admission."""
     tail = replica.running_tail
-    requests[i].next = NONE
-    requests[i].previous = tail
+    request = requests[np.uintp(i)]
+    request.next = NONE
+    request.previous = tail
     if tail == NONE:
         replica.running_head = i
     else:
-        requests[tail].next = i
+        requests[np.uintp(tail)].next = i
     replica.running_tail = i
-    count_running(replica, requests[i], 1)
+    count_running(replica, request, 1)
 
 
 @jit(forceinline=True)
 def remove_running(requests, replica, i):
     """Take request i out of the running list."""
-    before = requests[i].previous
-    after = requests[i].next
+    request = requests[np.uintp(i)]
+    before = request.previous
+    after = request.next
     if before == NONE:
         replica.running_head = after
     else:
-        requests[before].next = after
+        requests[np.uintp(before)].next = after
     if after == NONE:
         replica.running_tail = before
     else:
-        requests[after].previous = before
-    count_running(replica, requests[i], -1)
+        requests[np.uintp(after)].previous = before
+    count_running(replica, request, -1)
 
 
 @jit(forceinline=True)
@@ -144,12 +146,13 @@ def sum_running(replica, request, change):
 @jit()
 def insert_due(requests, replica, integers, i, iteration):
     """Enter request i in the calendar: it completes at the end of this iteration of its replica."""
-    slot = replica.calendar + (iteration & replica.calendar_mask)
+    slot = np.uintp(replica.calendar + (iteration & replica.calendar_mask))
     head = integers[slot]
-    requests[i].due_next = head
-    requests[i].due_previous = NONE
+    request = requests[np.uintp(i)]
+    request.due_next = head
+    request.due_previous = NONE
     if head != NONE:
-        requests[head].due_previous = i
+        requests[np.uintp(head)].due_previous = i
     integers[slot] = i
 
 

@@ -8,6 +8,7 @@ All functions modify their arguments in place.
 
 import numpy as np
 
+from fastsim.kernel.blocks import full_blocks
 from fastsim.kernel.jit import jit
 from fastsim.kernel.prefix_cache import key_at
 from fastsim.kernel.radix_tree import (
@@ -78,7 +79,7 @@ def matching_tokens(requests, replica, integers, i):
     """Prompt tokens that request i would find in the tree now; nothing changes [tokens]."""
     node = replica.root
     found = np.int64(0)
-    most = (np.int64(requests[i].prompt_tokens) - 1) // replica.block_size
+    most = full_blocks(np.int64(requests[i].prompt_tokens) - 1, replica)
     while found < most:
         node = child_with(requests, replica, integers, node, i, found)
         if node == NO_NODE:
@@ -126,7 +127,7 @@ def keep_prefill(requests, replica, integers, i):
     """Put the full pages that request i has computed into the tree, and lock them, unless it is about to complete."""
     request = requests[i]
     if request.computed < request.prompt_tokens + request.output_tokens - 1:
-        pages = np.int64(request.computed) // replica.block_size
+        pages = full_blocks(request.computed, replica)
         hold(request, replica, integers, insert(requests, replica, integers, i, pages), pages)
 
 

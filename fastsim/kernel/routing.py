@@ -14,7 +14,7 @@ from fastsim.kernel.state import NONE
 def round_robin(requests, replicas, cluster, i):
     """The replicas in turn."""
     r = cluster.turn
-    cluster.turn = (r + 1) % replicas.size
+    cluster.turn = r + 1 if r + 1 < replicas.size else 0
     return r
 
 

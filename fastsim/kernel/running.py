@@ -29,7 +29,7 @@ def admit(requests, replica, integers, num_tokens):
     that have just been found: by `fastsim.kernel.prefix_cache.find`, or in the radix tree, where it holds them.
     """
     i = pop_waiting(requests, replica)
-    request = requests[i]
+    request = requests[np.uintp(i)]
     append_running(requests, replica, i)
     request.phase = PREFILL
     if replica.notes > 0 and request.preemptions > 0:
@@ -50,8 +50,8 @@ def admit(requests, replica, integers, num_tokens):
             replica.swapped_blocks += blocks_of(request.computed, replica)
         replica.free_blocks -= first_blocks(replica, request, num_tokens)
     prefill = replica.prefills + 2 * replica.num_prefills
-    integers[prefill] = i
-    integers[prefill + 1] = num_tokens
+    integers[np.uintp(prefill)] = i
+    integers[np.uintp(prefill + 1)] = num_tokens
     replica.num_prefills += 1
 
 
@@ -73,7 +73,7 @@ def resume(requests, replica, integers):
 @jit(forceinline=True)
 def join_decodes(requests, replica, integers, i):
     """Let request i, which has just had a token, decode from the decode step ``replica.step`` on."""
-    requests[i].last_token_s = replica.clock_s
+    requests[np.uintp(i)].last_token_s = replica.clock_s
     enter_decodes(requests, replica, integers, i)
     if replica.last_step_end_s != replica.clock_s:
         add_fresh(replica, integers, i)
@@ -82,7 +82,7 @@ def join_decodes(requests, replica, integers, i):
 @jit(forceinline=True)
 def enter_decodes(requests, replica, integers, i):
     """Count request i among the decodes from the decode step ``replica.step`` on."""
-    request = requests[i]
+    request = requests[np.uintp(i)]
     context = request.prompt_tokens + request.generated
     request.phase = DECODE
     request.cohort = replica.slot
@@ -100,7 +100,7 @@ def enter_decodes(requests, replica, integers, i):
 @jit()
 def add_fresh(replica, integers, i):
     """Remember that the last token of request i is not that of the decodes' last step."""
-    integers[replica.fresh + replica.num_fresh] = i
+    integers[np.uintp(replica.fresh + replica.num_fresh)] = i
     replica.num_fresh += 1
 
 

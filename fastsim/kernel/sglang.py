@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastsim.kernel.blocks import blocks_of, chunk_blocks
+from fastsim.kernel.blocks import blocks_of, chunk_blocks, full_blocks, within_block
 from fastsim.kernel.jit import jit
 from fastsim.kernel.pieces import take_blocks
 from fastsim.kernel.queues import append_running, remove_running
@@ -114,7 +114,7 @@ def continue_chunked(requests, replica, integers, budget):
     missing = request.prompt_tokens + request.generated - request.computed
     tokens = min(min(missing, budget.chunk), int(budget.memory))
     if tokens < missing:
-        tokens = max(0, tokens - tokens % replica.block_size)
+        tokens = max(0, tokens - within_block(tokens, replica))
     integers[replica.prefills + 1] = tokens
     replica.has_chunked = tokens < missing
     take_blocks(replica, integers, chunk_blocks(replica, request, tokens))
@@ -189,7 +189,7 @@ def find_memory(requests, replica, integers, budget):
     missing = np.int64(head.prompt_tokens) + head.generated
     outputs = min(head.output_tokens - head.generated, SGLANG_CLIP)
     if replica.radix:
-        node, found = match(requests, replica, integers, i, (missing - 1) // replica.block_size)
+        node, found = match(requests, replica, integers, i, full_blocks(missing - 1, replica))
         head.computed = found * replica.block_size
         missing -= head.computed
         free = replica.free_blocks
@@ -210,7 +210,7 @@ def first_chunk(replica, budget, missing, is_first):
         return np.int64(0)
     if missing <= budget.chunk:
         return missing
-    tokens = budget.chunk - budget.chunk % replica.block_size
+    tokens = budget.chunk - within_block(budget.chunk, replica)
     if tokens == 0 or replica.has_chunked:
         return np.int64(0)
     replica.has_chunked = 1

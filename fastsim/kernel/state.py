@@ -143,6 +143,7 @@ REPLICA = np.dtype(
         ("access", np.int64),  # the latest access number
         # KV blocks
         ("block_size", np.int64),  # [tokens]
+        ("block_shift", np.int64),  # its binary logarithm, or -1 where it is no power of two
         ("memory_rule", np.int64),  # one of AS_WRITTEN, WHOLE_PROMPT, FOR_LIFE
         ("reserved_blocks", np.int64),  # of each request, FOR_LIFE [blocks]
         ("spare_blocks", np.int64),  # free blocks that a decode asks for beside those it takes [blocks]
@@ -206,6 +207,7 @@ REPLICA = np.dtype(
         ("scratch", np.int64),
         ("by_left", np.int64),
         ("num_by_left", np.int64),  # entries of that list [requests]
+        ("origins_by_left", np.int64),  # sum of their origins [tokens]
         ("flights", np.int64),
         ("free_slots", np.int64),
         ("slots_to_try", np.int64),

@@ -9,7 +9,14 @@ shortage pauses the last started: as in `vllm_v1` that comes to pausing the last
 import numpy as np
 
 from fastsim.kernel.bench import bench, unbench
-from fastsim.kernel.blocks import blocks_of, blocks_to_decode, chunk_blocks, decode_needs_block, whole_tokens
+from fastsim.kernel.blocks import (
+    blocks_of,
+    blocks_to_decode,
+    chunk_blocks,
+    decode_needs_block,
+    whole_tokens,
+    within_block,
+)
 from fastsim.kernel.jit import jit
 from fastsim.kernel.preemption import preempt
 from fastsim.kernel.queues import comes_before
@@ -206,4 +213,4 @@ def cut(replica, request, left):
         return missing
     if not replica.enable_chunked_prefill:
         return np.int64(0)
-    return left - left % replica.block_size
+    return left - within_block(left, replica)

@@ -47,11 +47,11 @@ def schedule_running(requests, replica, integers):
     needed = blocks_to_decode(replica, integers)
     is_cut = False
     for prefill in range(replica.prefills, replica.prefills + 2 * replica.num_prefills, 2):
-        request = requests[integers[prefill]]
+        request = requests[np.uintp(integers[np.uintp(prefill)])]
         wanted = wanted_chunk(replica, request)
         chunk = min(wanted, budget)
         is_cut = is_cut or chunk < wanted
-        integers[prefill + 1] = chunk
+        integers[np.uintp(prefill + 1)] = chunk
         budget -= chunk
         needed += chunk_blocks(replica, request, chunk)
     order_counts = replica.queue_order == PRIORITY or replica.has_names or (replica.uncached_first and replica.caching)
@@ -90,7 +90,7 @@ def admit_waiting(requests, replica, integers, budget):
     """Admit from the head of the waiting queue while it fits, never past the head; returns the budget left."""
     replica.retry_head = 0
     while replica.waiting_head != NONE and budget > 0 and replica.num_running < replica.max_num_seqs:
-        request = requests[replica.waiting_head]
+        request = requests[np.uintp(replica.waiting_head)]
         if request.token_in_flight:
             break
         found = idle = np.int64(0)

@@ -41,8 +41,22 @@ def bench(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
-def test_the_page_is_made_of_the_record(script: Script, committed: dict[str, Any]):
-    assert (DOCS / "record.md").read_text(encoding="utf-8") == script("record_page").page_of(committed)
+def test_the_page_and_the_table_of_the_readme_are_made_of_the_record(script: Script, committed: dict[str, Any]):
+    pages = script("record_page")
+    assert (DOCS / "record.md").read_text(encoding="utf-8") == pages.page_of(committed)
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert readme == pages.readme_of(readme, committed)
+
+
+def test_a_record_of_the_standard_work_replaces_the_table_of_the_readme(script: Script, committed: dict[str, Any]):
+    row = script("common").figure(script("common").STANDARD_WORK, "orca", "1 replica", 3.7e6, "requests/s")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    made = script("record_page").readme_of(readme, committed | {"rows": [row]})
+    outside = [re.sub(r"(?s)<!-- record.*<!-- record: end -->", "", text) for text in (readme, made)]
+    assert outside[0] == outside[1]
+    assert "| orca | 3.7 M |" in made
+    assert "| `orca` |" not in made
+    assert committed["machine"]["cpu"] in made
 
 
 def test_every_bench_is_recorded_or_said_not_to_be(script: Script):
@@ -96,6 +110,16 @@ def test_the_page_on_accuracy_claims_of_operators_what_the_record_has(committed:
     assert claimed == known
 
 
+def test_the_page_on_accuracy_claims_of_measured_runs_what_the_record_has(committed: dict[str, Any]):
+    known = {(row["name"], row["of"]): row["figure"] for row in committed["rows"] if row["bench"] == "fidelity"}
+    lines = (DOCS / "accuracy.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| GPU | metric | mean | p50 | p90 | p99 |") + 2
+    for i, line in enumerate(lines[start : start + 6]):
+        name = f"{('RTX4090', 'RTXPRO6000')[i // 3]}_Llama-3.1-8B, {('ttft', 'tpot', 'latency')[i % 3]}"
+        claimed = [cell.strip() for cell in line.strip("|").split("|")][2:]
+        assert claimed == [f"{100 * known[name, of]:+.1f} %" for of in ("mean", "p50", "p90", "p99")]
+
+
 def test_benches_without_their_data_are_left_out_by_name(tmp_path: Path):
     done = bench("parity", "steps", "--json", "--data", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -130,6 +154,8 @@ def test_what_cannot_be_done_is_said(words: list[str]):
         (12_345.0, "iterations/s", "12.3 k"),
         (0.0123, "%", "1.2 %"),
         (0.0123, "+%", "+1.2 %"),
+        (-0.0001, "+%", "0.0 %"),
+        (-0.0123, "+%", "-1.2 %"),
         (0.0043, "s", "4.3 ms"),
         (75.0, "s", "1.25 min"),
         (0.0, "s", "0 s"),
@@ -158,6 +184,6 @@ def test_throughput_is_told_by_policy_and_what_is_added_by_name(script: Script):
         ("sglang", "64 replicas of 4 stages"): 3e6,
         ("1 replica, engine ideal, closed clients", "requests/s"): 3e6,
         ("1 replica, engine ideal, closed clients", "iterations/s"): 4e6,
-        ("engine ideal, 1 stages", "ratio"): 1.2,
+        ("engine ideal, 1 stage", "ratio"): 1.2,
         ("tables built", "time"): 0.5,
     }

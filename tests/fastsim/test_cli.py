@@ -382,8 +382,9 @@ def imported_packages(outcome: Outcome) -> set[str]:
     """Top-level names of what ``python -X importtime`` reports."""
     assert outcome.code == 0
     lines = [line for line in outcome.err.splitlines() if line.startswith("import time:")]
-    assert len(lines) > 50
-    return {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in lines}
+    names = {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in lines}
+    assert "fastsim" in names  # else the report was not understood
+    return names
 
 
 @pytest.mark.skipif(DISABLED, reason="NUMBA_DISABLE_JIT is set")

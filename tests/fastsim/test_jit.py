@@ -10,7 +10,7 @@ import numba
 import pytest
 from cli_calls import REPOSITORY
 
-from fastsim.kernel.jit import DISABLED, cache_directory, jit
+from fastsim.kernel.jit import DISABLED, bit_length, bits_float, cache_directory, draw, float_bits, jit
 
 
 def identity(x):
@@ -53,3 +53,39 @@ def test_of_two_processes_one_compiles_a_kernel(tmp_path: Path):
         process.stdin.write("\n")
         process.stdin.flush()
     assert sorted(process.communicate()[0] for process in processes) == ["0\n", "1\n"]
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_python_may_call_what_kernels_call():
+    assert [bit_length(x) for x in (0, 1, 255)] == [0, 1, 8]
+    assert bits_float(float_bits(0.1)) == 0.1
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_a_users_function_may_call_what_kernels_call():
+    @numba.njit
+    def twice(x):
+        return bit_length(x) + bit_length(x)
+
+    assert twice(255) == 16
+
+
+#: Another version of numba than those whose insides we know.
+OTHER_NUMBA = """
+import numba
+numba.version_info = numba.version_info._replace(short=(0, 60))
+from fastsim.kernel.jit import WHOLE, draw, jit
+def drawn(seed):
+    return draw(seed, 3, 100)
+print(WHOLE, type(draw).__name__, jit("int64(int64)")(drawn)(7), draw(7, 3, 100))
+"""
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_other_versions_of_numba_compile_function_by_function(tmp_path: Path):
+    program = tmp_path / "other.py"
+    program.write_text(OTHER_NUMBA)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(tmp_path)}
+    out = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
+    number = draw(7, 3, 100)
+    assert out.stdout == f"False CPUDispatcher {number} {number}\n", out.stderr

@@ -1,6 +1,7 @@
 """A stream simulated segment by segment is the workload that is held in memory, to the last bit."""
 
 import json
+import resource
 
 import polars as pl
 import pytest
@@ -75,7 +76,10 @@ def test_the_size_of_chunks_does_not_show(tmp_path, chunk_requests):
 
 def test_latencies_are_those_of_a_run_without_rows(tmp_path):
     # Which takes them from the same histograms, in which only the order of additions differs.
-    whole, streamed, _ = both(tmp_path, keep_requests=False, queue="priority", num_kv_blocks=40)
+    slo = {"ttft_s": 1.0, "tpot_s": 0.02, "tbt_p99_s": 0.1, "1": {"ttft_s": 0.3, "e2e_s": 2.0}}
+    whole, streamed, _ = both(tmp_path, keep_requests=False, queue="priority", num_kv_blocks=40, slo=slo)
+    assert streamed.summary["slo"] == whole.summary["slo"]
+    assert 0 < streamed.summary["slo"]["attainment"] < 1
     assert streamed.summary.keys() == whole.summary.keys()
     for name in LATENCIES:
         assert streamed.summary["metrics"][name] == pytest.approx(whole.summary["metrics"][name], rel=1e-12)
@@ -167,29 +171,21 @@ def test_a_request_that_is_too_long_is_named_by_its_number_in_the_stream(tmp_pat
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"an earlier one")]
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, monkeypatch):
-    import errno
-
-    from estimators import files
-
-    class Full:
-        def __init__(self, file):
-            self.file = file
-
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-    replace_file = files.replace_file
-    monkeypatch.setattr(files, "replace_file", lambda path, write: replace_file(path, lambda file: write(Full(file))))
+def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
     config = SimulationConfig(**SERVING)
-    with pytest.raises(OSError, match="No space left on device"):
-        fastsim.simulate(
-            config,
-            Workload.stream(chunk_requests=3, **DRAWN),
-            plain_tables(config, 0.01),
-            requests_file=tmp_path / "rows",
-        )
+    stream = Workload.stream(chunk_requests=3, **DRAWN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a disk that is full
+    try:
+        with pytest.raises(ConfigError, match=r"requests_file .*cannot be written \(File too large\)"):
+            fastsim.simulate(config, stream, plain_tables(config, 0.01), requests_file=tmp_path / "rows")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_summary_does_not_stand_beside_other_rows(tmp_path):
+    both(tmp_path)[1].write(tmp_path)
+    assert (tmp_path / "summary.json").exists()
+    both(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"requests.parquet", "config.toml"}
