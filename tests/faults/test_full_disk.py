@@ -155,7 +155,7 @@ def test_output_that_cannot_be_printed_is_one_sentence(words: tuple[str, ...]):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"fastsim: standard output cannot be used ({NO_ROOM}); {_ROOM}.\n"
+    assert done.stderr == f"fastsim: standard output, or a file, cannot be used ({NO_ROOM}); {_ROOM}.\n"
 
 
 _ROOM = "make room there, or choose another place"
