@@ -97,7 +97,7 @@ class Model:
         Raises:
             EstimatorError: when the file is damaged or is no model of ours.
         """
-        # Which from 1.32 on keeps an identifier in the user's cache and sends what was run to its makers.
+        # Version 1.32 keeps an identifier in the user's cache, for telemetry that nobody has asked for.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
