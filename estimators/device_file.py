@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from estimators.bounded import parsed_json, read_bounded
 from estimators.devices import DeviceSpec
 from estimators.dtypes import MATRIX_TYPES
 from estimators.errors import EstimatorError
@@ -67,7 +68,7 @@ def read_device(directory: str | os.PathLike[str]) -> tuple[DeviceSpec, dict[str
     """
     path = device_path(directory)
     try:
-        content = json.loads(path.read_bytes())
+        content = parsed_json(read_bounded(path))
     except FileNotFoundError:
         mend = "run fastsim profile with this --out again, it goes on where it stopped"
         raise EstimatorError("device", os.fspath(directory), "is no finished profile", mend) from None

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from estimators import members
+from estimators.bounded import read_bounded
 from estimators.errors import EstimatorError
 from estimators.features import OPERATORS, SOURCE_FILES, Floats, Roofline, features_and_roofline, operators_of
 from estimators.members import Calibration
-from estimators.onnx import SUFFIX, Model
+from estimators.onnx import MAX_MODEL_BYTES, SUFFIX, Model
 from estimators.regressors import MEMBERS
 
 ZOO = Path(__file__).parent / "zoo"
@@ -136,7 +137,8 @@ class OperatorEstimators:
 
     def _model(self, operator: str) -> Model:
         if operator not in self._models:
-            model = Model(self._contents[operator], self._paths[operator])
+            path = self._paths[operator]
+            model = Model(self._contents[operator], path, trusted=ZOO in path.resolve().parents)
             if model.metadata.get("features") != list(OPERATORS[operator].features):
                 wrong = "was trained on other features than this version of fastsim computes"
                 raise EstimatorError("estimator", str(self._paths[operator]), wrong, "train it again")
@@ -185,8 +187,8 @@ def describe(device: str, dtype: str = "bf16", directory: Path | str | None = No
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return read_bounded(path, MAX_MODEL_BYTES)
+    except (OSError, ValueError) as error:
         mend = "reinstall the package or run fastsim estimators train"
         raise EstimatorError("estimator", str(path), "cannot be read", mend) from error
 

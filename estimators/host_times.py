@@ -17,7 +17,7 @@ import numpy as np
 
 from estimators.features import Floats
 from estimators.sources.own import read_about, write_measured
-from estimators.sources.rows import ROW, numbers, refuse_rows, require_columns
+from estimators.sources.rows import ROW, numbers, read_table, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import polars
@@ -79,11 +79,9 @@ def read_host_times(path: str | os.PathLike[str]) -> polars.DataFrame:
     Raises:
         EstimatorError: when it cannot be read, was not written by fastsim, or a row is wrong, naming row and column.
     """
-    import polars as pl
-
     place = host_path(path) if Path(path).is_dir() else Path(path)
     read_about(place, _SAID)
-    return _checked(str(place), pl.read_parquet(place))
+    return _checked(str(place), read_table(place, str(place))[0])
 
 
 def fit_host_times(frame: polars.DataFrame) -> HostTimes:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.bounded import parsed_json, read_bounded
 from estimators.errors import EstimatorError
 from estimators.hf_config import model_from_config
 from estimators.model_catalogue import catalogued_config
@@ -99,7 +100,7 @@ def _with_quantisation(config: dict[str, Any], beside: Traversable | None) -> di
 
 def _read_json(path: Traversable) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(read_bounded(path) if isinstance(path, Path) else path.read_bytes())
     except (OSError, ValueError) as error:
         wrong = f"cannot be read as JSON ({error})"
         raise EstimatorError("model", str(path), wrong, f"give a valid {path.name}") from error

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from estimators.bounded import parsed_json
 from estimators.ensemble import joined
 from estimators.errors import EstimatorError
 from estimators.files import replace_file
+from estimators.onnx_checks import check_model
 
 if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
 
 SUFFIX = ".onnx.xz"
+MAX_MODEL_BYTES = 256 << 20
+"""Largest file of an estimator, and largest model in it; the package's own are of 3 MB."""
 _INPUT = "features"
 _OPSETS = {"": 17, "ai.onnx.ml": 3}  # the oldest that hold a forest: any onnxruntime reads them
 # Numbers of 2 to 5 bytes follow each other, so nothing is aligned.
@@ -65,6 +69,15 @@ def save(path: Path, model: bytes) -> None:
     replace_file(path, lambda file: file.write(content))
 
 
+def _unpacked(content: bytes) -> bytes:
+    """The model in a file's bytes, of at most ``MAX_MODEL_BYTES``."""
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_MODEL_BYTES)
+    model = unpacker.decompress(content, MAX_MODEL_BYTES)
+    if not unpacker.eof or unpacker.unused_data:
+        raise EOFError("it is cut short, or larger than is read")
+    return model
+
+
 class Model:
     """A loaded estimator.
 
@@ -72,12 +85,13 @@ class Model:
         metadata: what ``export`` was given.
     """
 
-    def __init__(self, content: bytes, path: Path) -> None:
+    def __init__(self, content: bytes, path: Path, trusted: bool = False) -> None:
         """Load a model.
 
         Args:
             content: the compressed file's bytes.
             path: where they came from, for the error.
+            trusted: whether the file is of the package itself, and need not be checked as those of strangers.
 
         Raises:
             EstimatorError: when the file is damaged or is no model of ours.
@@ -91,13 +105,15 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
-            model = lzma.decompress(content, format=lzma.FORMAT_XZ)
-        except (EOFError, lzma.LZMAError) as error:
+            model = _unpacked(content)
+            if not trusted:
+                check_model(model)
+        except (EOFError, ValueError, lzma.LZMAError) as error:
             raise EstimatorError("estimator", str(path), wrong, mend) from error
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             entries = self._session.get_modelmeta().custom_metadata_map.items()
-            self.metadata: dict[str, Any] = {key: json.loads(value) for key, value in entries}
+            self.metadata: dict[str, Any] = {key: parsed_json(value) for key, value in entries}
         except Exception as error:  # onnxruntime's errors share no base class
             raise EstimatorError("estimator", str(path), wrong, mend) from error
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, IntArray
+from estimators.tables_of_files import npz_arrays
 
 #: Operators by tokens that every model runs; ``post_attention_layernorm`` is not read for models without that norm.
 TOKEN_OPERATORS = (
@@ -111,9 +112,9 @@ class OperatorTables:
             EstimatorError: the file cannot be read or is no such file.
         """
         try:
-            with np.load(path) as arrays:
-                names = [name.removesuffix("__ms") for name in arrays.files if name.endswith("__ms")]
-                operators = {name: (arrays[f"{name}__keys"], arrays[f"{name}__ms"]) for name in names}
+            arrays = npz_arrays(path)
+            names = [name.removesuffix("__ms") for name in arrays if name.endswith("__ms")]
+            operators = {name: (arrays[f"{name}__keys"], arrays[f"{name}__ms"]) for name in names}
         except (OSError, ValueError, KeyError) as error:
             mend = "give an .npz with arrays OPERATOR__keys and OPERATOR__ms"
             raise EstimatorError("tables", os.fspath(path), f"cannot be read ({error})", mend) from error

@@ -17,6 +17,8 @@ from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 _KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: Largest values that are simulated: what is more is a slip, and would end in the machine's memory.
 _MOST, _MOST_OF_OTHERS = {"replicas": 100_000, "data_parallel": 1000, "num_kv_blocks": 1 << 30}, 1 << 31
+#: Characters of a TOML file, and dots in a line of it.
+MAX_TOML, _MOST_DOTS = 1 << 20, 200
 #: The kernel counts cohorts in eight bits.
 _MOST_STAGES = 100
 
@@ -310,7 +312,11 @@ def read_toml(source: str, text: str) -> dict[str, Any]:
     """
     import tomllib
 
+    # The time and memory that tomllib takes for a key grow with the square of its parts.
+    if len(text) > MAX_TOML or any(line.count(".") > _MOST_DOTS for line in text.split("\n")):
+        wrong = f"has more than {MAX_TOML:,} characters, or {_MOST_DOTS} dots in a line"
+        raise ConfigError("config", source, wrong, "give a shorter one")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside its own errors: numbers of thousands of digits, deep nesting
         raise ConfigError("config", source, f"is not TOML ({error})", "mend that line") from None

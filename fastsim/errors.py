@@ -1,5 +1,18 @@
 """The one error that fastsim raises for bad input."""
 
+#: Characters of a part of a sentence, of which some lists of choices are long.
+_SHORT, _LONG = 300, 2000
+
+
+def cut(text: str, most: int = _SHORT) -> str:
+    """A text, without what is beyond so many characters: a file of strangers may have given it."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and the other characters that a terminal obeys: those are spelt out."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
 
 class ConfigError(ValueError):
     """Bad input, told in one sentence.
@@ -17,7 +30,7 @@ class ConfigError(ValueError):
         self.value = value
         self.mend = mend
         given = "" if value is None else f" {value!r}"
-        super().__init__(f"{field}{given} {wrong}; {mend}.")
+        super().__init__(one_line(f"{cut(field)}{cut(given)} {cut(wrong, _LONG)}; {cut(mend, _LONG)}."))
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str, str]]:
         """Travel between processes."""

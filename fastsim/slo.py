@@ -112,7 +112,8 @@ def add_met(counts: dict[int, Met], more: Mapping[int, Met]) -> None:
 def _limits(objectives: Mapping[str, Any], number: int) -> dict[str, float]:
     """The objectives of a class on times of requests [s]."""
     general = {name: limit for name, limit in objectives.items() if name in TIMES}
-    return general | objectives.get(str(number), {})
+    own: dict[str, float] = objectives.get(str(number), {})
+    return general | own
 
 
 def describe_met(
@@ -137,9 +138,9 @@ def describe_met(
     whole = {name: {"requests": asked[name], "attainment": met[name] / asked[name]} for name in TIMES if asked[name]}
     requests, count = sum(own.requests for own in counts.values()), sum(own.met for own in counts.values())
     found = {"source": source} | _goodput(requests, count, duration_s) | {"objectives": whole, "classes": classes}
-    if (limit_s := objectives.get(TBT_P99)) is not None:
-        is_met = tbt_p99_s is None or tbt_p99_s <= limit_s
-        found[TBT_P99] = {"limit_s": limit_s, "value_s": tbt_p99_s, "met": is_met}
+    if (limit := objectives.get(TBT_P99)) is not None:
+        is_met = tbt_p99_s is None or tbt_p99_s <= limit
+        found[TBT_P99] = {"limit_s": limit, "value_s": tbt_p99_s, "met": is_met}
     return found
 
 

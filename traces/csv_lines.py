@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from traces.columns import DEFAULTS, NOTHING_TO_WAIT_FOR, RANGES, nothing_to_wait_for
 from traces.errors import TraceError, shown
-from traces.files import NEW_COPY, file_error
+from traces.files import NEW_COPY, check_header, file_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,6 +84,7 @@ def parse(path: str | os.PathLike[str], text: bytes) -> tuple[str, dict[str, Any
         TraceError: the header is not known, or a cell is bad: one sentence with the file, line and column.
     """
     header, _, body = text.partition(b"\n")
+    check_header(path, header)
     names = [name.strip() for name in header.decode("utf-8", "replace").split(",")]
     trace_format = _recognise(path, names)
     body = body.rstrip()

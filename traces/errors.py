@@ -16,6 +16,14 @@ MAX_SESSION: Final = 2**53 - 1
 """Largest session; floats hold every whole number up to it and the one behind it."""
 
 
+_MOST: Final = 2000
+
+
+def _one_line(text: str) -> str:
+    """A text without line breaks and the other characters that a terminal obeys: those are spelt out."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 class TraceError(ValueError):
     """Input that the package refuses.
 
@@ -38,7 +46,7 @@ class TraceError(ValueError):
 
     def __str__(self) -> str:
         """The sentence."""
-        return f"{self.field} {self.problem}; {self.mend}."
+        return _one_line(f"{self.field[:_MOST]} {self.problem[:_MOST]}; {self.mend}.")
 
 
 def shown(value: object) -> str:

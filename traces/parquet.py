@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from traces.bounded import parsed_json
 from traces.errors import TraceError, shown
-from traces.files import NEW_COPY, file_error
+from traces.files import NEW_COPY, file_error, parquet_table
 from traces.objectives import Objective
 from traces.workload import Workload
 from traces.writing import replace_file
@@ -63,16 +64,10 @@ def parse(path: str | os.PathLike[str], raw: bytes) -> dict[str, Any]:
     Raises:
         TraceError: the file is damaged, or lacks a column.
     """
-    import io
-
     import polars as pl
 
-    try:
-        frame = pl.read_parquet(io.BytesIO(raw))
-        beside = json.loads(pl.read_parquet_metadata(io.BytesIO(raw)).get(_KEY, "{}"))
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        problem = f"is a damaged Parquet file ({str(error).splitlines()[0]})"
-        raise file_error(path, problem, NEW_COPY) from error
+    frame, texts = parquet_table(path, raw)
+    beside = _beside(path, texts.get(_KEY, "{}"))
     missing = [name for name in _REQUIRED if name not in frame.columns]
     if missing:
         problem = f"has the columns {shown(','.join(frame.columns))}"
@@ -91,10 +86,22 @@ def parse(path: str | os.PathLike[str], raw: bytes) -> dict[str, Any]:
         columns["block_ids"] = lists.filter(counts > 0).explode().to_numpy()
         columns["block_offsets"] = [0, *counts.cumsum().tolist()]
         columns["block_tokens"] = beside.get("block_tokens")
-    columns["notes"] = tuple(beside.get("notes", ()))
-    columns["objectives"] = tuple(Objective(**values) for values in beside.get("objectives", ()))
-    columns["provenance"] = beside.get("provenance", {})
-    return columns
+    return columns | {name: beside[name] for name in ("notes", "objectives", "provenance")}
+
+
+def _beside(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
+    """What a file says beside its columns."""
+    try:
+        told = parsed_json(text)
+        notes, objectives = told.get("notes", []), told.get("objectives", [])
+        if not isinstance(told.get("provenance", {}), dict) or not all(isinstance(note, str) for note in notes):
+            raise TypeError
+        found = tuple(Objective(**values) for values in objectives)
+    except TraceError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise file_error(path, f"has no notes of fastsim's under its key {_KEY!r}", NEW_COPY) from error
+    return {"provenance": {}, **told, "notes": tuple(notes), "objectives": found}
 
 
 def _numbers(path: str | os.PathLike[str], column: Any) -> Any:

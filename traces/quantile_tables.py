@@ -12,12 +12,12 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from traces.bounded import parsed_json, read_bounded
 from traces.errors import MAX_TOKENS, TraceError, real_number, shown, whole_number
 from traces.workload import Workload
 from traces.writing import replace_file
@@ -158,16 +158,17 @@ def load_quantile_table(table: str) -> LengthTable:
     if table in embedded:
         return embedded[table]
     try:
-        content = Path(table).read_bytes()
-    except OSError as error:
-        raise TraceError("table", table, f"is {table!r}, which cannot be read ({error.strerror})", mend) from error
+        content = read_bounded(table)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TraceError("table", table, f"is {table!r}, which cannot be read ({reason})", mend) from error
     return _parse(table, content)
 
 
 def _parse(table: str, text: bytes) -> LengthTable:
     """The table that JSON text holds; ``table`` names it in errors."""
     try:
-        content: dict[str, Any] = json.loads(text)
+        content: dict[str, Any] = parsed_json(text)
         marginals = {name: Marginal(**content[name]) for name in ("prompt_tokens", "output_tokens")}
         return LengthTable(**{**content, **marginals})
     except TraceError:

@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import json
 import os
 import re
-import zlib
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from traces.bounded import parsed_json
 from traces.errors import MAX_TOKENS, TraceError, shown
-from traces.files import NEW_COPY, contents, file_error
+from traces.files import NEW_COPY, contents, decompressed, file_error
 
 _TRACE: Final = re.compile(r"(?:^|/)chunk-(\d+)-trace\.csv$")
 _FAMILIES: Final = ("Gamma", "Weibull")
@@ -106,15 +105,21 @@ def _folder_of(name: str) -> str:
 def _files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
     """Contents of the files of a folder or an archive by their names, and the sha256 of the archive."""
     if Path(path).is_dir():
-        return {file.name: file.read_bytes() for file in sorted(Path(path).glob("chunk-*"))}, ""
+        return {file.name: contents(file) for file in sorted(Path(path).glob("chunk-*"))}, ""
     import tarfile
 
     raw = contents(path)
+    text = decompressed(path, raw)
     try:
-        with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
-            members = [member for member in archive if member.isfile() and "chunk-" in member.name]
+        with tarfile.open(fileobj=io.BytesIO(text), mode="r:") as archive:
+            # The holes of a sparse file take memory that the archive does not have.
+            members = [
+                member for member in archive if member.isreg() and not member.issparse() and "chunk-" in member.name
+            ]
+            if sum(member.size for member in members) > len(text):
+                raise tarfile.ReadError("files that are larger than it")
             found = {member.name: archive.extractfile(member).read() for member in members}  # type: ignore[union-attr]
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise file_error(path, f"is a damaged archive ({error})", NEW_COPY) from error
     return found, hashlib.sha256(raw).hexdigest()
 
@@ -161,9 +166,9 @@ def _number(name: str, cell: str, where: str) -> float:
 def _histograms(where: str, text: bytes) -> tuple[Histograms, ...]:
     """Those of a file that hold anything."""
     try:
-        windows: Any = json.loads(text)
+        windows: Any = parsed_json(text)
         found = [(float(start_s), window) for start_s, window in windows.items()]
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         raise file_error(where, "is no JSON object of windows", NEW_COPY) from error
     parsed = []
     for start_s, window in sorted(found, key=lambda pair: pair[0]):

@@ -6,7 +6,6 @@ conversation began, its output the answer. There are no times: all first turns a
 """
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from traces.bounded import parsed_json
 from traces.conversations import session_blocks
 from traces.csv_lines import NO_ARRIVALS
 from traces.errors import TraceError, real_number, shown
@@ -103,8 +103,8 @@ def parse(
 def _records(path: str | os.PathLike[str], text: bytes) -> list[Any]:
     """The conversations of a file."""
     try:
-        records = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        records = parsed_json(text)
+    except ValueError as error:
         raise file_error(path, f"cannot be read as JSON ({error})", NEW_COPY) from error
     if not isinstance(records, list) or not records:
         raise file_error(path, "is no list of conversations", "give a file of ShareGPT's form")

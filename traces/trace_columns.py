@@ -1,16 +1,15 @@
 """Choices that take one side of a request file: its lengths, or its arrivals."""
 
 import functools
-import gzip
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from traces.errors import MAX_TOKENS, TraceError, real_number, shown, whole_number
+from traces.files import check_header, contents, decompressed, file_error
 
 if TYPE_CHECKING:
     import polars as pl
@@ -145,7 +144,7 @@ def _lengths(path: str, version: tuple[int, int] | None) -> tuple[NDArray[np.int
         if set(columns) <= set(frame.columns):
             break
     else:
-        raise _file_error(path, "has no columns of lengths", f"name them {' and '.join(_LENGTHS[0])}")
+        raise file_error(path, "has no columns of lengths", f"name them {' and '.join(_LENGTHS[0])}")
     tokens = frame.select(pl.col(name).str.strip_chars().cast(pl.Float64, strict=False) for name in columns)
     for name in columns:
         good = tokens[name].is_between(0, MAX_TOKENS).fill_null(False)
@@ -165,7 +164,7 @@ def _arrivals(path: str, version: tuple[int, int] | None, start: str, end: str) 
     frame = _read(path)
     name = next((name for name in (*_SECONDS, *_TIMESTAMPS) if name in frame.columns), None)
     if name is None:
-        raise _file_error(path, "has no column of arrivals", f"name it {', '.join((*_SECONDS, *_TIMESTAMPS))}")
+        raise file_error(path, "has no column of arrivals", f"name it {', '.join((*_SECONDS, *_TIMESTAMPS))}")
     if name in _SECONDS:
         times = frame[name].str.strip_chars().cast(pl.Float64, strict=False)
     else:
@@ -183,7 +182,7 @@ def _arrivals(path: str, version: tuple[int, int] | None, start: str, end: str) 
         times = times.filter(times < _bound("end", end))
     sorted_times = times.sort().to_numpy()
     if len(sorted_times) < 2:
-        raise _file_error(path, "holds fewer than two arrivals between start and end", "widen them")
+        raise file_error(path, "holds fewer than two arrivals between start and end", "widen them")
     unit = 1.0 if name in _SECONDS else 1e-9
     return np.asarray((sorted_times[1:] - sorted_times[0]) * unit, dtype=np.float64)
 
@@ -210,17 +209,13 @@ def _read(path: str) -> "pl.DataFrame":
     """A CSV file, every column as text."""
     import polars as pl
 
+    text = decompressed(path, contents(path))
+    check_header(path, text.partition(b"\n")[0])
     try:
-        raw = Path(path).read_bytes()
-        frame = pl.read_csv(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw, infer_schema=False)
-    except OSError as error:
-        raise _file_error(path, f"cannot be read ({error.strerror or error})", "give the path of a CSV file") from error
-    except (EOFError, pl.exceptions.PolarsError) as error:
-        raise _file_error(path, f"is no CSV file ({str(error).splitlines()[0]})", "give the path of one") from error
+        frame = pl.read_csv(text, infer_schema=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise file_error(path, f"is no CSV file ({reason})", "give the path of one") from error
     if frame.height == 0:
-        raise _file_error(path, "holds no requests", "give another file")
+        raise file_error(path, "holds no requests", "give another file")
     return frame
-
-
-def _file_error(path: str, problem: str, mend: str) -> TraceError:
-    return TraceError("path", path, f"is {path!r}, which {problem}", mend)

@@ -14,6 +14,7 @@ from estimators.errors import EstimatorError
 from estimators.profiles import COLUMNS, ELEMENTWISE, Profiles, check_operator, count_outliers, merge_points
 from estimators.sources.aiconfigurator_tables import KINDS, Kind, counted_rows, nccl_kind
 from estimators.sources.aiconfigurator_tree import Table, choose_version, find_package, systems, table_versions
+from estimators.sources.rows import read_table
 
 if TYPE_CHECKING:
     import polars
@@ -138,8 +139,8 @@ def _read_table(
     kernels: set[str] = set()
     read = kept = 0
     for version, file in table.files:
-        raw = pl.read_parquet(file.read_bytes())
         place = f"{system}/{kind.family}/{table.backend}/{version}/{file.name}"
+        raw, _ = read_table(file.read_bytes(), place)
         rows = counted_rows(place, raw, operator, dtype, kind, table.backend)
         merged = merge_points(operator, rows)
         for own in frames:  # what a version re-uses is what its own rows lack

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
+from estimators.tables_of_files import yaml_table
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -115,12 +116,10 @@ def _reused(folder: Traversable, table: str) -> str | None:
     declaration = folder / "reuse.yaml"
     if not declaration.is_file():
         return None
-    import yaml
-
     try:
-        declared = yaml.safe_load(declaration.read_text()) or {}
+        declared = yaml_table(declaration.read_bytes()) or {}
         return {str(one["table"]): str(one["from_version"]) for one in declared["reuse"]}.get(table)
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         wrong = f"is no list of reused tables ({type(error).__name__}: {error})"
         raise EstimatorError(f"{folder.name}/reuse.yaml", None, wrong, "install the package again") from error
 

@@ -19,6 +19,7 @@ from estimators.layout import FloatArray, IntArray
 from estimators.profiles import merge_points
 from estimators.sources.aiconfigurator_tables import KINDS, Kind, counted_rows, nccl_kind
 from estimators.sources.aiconfigurator_tree import version_key
+from estimators.sources.rows import read_table
 
 #: vLLM's own all-reduce, as CUDA graphs replay it; where so many GPUs were not measured with it, that of NCCL.
 _LIBRARIES: tuple[tuple[str, Kind], ...] = (("vllm", KINDS["all_reduce"]), ("nccl", nccl_kind("all_reduce")))
@@ -107,7 +108,7 @@ def _read_times(path: Path, operator: str, kind: Kind, gpus: int) -> tuple[IntAr
     """Elements, sorted, and seconds of the messages of a table between so many GPUs."""
     import polars as pl
 
-    rows = counted_rows(str(path), pl.read_parquet(path), operator, "bf16", kind, "")
+    rows = counted_rows(str(path), read_table(path, str(path))[0], operator, "bf16", kind, "")
     table = merge_points(operator, rows.filter(pl.col("gpus") == gpus))
     return table["elements"].to_numpy(), table["seconds"].to_numpy()
 

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from estimators.bounded import read_bounded
 from estimators.errors import EstimatorError
 from estimators.layout import FloatArray, IntArray
 from estimators.sources.rows import find_csv, numbers, read_text, refuse_rows, require_columns
+from estimators.tables_of_files import MAX_YAML_BYTES, yaml_table
 
 if TYPE_CHECKING:
     import polars
@@ -127,12 +129,9 @@ def read_meta(root: Path) -> Mapping[str, Any]:
     Raises:
         EstimatorError: when it cannot be read.
     """
-    import yaml
-
-    path = root / "meta.yaml"
     try:
-        meta = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        meta = yaml_table(read_bounded(root / "meta.yaml", MAX_YAML_BYTES))
+    except (OSError, ValueError) as error:
         raise EstimatorError(
             "meta.yaml", None, f"of {root} cannot be read ({error})", "give a profile's directory"
         ) from error

@@ -14,11 +14,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.bounded import parsed_json
 from estimators.devices import CPU
 from estimators.errors import EstimatorError
 from estimators.files import replace_file
 from estimators.profiles import Profiles, check_operator, columns_of, count_outliers, merge_points
-from estimators.sources.rows import ROW, SLOWEST_CPU, SLOWEST_GPU, check_unit, numbers, refuse_rows, require_columns
+from estimators.sources.rows import (
+    ROW,
+    SLOWEST_CPU,
+    SLOWEST_GPU,
+    check_unit,
+    numbers,
+    read_table,
+    refuse_rows,
+    require_columns,
+)
 
 if TYPE_CHECKING:
     import polars
@@ -65,10 +75,9 @@ def read_own(path: str | os.PathLike[str]) -> Profiles:
         EstimatorError: when it cannot be read, was not written by fastsim, is of another schema or unit, or a row is
             wrong, naming row and column.
     """
-    import polars as pl
-
     place = os.fspath(path)
-    about, raw = read_provenance(path), pl.read_parquet(place)
+    raw, texts = read_table(path, place)
+    about = _about(place, texts, (*_SAID, "kernels"))
     operator, dtype = about["operator"], about["dtype"]
     check_operator(operator, dtype)
     rows = _checked(place, raw, operator, about["system"])
@@ -122,14 +131,15 @@ def read_about(path: str | os.PathLike[str], said: Sequence[str]) -> dict[str, A
     Raises:
         EstimatorError: when it cannot be read, says less, or is of another schema or unit.
     """
-    import polars as pl
-
     place = os.fspath(path)
+    return _about(place, read_table(path, place)[1], said)
+
+
+def _about(place: str, texts: Mapping[str, str], said: Sequence[str]) -> dict[str, Any]:
+    """The same of the texts beside a table."""
     try:
-        about = json.loads(pl.read_parquet_metadata(place).get(_KEY, "null"))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise EstimatorError(place, None, f"cannot be read ({error})", _MEND) from error
-    except json.JSONDecodeError:
+        about = parsed_json(texts.get(_KEY, "null"))
+    except ValueError:
         about = None
     if not isinstance(about, dict):
         raise EstimatorError(place, None, "has no metadata of fastsim's", _MEND)

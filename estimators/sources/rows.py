@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from estimators.errors import EstimatorError
+from estimators.tables_of_files import csv_frame, parquet_frame
 
 if TYPE_CHECKING:
     import polars
@@ -24,24 +25,32 @@ def find_csv(folder: Path, name: str) -> Path | None:
     return next((path for end in ("csv", "csv.gz") if (path := folder / f"{name}.{end}").is_file()), None)
 
 
-def read_bytes(path: Path) -> bytes:
-    """What is in a file, gzipped or not."""
-    content = path.read_bytes()
-    return gzip.decompress(content) if path.suffix == ".gz" else content
-
-
 def read_text(path: Path) -> polars.DataFrame:
     """All columns of a file of CSV, gzipped or not, as text; an empty cell is null.
 
     Raises:
         EstimatorError: when it cannot be read.
     """
-    import polars as pl
-
     try:
-        return pl.read_csv(path, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        return csv_frame(path)
+    except (OSError, ValueError) as error:
         raise EstimatorError(str(path), None, f"cannot be read ({error})", "give a table of CSV") from error
+
+
+def read_table(path: str | os.PathLike[str] | bytes, place: str) -> tuple[polars.DataFrame, dict[str, Any]]:
+    """The table of a Parquet file, and the texts beside it.
+
+    Args:
+        path: the file, or its bytes.
+        place: what the message calls it.
+
+    Raises:
+        EstimatorError: when it cannot be read.
+    """
+    try:
+        return parquet_frame(path)
+    except (OSError, ValueError) as error:
+        raise EstimatorError(place, None, f"cannot be read ({error})", "give a table of Parquet") from error
 
 
 def require_columns(place: str, frame: polars.DataFrame, columns: Sequence[str]) -> None:

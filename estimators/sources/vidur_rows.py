@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from estimators.errors import EstimatorError
 from estimators.sources.products import layer_products
-from estimators.sources.rows import LARGE, ROW, check_unit, numbers, read_bytes, read_text, refuse_rows, require_columns
+from estimators.sources.rows import LARGE, ROW, check_unit, numbers, read_text, refuse_rows, require_columns
+from estimators.tables_of_files import csv_bytes
 
 if TYPE_CHECKING:
     import polars
@@ -22,6 +23,13 @@ _TOO_FAST = 10
 _SKIP = "mend the row, or give skip_bad=True to drop such rows"
 #: A table that is a copy of another GPU's, by node: the sha256 of its text.
 _COPIES = {"h100_pairwise_nvlink": "b962137cf047ab0bb80d11f45ea2a008b9684d0749805995b44b112ae302fff4"}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return csv_bytes(path)
+    except (OSError, ValueError) as error:
+        raise EstimatorError(str(path), None, f"cannot be read ({error})", "give a table of CSV") from error
 
 
 def read_products(operator: str, path: Path, skip_bad: bool) -> tuple[polars.DataFrame, int]:
@@ -109,7 +117,7 @@ def read_messages(operator: str, path: Path, skip_bad: bool) -> tuple[polars.Dat
     import polars as pl
 
     place, node = str(path), path.parent.name
-    if operator == "send_recv" and hashlib.sha256(read_bytes(path)).hexdigest() == _COPIES.get(node):
+    if operator == "send_recv" and hashlib.sha256(_bytes(path)).hexdigest() == _COPIES.get(node):
         wrong = "is a byte for byte copy of that of a100_pairwise_nvlink and no measurement"
         raise EstimatorError(place, None, wrong, "choose another node")
     keys = ("num_workers", "devices_per_node", "size")

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 
 import argparse_dataclass
 
+from estimators.bounded import parsed_json
 from fastsim.errors import ConfigError
 
 #: Seconds of silence before a progress line appears.
@@ -112,7 +112,7 @@ def split_options(words: Sequence[str], groups: Sequence[str]) -> tuple[list[str
 def literal(text: str) -> Any:
     """A number or a truth value where the text is one, else the text."""
     with contextlib.suppress(ValueError):
-        return json.loads(text)
+        return parsed_json(text)
     return text
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
 from typing import Any, Optional
 
 from fastsim.commands.parsing import Parser, flag, split_options
 from fastsim.commands.run_workload import DEFAULT_ARRIVALS, DEFAULT_LENGTHS, DEFAULT_QPS, DEFAULT_REQUESTS, GENERATORS
 from fastsim.commands.vidur import read_vidur
-from fastsim.config import SimulationConfig, read_toml
+from fastsim.config import MAX_TOML, SimulationConfig, read_toml
 from fastsim.config_checks import DTYPES, EXPERT_EXCHANGES, EXPERT_LOADS
 from fastsim.engine_presets import ENGINES
 from fastsim.errors import ConfigError
@@ -230,10 +229,12 @@ def read_toml_file(field: str, path: str) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, or is not TOML.
     """
+    from estimators.bounded import read_bounded, text_of
+
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
+        text = text_of(read_bounded(path, MAX_TOML))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(field, path, f"cannot be read ({reason})", "give a TOML file") from None
     return read_toml(path, text)
 

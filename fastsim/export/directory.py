@@ -1,10 +1,10 @@
 """What ``fastsim run --out DIR`` has written, read again."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastsim.config import SimulationConfig
+from estimators.bounded import parsed_json, read_bounded, text_of
+from fastsim.config import MAX_TOML, SimulationConfig
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def read_run(directory: str) -> Run:
     Raises:
         ConfigError: the directory has none, or one that kept no requests.
     """
-    import polars as pl
+    from estimators.tables_of_files import parquet_frame
 
     folder = Path(directory)
     for name in ("config.toml", "summary.json"):
@@ -41,11 +41,15 @@ def read_run(directory: str) -> Run:
         mend = "repeat the run with at most 2 M requests, and with keep_requests"
         raise ConfigError("directory", directory, "has no requests.parquet", mend)
     try:
-        config = SimulationConfig.from_toml((folder / "config.toml").read_text(encoding="utf-8"))
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return Run(config, summary, pl.read_parquet(folder / "requests.parquet"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
+        text = text_of(read_bounded(folder / "config.toml", MAX_TOML))
+        summary = parsed_json(read_bounded(folder / "summary.json"))
+        requests, _ = parquet_frame(folder / "requests.parquet")
+        config = SimulationConfig.from_toml(text)
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:
         raise ConfigError("directory", directory, f"cannot be read ({error})", "repeat the run") from None
+    return Run(config, summary, requests)
 
 
 def tables_of(run: Run) -> tuple[Any, bool]:

@@ -1,11 +1,11 @@
 """Runs to report on, from their directories."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.bounded import parsed_json, read_bounded
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def _read(path: Path, name: str) -> Run:
     mend = "give a directory that fastsim run --out has written"
     try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        summary = parsed_json(read_bounded(path / "summary.json"))
     except OSError as error:
         raise ConfigError("DIR", str(path), f"has no summary.json ({error.strerror})", mend) from None
     except ValueError:
@@ -95,12 +95,12 @@ def read_frame(path: Path, needed: Sequence[str], may_be_empty: bool = False) ->
     """
     if not path.is_file():
         return None
-    import polars as pl
+    from estimators.tables_of_files import parquet_frame
 
     mend = "write the directory again, or remove the file"
     try:
-        frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError):
+        frame, _ = parquet_frame(path)
+    except (OSError, ValueError):
         raise ConfigError("DIR", str(path), "is no Parquet file that can be read", mend) from None
     missing = [column for column in needed if column not in frame.columns]
     if missing or (frame.is_empty() and not may_be_empty):

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from estimators.bounded import parsed_json
 from estimators.files import errors_of
 from fastsim import __version__
 from fastsim.errors import ConfigError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from traces import Workload
 
 NAME = "journal.jsonl"
+#: Largest journal that is read: of some million runs.
+_MOST_BYTES = 1 << 30
 _RESUME, _ELSEWHERE = "give resume to go on with it", "choose another directory"
 
 
@@ -124,6 +127,9 @@ class Journal:
 
     def _begin(self, header: dict[str, Any], resume: bool) -> None:
         self.file.seek(0)
+        if os.fstat(self.file.fileno()).st_size > _MOST_BYTES:
+            wrong = f"has more than the {_MOST_BYTES:,} bytes that are read"
+            raise ConfigError("journal", str(self.path), wrong, _ELSEWHERE)
         text = self.file.read()
         whole = text[: text.rfind(b"\n") + 1]
         lines = whole.splitlines()
@@ -131,26 +137,23 @@ class Journal:
             wrong = f"already holds a search, of which {len(lines) - 1:,} runs have ended"
             raise ConfigError("directory", str(self.path.parent), wrong, f"{_RESUME}, or {_ELSEWHERE}")
         for number, line in enumerate(lines):
-            found = self._read(number, line)
+            try:
+                found = parsed_json(line)
+                if number > 0:
+                    outcome = Outcome.from_dict(found)
+                    self.outcomes[outcome.key] = outcome
+                elif not isinstance(found, dict):
+                    raise ValueError
+            except (ValueError, TypeError, KeyError):
+                wrong = f"is damaged in line {number + 1}"
+                mend = f"remove that line, or {_ELSEWHERE}"
+                raise ConfigError("journal", str(self.path), wrong, mend) from None
             if number == 0:
                 self._compare(found, header)
-            else:
-                outcome = Outcome.from_dict(found)
-                self.outcomes[outcome.key] = outcome
         self.file.truncate(len(whole))
         if not lines:
             self._write(header)
             self._sync_directory()
-
-    def _read(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            found = json.loads(line)
-            if isinstance(found, dict) and (number == 0 or set(found) == set(Outcome.__dataclass_fields__)):
-                return found
-        except ValueError:
-            pass
-        wrong = f"is damaged in line {number + 1}"
-        raise ConfigError("journal", str(self.path), wrong, f"remove that line, or {_ELSEWHERE}")
 
     def _compare(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         differing = [name for name in header if found.get(name) != header[name]]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastsim.config import SimulationConfig
@@ -101,8 +101,34 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Outcome":
-        """The inverse of `as_dict`."""
-        return cls(**values)
+        """The inverse of `as_dict`.
+
+        Raises:
+            TypeError, KeyError: the values are others than `as_dict` gives.
+        """
+        found = cls(**values)
+        texts = (found.config_id, found.workload, found.status, found.reason)
+        if not all(isinstance(text, str) for text in texts) or found.status not in (OK, REFUSED, FAILED):
+            raise TypeError
+        if (found.capacity is None) == (found.status == OK) or not isinstance(found.requests, int | None):
+            raise TypeError
+        if found.capacity is not None:
+            _check_capacity(found.capacity)
+        return found
+
+
+def _check_capacity(told: Mapping[str, Any]) -> None:
+    """Raise TypeError or KeyError where a table is not what `fastsim.searching.capacity.Capacity.as_dict` gives."""
+    from fastsim.searching.capacity import Capacity
+    from fastsim.searching.probes import Probe
+
+    if set(told) != {spec.name for spec in fields(Capacity)} or len(told["bracket"]) != 2:
+        raise TypeError
+    known = {spec.name for spec in fields(Probe)}
+    if any(set(probe) != known for probe in (*told["probes"], told["at_capacity"])):
+        raise TypeError
+    if not all(isinstance(told[name], int | float) for name in ("qps", "tolerance")):
+        raise TypeError
 
 
 class Executor(Protocol):

@@ -1,6 +1,5 @@
 """Reads Vidur's resolved ``config.json`` and says the same in our words; docs/vidur.md has the table of all flags."""
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from estimators.bounded import parsed_json, read_bounded
 from fastsim.errors import ConfigError
 from fastsim.options import integer
 from fastsim.vidur.workload import Traffic, read_traffic
@@ -87,7 +87,7 @@ class VidurFile:
         self.path = Path(path)
         mend = "give the config.json that Vidur writes beside its results"
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
+            values = parsed_json(read_bounded(self.path))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError("vidur-config", str(path), f"cannot be read as JSON ({reason})", mend) from None

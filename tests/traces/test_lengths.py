@@ -150,7 +150,7 @@ def test_lognormal_never_leaves_the_legal_range():
         (
             "trace",
             {"path": "nowhere.csv"},
-            "path is 'nowhere.csv', which cannot be read (No such file or directory); give the path of a CSV file.",
+            "path is 'nowhere.csv', which cannot be read (No such file or directory); give the path of a trace file.",
         ),
         (
             "quantile_table",

@@ -1,11 +1,12 @@
 """A search to explore, from its directory."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estimators.bounded import parsed_json, read_bounded
+from estimators.tables_of_files import MAX_TABLE_BYTES
 from fastsim.errors import ConfigError
 from fastsim.report.runs import read_frame
 
@@ -46,7 +47,7 @@ def read_search(directory: str) -> Search:
     """
     path = Path(directory).absolute()
     try:
-        about = json.loads((path / _SEARCH).read_text(encoding="utf-8"))
+        about = parsed_json(read_bounded(path / _SEARCH, MAX_TABLE_BYTES))
     except OSError as error:
         wrong, mend = f"has no {_SEARCH} ({error.strerror})", "give a directory that fastsim search --out has written"
         if (path / _JOURNAL).is_file():

@@ -1,6 +1,8 @@
 """The journal: what survives, and what is refused."""
 
 import json
+import math
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from toy_device import PROVENANCE
 from estimators import load_device
 from estimators.device_file import write_device
 from fastsim import ConfigError
+from fastsim.searching.capacity import Capacity
 from fastsim.searching.journal import NAME, Journal, header_of
+from fastsim.searching.probes import Probe
 from fastsim.searching.space import Space
 from fastsim.searching.tasks import Outcome
 
@@ -28,7 +32,9 @@ HEADER = {"version": "1", "space": "abc", "slo": [{"limit": 5.0}], "tolerance": 
 
 
 def some_outcome(number: int) -> Outcome:
-    return Outcome(f"id{number}", "chat", None, "ok", "", {"qps": number / 3, "bracket": [1.5, None]}, 0.1)
+    probe = dict.fromkeys(spec.name for spec in fields(Probe))
+    found = Capacity(number / 3, (1.5, math.inf), 0.02, (), True, "", "", probe)
+    return Outcome(f"id{number}", "chat", None, "ok", "", found.as_dict(), 0.1)
 
 
 def write(directory: Path, count: int = 3) -> list[Outcome]:
