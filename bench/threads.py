@@ -12,7 +12,7 @@ side by side, and what that would make of a whole call.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -98,17 +98,20 @@ def replicas(num_requests: int, threads: int, repeats: int) -> Row:
 
 
 def record(printed: Row) -> Iterator[Row]:
-    """Rows of the record: the two ratios."""
+    """Rows of the record: the ratios."""
     for row in printed["rows"]:
-        yield figure("Wall time on one thread over that on several", row["what"], "threads", row["threads"], "")
-        yield figure("Wall time on one thread over that on several", row["what"], "ratio", row["ratio"], "")
+        name = f"{row['what']}, {row['requests']:,} requests"
+        yield figure("Time on one thread over that on several", name, "threads", row["threads"], "")
+        yield figure("Time on one thread over that on several", name, "ratio", row["ratio"], "")
+        if "same" in row:
+            yield figure("Time on one thread over that on several", name, "same results", int(row["same"]), "of 1")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the rows; returns the exit code."""
     flags = parser("what a second core brings")
     flags.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one per core")
-    given = flags.parse_args()
+    given = flags.parse_args(arguments)
     size, repeats = (10_000, 1) if given.smoke else (500_000, 5)
     emit([row(size, given.threads, repeats) for row in (many, replicas)], given.json)
     return 0
