@@ -13,7 +13,7 @@ from pathlib import Path
 
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 from estimators.files import replace_file
