@@ -26,6 +26,7 @@ COMMANDS = {
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
     "doctor": "print versions, the processor and the state of caches, for a report of a bug",
+    "warmup": "compile what first runs would wait for",
     "traces": "list, describe, convert or fetch traces and workloads",
 }
 

@@ -70,7 +70,7 @@ def jit(signature=None, forceinline=False):
         if signature is None:  # callers hold its code, and are what is kept on disk
             options = HELPER | {"forceinline": forceinline}
             return Helper.of(function, options) if WHOLE else numba.njit(**options)(function)
-        kernel: Any = numba.njit(forceinline=forceinline, **_KERNEL)(function)
+        kernel = numba.njit(forceinline=forceinline, **_KERNEL)(function)
         kernel._cache = KernelCache(function, cache_directory())
         kernel.compile(signature)
         kernel.disable_compile()

@@ -20,7 +20,7 @@ from fastsim.kernel.jit import DISABLED, cache_directory, jit
 from fastsim.kernel.state import BATCH, CLUSTER, PENDING, REPLICA, REQUEST, STAGE, State
 
 # Function slots are numba's "first-class functions", experimental by name; our tests pin what we use of them.
-warnings.filterwarnings("ignore", message="First-class function type", category=NumbaExperimentalFeatureWarning)
+warnings.filterwarnings("ignore", message=".*First-class function type", category=NumbaExperimentalFeatureWarning)
 
 _REQUESTS = types.Array(from_dtype(REQUEST), 1, "C")
 _REPLICAS = types.Array(from_dtype(REPLICA), 1, "C")
