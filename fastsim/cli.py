@@ -79,7 +79,7 @@ def _guarded(words: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in _MENDS:
             raise
-        where = "standard output" if error.filename is None else f"file {os.fspath(error.filename)!r}"
+        where = "standard output, or a file," if error.filename is None else f"file {os.fspath(error.filename)!r}"
         return complain(f"{where} cannot be used ({error.strerror}); {_MENDS[error.errno]}.")
     except ValueError as error:
         if not hasattr(error, "mend"):

@@ -1,10 +1,13 @@
 """A run whose requests come in segments is the run of all of them at once, to the last bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import Case, cases, prepare_kernel, run_kernel
+from reference_tests.feature_cases import ENGINES
 
 from fastsim import kernel
 from fastsim.kernel.jit import DISABLED
@@ -14,7 +17,7 @@ from fastsim.kernel.state import COMPLETED, DONE, NEEDS_REQUESTS
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
 
-EXAMPLES = 60 if DISABLED else 400
+EXAMPLES = 40 if DISABLED else 400
 #: Of the records what a run says of a request.
 SAID = ("row", "replica", "scheduled_s", "first_token_s", "completed_s", "preemptions", "cached_tokens", "phase")
 #: Of the replicas what it says of them; the rest are places, limits, and what is at hand.
@@ -68,18 +71,20 @@ def assert_same(case: Case, sizes: list[int], most_kept: int = 0) -> None:
     assert np.array_equal(integers[:6400], whole.integers[:6400])
 
 
-def streamed(case: Case) -> bool:
-    """Whether a case can be streamed."""
-    config = case.config
-    waits = config.client == "closed" or any(think == think for think in config.think_s)
-    delays = config.ingress_s + config.ingress_s_per_token > 0
-    return not waits and not delays and config.router != "session_affinity" and case.record_bins == 0
+@st.composite
+def streams(draw: st.DrawFn, policy: str) -> Case:
+    """A case that can be streamed, in which requests complete while others arrive."""
+    case = draw(cases(policies=(policy,), features=("caching", "ahead", "overheads", "prefix_aware", ENGINES)))
+    gap_s = draw(st.sampled_from([0.0, 0.05, 0.5, 3.0]))
+    requests = [(arrival_s + gap_s * i, prompt, output) for i, (arrival_s, prompt, output) in enumerate(case.requests)]
+    router = "random" if case.config.router == "session_affinity" else case.config.router
+    return replace(case, requests=requests, config=replace(case.config, router=router), record_bins=0)
 
 
 @pytest.mark.parametrize("policy", SCHEDULERS)
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_segments_change_nothing(policy: str, data: st.DataObject):
-    case = data.draw(cases(policies=(policy,)).filter(streamed))
+    case = data.draw(streams(policy))
     size = data.draw(st.sampled_from([1, 2, 3, 7]))
     assert_same(case, [size] * len(case.requests), data.draw(st.sampled_from([0, 0, 5])))
