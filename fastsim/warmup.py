@@ -20,7 +20,7 @@ def usual_kernels() -> list[tuple[str, str]]:
     Vidur's event loop. What only compiled code of a user's own calls is not among them.
     """
     loops = [(f"loop:{loop}", kind) for loop in ("without_clients", "with_clients") for kind in _KINDS]
-    schedules = dict.fromkeys(scheduler.kernel for scheduler in SCHEDULERS.values())  # type: ignore[attr-defined]
+    schedules = dict.fromkeys(scheduler.kernel for scheduler in SCHEDULERS.values())
     routes = dict.fromkeys(router.kernel for router in ROUTERS.values())  # type: ignore[attr-defined]
     return [
         *loops,
@@ -54,6 +54,7 @@ def compile_usual(
 def _compile(kernel: str, signature: str) -> tuple[str, int]:
     """Compile one of them: its name, and how many functions were not kept yet."""
     from fastsim.kernel import advance, slots
+    from fastsim.kernel.jit import DISABLED
 
     functions: Sequence[Any]
     if signature == "VIDUR":
@@ -67,6 +68,6 @@ def _compile(kernel: str, signature: str) -> tuple[str, int]:
     else:
         functions = [slots.compiled(kernel, getattr(slots, signature))]
     name = f"{kernel} ({signature.lower()})" if signature in _KINDS else kernel
-    if slots.DISABLED:
+    if DISABLED:
         return name, 0
     return name, sum(sum(function.stats.cache_misses.values()) for function in functions)
