@@ -1,6 +1,6 @@
 """The page docs/record.md, made of a record."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import STANDARD_WORK, Row
@@ -32,12 +32,14 @@ def page_of(record: Mapping[str, Any]) -> str:
     parts = [_HEAD, _machine(record)]
     for bench in BENCHES:
         rows = [row for row in record["rows"] if row["bench"] == bench.name]
-        if rows:
-            parts.append(f"## {bench.title}\n\n`{rows[0]['command']}`; see [{bench.page}]({bench.page}).\n")
-            matters = dict.fromkeys(row["what"] for row in rows)
-            parts += [_table(what, [row for row in rows if row["what"] == what]) for what in matters]
+        reasons = {**record["skipped"], **record["failed"]}
+        told = f"`{rows[0]['command']}`" if rows else f"Not told: {reasons.get(bench.name, 'not run for this record')}"
+        # A heading even so, as other pages link to it.
+        parts.append(f"## {bench.title}\n\n{told}; see [{bench.page}]({bench.page}).\n")
+        matters = dict.fromkeys(row["what"] for row in rows)
+        parts += [_table(what, [row for row in rows if row["what"] == what]) for what in matters]
     parts.append(
-        _NOT + "".join(f"| `{name}` | [{page}]({page}) | {why} |\n" for name, (page, why) in _left_out(record))
+        _NOT + "".join(f"| `{name}` | [{page}]({page}) | {why} |\n" for name, (page, why) in NOT_RECORDED.items())
     )
     return "\n".join(parts)
 
@@ -53,16 +55,6 @@ def readme_of(text: str, record: Mapping[str, Any]) -> str:
         raise KeyError(f"README.md lacks {_README_BEGIN} or {_README_END}")
     table = _table(STANDARD_WORK, rows).partition("\n\n")[2]
     return f"{head}{begin}\n{table}\n{_machine(record)}{end}{tail}"
-
-
-def _left_out(record: Mapping[str, Any]) -> Iterable[tuple[str, tuple[str, str]]]:
-    """What no row tells: by design, and in this run."""
-    yield from NOT_RECORDED.items()
-    told = {row["bench"] for row in record["rows"]}
-    for bench in BENCHES:
-        if bench.name not in told:
-            reasons = {**record["skipped"], **record["failed"]}
-            yield bench.name, (bench.page, reasons.get(bench.name, "not run when this record was made"))
 
 
 def _machine(record: Mapping[str, Any]) -> str:

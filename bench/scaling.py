@@ -50,6 +50,7 @@ def record(printed: Row) -> Iterator[Row]:
         yield figure("The standard work", name, "time", row["wall_s"], "s")
         yield figure("The standard work", name, "requests/s", row["requests_per_s"], "requests/s")
         yield figure("The standard work", name, "iterations/s", row["iterations_per_s"], "iterations/s")
+        yield figure("The standard work", name, "processor time", row["cpu_s"], "s")
         yield figure("The standard work", name, "peak memory", row["rss_peak_mib"], "MiB")
 
 

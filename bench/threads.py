@@ -12,11 +12,11 @@ side by side, and what that would make of a whole call.
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common import Row, emit, note, parser, standard_work
+from common import Row, emit, figure, note, parser, standard_work
 
 import fastsim
 from fastsim.simulation import compile_kernel, load_parts, start_state
@@ -95,6 +95,16 @@ def replicas(num_requests: int, threads: int, repeats: int) -> Row:
         "loop_s_on_threads": all_s,
         "ratio": whole_s / (whole_s - one_s + all_s),
     }
+
+
+def record(printed: Row) -> Iterator[Row]:
+    """Rows of the record: the ratios."""
+    for row in printed["rows"]:
+        name = f"{row['what']}, {row['requests']:,} requests"
+        yield figure("Time on one thread over that on several", name, "threads", row["threads"], "")
+        yield figure("Time on one thread over that on several", name, "ratio", row["ratio"], "")
+        if "same" in row:
+            yield figure("Time on one thread over that on several", name, "same results", int(row["same"]), "of 1")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -76,7 +76,10 @@ def unpacked(content: bytes, most: int = MAX_FILE_BYTES) -> bytes:
 
 def lines_of_torn(content: bytes) -> int:
     """Whole lines of a gzip file that is cut short, in as much as is unpacked of any."""
-    return zlib.decompressobj(wbits=31).decompress(content, _UNSUSPICIOUS_BYTES).count(b"\n")
+    try:
+        return zlib.decompressobj(wbits=31).decompress(content, _UNSUSPICIOUS_BYTES).count(b"\n")
+    except zlib.error:  # cut short within a header
+        return 0
 
 
 def parsed_json(text: bytes | str) -> Any:

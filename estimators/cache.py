@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from estimators.bounded import parsed_json, read_bounded
 from estimators.errors import EstimatorError
 from estimators.expert_layout import ExpertLayout
 from estimators.files import cache_root, replace_file
@@ -61,7 +62,7 @@ def load_tables(path: str | os.PathLike[str]) -> IterationTables:
     """
     values_path, header_path = _paths(path)
     try:
-        header = json.loads(header_path.read_bytes())
+        header = parsed_json(read_bounded(header_path))
         if header["format"] != _FORMAT or header["version"] != FORMAT_VERSION:
             raise ValueError(f"format {header['format']!r} version {header['version']!r} is not ours")
         layout, rule, provenance = TableLayout(**header["layout"]), header["prefill_rule"], dict(header["provenance"])

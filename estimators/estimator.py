@@ -139,7 +139,9 @@ class OperatorEstimators:
         if operator not in self._models:
             path = self._paths[operator]
             model = Model(self._contents[operator], path, trusted=ZOO in path.resolve().parents)
-            if model.metadata.get("features") != list(OPERATORS[operator].features):
+            names = list(OPERATORS[operator].features)
+            _check_metadata(operator, model.metadata, path)
+            if model.metadata.get("features") != names or model.features != len(names):
                 wrong = "was trained on other features than this version of fastsim computes"
                 raise EstimatorError("estimator", str(self._paths[operator]), wrong, "train it again")
             self._models[operator] = model
@@ -191,6 +193,22 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         mend = "reinstall the package or run fastsim estimators train"
         raise EstimatorError("estimator", str(path), "cannot be read", mend) from error
+
+
+def _check_metadata(operator: str, metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file that does not say what is needed to predict, or in other words."""
+    try:
+        numbers = [*vars(Roofline(**metadata["roofline"])).values()]
+        calibration = Calibration(**metadata["calibration"])
+        numbers += [calibration.inflation, calibration.shared]
+        numbers += [edge for low, high in metadata["profiled"].values() for edge in (low, high)]
+        known = set(metadata["profiled"]) <= set(OPERATORS[operator].columns)
+        if known and all(isinstance(number, int | float) for number in numbers):
+            return
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass
+    wrong = "does not say how it was trained"
+    raise EstimatorError("estimator", str(path), wrong, "train it again")
 
 
 def _inside(

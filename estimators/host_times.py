@@ -17,7 +17,7 @@ import numpy as np
 
 from estimators.features import Floats
 from estimators.sources.own import read_about, write_measured
-from estimators.sources.rows import ROW, numbers, read_table, refuse_rows, require_columns
+from estimators.sources.rows import ROW, floats, numbers, read_table, refuse_rows, require_columns
 
 if TYPE_CHECKING:
     import polars
@@ -135,7 +135,7 @@ def _checked(place: str, raw: polars.DataFrame) -> polars.DataFrame:
     counted = raw.with_row_index(ROW, offset=1)
     columns = [numbers(place, counted, "batch", 1)]
     for name in HOST_COLUMNS[1:]:
-        seconds = raw[name].cast(pl.Float64, strict=False)
+        seconds = floats(place, raw, name)
         right = raw[name].is_null() | (seconds.is_finite() & (seconds >= 0)).fill_null(False)
         refuse_rows(place, counted, name, ~right, "is not a number from 0 on")
         columns.append(seconds)

@@ -82,6 +82,7 @@ class Model:
     """A loaded estimator.
 
     Attributes:
+        features: number of input features.
         metadata: what ``export`` was given.
     """
 
@@ -96,7 +97,7 @@ class Model:
         Raises:
             EstimatorError: when the file is damaged or is no model of ours.
         """
-        # Which from 1.32 on keeps an identifier in the user's cache and sends what was run to its makers.
+        # Version 1.32 keeps an identifier in the user's cache, for telemetry that nobody has asked for.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -112,6 +113,7 @@ class Model:
             raise EstimatorError("estimator", str(path), wrong, mend) from error
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self.features = int(self._session.get_inputs()[0].shape[1])
             entries = self._session.get_modelmeta().custom_metadata_map.items()
             self.metadata: dict[str, Any] = {key: parsed_json(value) for key, value in entries}
         except Exception as error:  # onnxruntime's errors share no base class

@@ -11,6 +11,9 @@ _MAGIC: Final = b"PAR1"
 _MAX_FOOTER_BYTES: Final = 8 << 20
 _MAX_COLUMNS, _MAX_DEPTH = 2000, 12
 _VALUE_BYTES: Final = 8
+#: Fields of page headers that say an encoding: of values and of levels, and of a dictionary.
+_ENCODINGS: Final = ((5, 2), (5, 3), (5, 4), (7, 2), (8, 4))
+_MAX_ENCODING: Final = 9
 # Types of Thrift's compact protocol.
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 _INTEGERS: Final = (4, 5, 6)
@@ -81,6 +84,9 @@ def _column_bytes(content: bytes, column: dict[int, Any]) -> int:
         unpacked += header[2]
         data = header.get(5) or header.get(8)
         values += data[1] if data else 0
+        encodings = [part.get(number, 0) for name, number in _ENCODINGS if (part := header.get(name))]
+        if not all(0 <= encoding <= _MAX_ENCODING for encoding in encodings):
+            raise ValueError("a page has an encoding that there is not")
         if data is None and header.get(7, {}).get(1, 0) > header[2]:
             # A dictionary's entry takes a byte at least.
             raise ValueError("a dictionary has more entries than bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ TOKEN_OPERATORS = (
 NETWORK_OPERATORS = ("all_reduce", "send_recv")
 #: Times of the host by requests in the batch, in the order in which Vidur adds them.
 CPU_OPERATORS = ("schedule", "sampler_e2e", "prepare_inputs_e2e", "process_model_outputs", "ray_comm_time")
+#: Entries of a table, most of which no key names.
+_MOST_TIMES = 1 << 27
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +140,11 @@ class OperatorTables:
 def _rows(name: str, keys: Any, ms: Any) -> tuple[IntArray, FloatArray]:
     """Checked keys (n, 1 or 2) and milliseconds (n,)."""
     columns = 2 if name in ("attn_decode", "attn_prefill") else 1
-    known, values = np.asarray(keys, dtype=np.int64), np.asarray(ms, dtype=np.float64)
-    if known.ndim != 2 or known.shape != (len(values), columns) or known.min(initial=0) < 0:
+    try:
+        known, values = np.asarray(keys, dtype=np.int64), np.asarray(ms, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EstimatorError(f"operators: {name}", None, f"are no numbers ({error})", "give integers and ms") from error
+    if known.shape != (values.size, columns) or values.ndim != 1 or known.min(initial=0) < 0:
         raise EstimatorError(f"operators: {name}", known.shape, "are no keys", f"give {columns} per time, 0 or more")
     bad = ~(np.isfinite(values) & (values >= 0))
     if bad.any():
@@ -148,6 +154,9 @@ def _rows(name: str, keys: Any, ms: Any) -> tuple[IntArray, FloatArray]:
 
 def _dense(keys: tuple[IntArray, ...], ms: FloatArray) -> FloatArray:
     """An array that holds each time at its key, and NaN elsewhere."""
-    table: FloatArray = np.full([int(key.max(initial=0)) + 1 for key in keys], np.nan)
+    shape = [int(key.max(initial=0)) + 1 for key in keys]
+    if math.prod(shape) > _MOST_TIMES:
+        raise EstimatorError("operators", shape, f"is a table of more than {_MOST_TIMES:,} times", "give smaller keys")
+    table: FloatArray = np.full(shape, np.nan)
     table[keys] = ms
     return table

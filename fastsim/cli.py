@@ -26,6 +26,7 @@ COMMANDS = {
     "estimators": "list, show or train the operator estimators",
     "profile": "measure a model's operators on the device at hand, and make a device of it",
     "doctor": "print versions, the processor and the state of caches, for a report of a bug",
+    "warmup": "compile what first runs would wait for",
     "traces": "list, describe, convert or fetch traces and workloads",
 }
 
@@ -79,7 +80,7 @@ def _guarded(words: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in _MENDS:
             raise
-        where = "standard output" if error.filename is None else f"file {os.fspath(error.filename)!r}"
+        where = "standard output, or a file," if error.filename is None else f"file {os.fspath(error.filename)!r}"
         return complain(f"{where} cannot be used ({error.strerror}); {_MENDS[error.errno]}.")
     except ValueError as error:
         if not hasattr(error, "mend"):

@@ -63,21 +63,19 @@ def traces() -> Mapping[str, Any]:
 def kernels() -> Mapping[str, Any]:
     """Compiled kernels: which are kept for these sources, this processor and this version of numba."""
     from estimators.files import cache_root
+    from fastsim.kernel.disk_cache import SUFFIX, read_whole
     from fastsim.kernel.jit import cache_directory
 
     root, directory = cache_root() / "jit", cache_directory()
     files = _files(directory)
-    # numba has an index for each function, and names it MODULE.FUNCTION-LINE.pyVERSION.nbi; its files of machine code
-    # have a number more. An index is written first, so that one without code tells of a kill.
-    code = {path.name.rsplit(".", 2)[0] for path in files if path.suffix == ".nbc" and path.stat().st_size}
-    indexed = {path.stem for path in files if path.suffix == ".nbi"}
+    code = {path: read_whole(path) is not None for path in files if path.suffix == SUFFIX}
     kept = root in directory.parents
     others = [path for path in _folders(root) if path != directory]
     return {
         **_size(directory, files),
         "kept for other processes": kept,
-        "compiled": sorted(name.partition("-")[0] for name in indexed & code),
-        "unfinished, to be compiled again": _named(sorted(indexed - code)),
+        "compiled": sorted(path.name.rpartition("-")[0] for path, whole in code.items() if whole),
+        "damaged, to be compiled again": _named(sorted(path.stem for path, whole in code.items() if not whole)),
         "of other versions": len(others),
         "bytes of other versions": sum(path.stat().st_size for other in others for path in _files(other)),
     }

@@ -302,8 +302,9 @@ def _run(
     while (status := run(state, values, slots)) == states.BATCH_LOG_FULL:
         state = with_longer_log(state, batch_window)
     check_status(status, config, own)
-    order_notes(state)
-    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, _clients(config)))
+    clients = _clients(config)
+    order_notes(state, clients)
+    state = state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients))
     summary = summarize(config, workload, tables, model, device, state)
     wall_s = time.perf_counter() - started
     summary["simulation"]["wall_s"] = wall_s

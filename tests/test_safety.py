@@ -32,7 +32,10 @@ from traces.errors import TraceError
 from traces.readers import read
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Reads machine code that the same user has compiled, as numba's own cache does: no file of a stranger's.
+COMPILED = ROOT / "fastsim" / "kernel" / "disk_cache.py"
 SOURCES = [path for package in ("fastsim", "estimators", "traces") for path in (ROOT / package).rglob("*.py")]
+SOURCES.remove(COMPILED)
 #: What reads objects, and so runs what a stranger wrote; or runs text.
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pickletools"}
 FUNCTIONS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "np.load", "numpy.load"}

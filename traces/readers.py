@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str]) -> Workload:
         TraceError: the file cannot be read, its first line is not known, or a cell is bad: one sentence with the file,
             and with line (the first is line 1) and column or key of the first bad cell.
     """
-    if any(Path(path).glob("chunk-*-trace.csv")):
+    if os.path.isdir(path) and any(Path(path).glob("chunk-*-trace.csv")):
         return servegen.draw_some(path)
     raw = contents(path)
     provenance = {"file": Path(path).name, "format": "fastsim", "sha256": hashlib.sha256(raw).hexdigest()}

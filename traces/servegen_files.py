@@ -104,7 +104,7 @@ def _folder_of(name: str) -> str:
 
 def _files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
     """Contents of the files of a folder or an archive by their names, and the sha256 of the archive."""
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         return {file.name: contents(file) for file in sorted(Path(path).glob("chunk-*"))}, ""
     import tarfile
 

@@ -21,7 +21,7 @@ from traces.columns import (
     think_times,
     whole_numbers,
 )
-from traces.errors import MAX_QPS, MAX_SESSION, MIN_QPS, TraceError, real_number, whole_number
+from traces.errors import MAX_QPS, MAX_SESSION, MIN_QPS, TraceError, real_number, shown, whole_number
 from traces.objectives import Objective, check_objectives
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class Workload:
         blocks = BlockIds.none(n) if self.blocks is None else self.blocks
         blocks.check_against(columns["prompt_tokens"] + columns["output_tokens"])
         order = np.arange(n)
+        if not isinstance(self.provenance, Mapping):
+            raise TraceError("provenance", self.provenance, f"is {shown(self.provenance)}", "give a dict")
+        if isinstance(self.notes, str) or not isinstance(self.notes, Sequence):
+            raise TraceError("notes", self.notes, f"is {shown(self.notes)}", "give a tuple of sentences")
         notes = tuple(self.notes)
         if np.any(arrival_s[1:] < arrival_s[:-1]):
             late = int(np.count_nonzero(arrival_s < np.maximum.accumulate(arrival_s)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
+from estimators.bounded import parsed_json, read_bounded
 from estimators.errors import EstimatorError
 from estimators.files import errors_of
 from estimators.profiler.points import Point
@@ -17,6 +18,7 @@ from estimators.profiler.timing import Timing
 
 SCHEMA = 1
 NAME = "points.jsonl"
+_MOST_BYTES = 1 << 30  # of a record: of some million points
 _REMEASURE = "remove the directory, or give another one, to measure anew"
 
 
@@ -99,7 +101,10 @@ class Record:
         """Whole lines of the file; a last one without its end is cut off, so that what follows stands alone."""
         if not self.path.exists():
             return []
-        content = self.path.read_bytes()
+        try:
+            content = read_bounded(self.path, _MOST_BYTES)
+        except ValueError as error:
+            raise EstimatorError(str(self.path), None, f"cannot be read ({error})", _REMEASURE) from error
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             with self.path.open("r+b") as file:
@@ -107,7 +112,7 @@ class Record:
         lines = []
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                told = json.loads(line)
+                told = parsed_json(line)
             except ValueError:
                 told = None
             if not isinstance(told, dict):
@@ -130,7 +135,7 @@ class Record:
                 self.spent_s = float(line["spent_s"])
             else:
                 self._keep(line)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self._damaged(number)
 
     def _keep(self, line: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from estimators.sources.rows import (
     SLOWEST_CPU,
     SLOWEST_GPU,
     check_unit,
+    floats,
     numbers,
     read_table,
     refuse_rows,
@@ -163,7 +164,7 @@ def _checked(place: str, raw: polars.DataFrame, operator: str, system: str) -> p
     rows = [numbers(place, counted, name, least) for name, least in columns.items()]
     rows.append(numbers(place, counted, "seconds", None))
     if "spread" in raw.columns:
-        spread = raw["spread"].cast(pl.Float64, strict=False)
+        spread = floats(place, raw, "spread")
         right = spread.is_finite().fill_null(False) & (spread >= 0).fill_null(False)
         refuse_rows(place, counted, "spread", ~right, "is not a number from 0 on")
         rows.append(spread)

@@ -86,8 +86,7 @@ def numbers(place: str, frame: polars.DataFrame, column: str, least: int | None)
 
     cells = frame[column]
     refuse_rows(place, frame, column, cells.is_null(), "is empty")
-    text = cells.str.strip_chars() if cells.dtype == pl.String else cells
-    values = text.cast(pl.Float64, strict=False)
+    values = floats(place, frame, column)
     finite = values.is_finite().fill_null(False)
     if least is None:
         refuse_rows(place, frame, column, ~(finite & (values > 0)), "is not a number above 0")
@@ -95,6 +94,21 @@ def numbers(place: str, frame: polars.DataFrame, column: str, least: int | None)
     whole = finite & (values == values.round()) & (values >= least)
     refuse_rows(place, frame, column, ~whole, "is not a whole number" + (f" from {least} on" if least else ""))
     return values.cast(pl.Int64)
+
+
+def floats(place: str, frame: polars.DataFrame, column: str) -> polars.Series:
+    """A column of text or numbers as float64; null where a text is no number.
+
+    Raises:
+        EstimatorError: for a column of anything else.
+    """
+    import polars as pl
+
+    cells = frame[column]
+    if not (cells.dtype.is_numeric() or cells.dtype in (pl.String, pl.Null)):
+        raise EstimatorError(f"{place}: column {column!r}", str(cells.dtype), "is of no numbers", "give numbers")
+    text = cells.str.strip_chars() if cells.dtype == pl.String else cells
+    return text.cast(pl.Float64, strict=False)
 
 
 def refuse_rows(

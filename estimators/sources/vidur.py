@@ -115,7 +115,10 @@ def read_cpu_overheads(directory: str | os.PathLike[str], node: str) -> polars.D
     for path in _find(Path(directory), "cpu_overheads", node, None):
         place = str(path)
         text = read_text(path)
-        text = text.rename({name: name.lower() for name in text.columns}).with_row_index(ROW, offset=2)
+        names = [name.lower() for name in text.columns]
+        if len({ROW, *names}) <= len(names):
+            raise EstimatorError(place, None, "has two columns of one name", "rename one of them")
+        text = text.rename(dict(zip(text.columns, names, strict=True))).with_row_index(ROW, offset=2)
         timed = {name: next((one for one in given if one in text.columns), given[0]) for name, given in _CPU.items()}
         require_columns(place, text, ["model_name", "batch_size", "tensor_parallel_degree", *timed.values()])
         columns = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from fastsim.commands.guard import written_by_fastsim
 from fastsim.commands.parsing import Parser, flag, refuse_flags
 from fastsim.commands.train_profiles import SOURCES, read_source
 from fastsim.config_checks import EXPERT_EXCHANGES, EXPERT_LOADS
@@ -114,10 +115,12 @@ def _show(command: EstimatorsCommand) -> None:
 
     plot = _plot(command)
     zoo, entries = _entries(command)
-    reports = {f"{device} {dtype}": describe(device, dtype, zoo) for device, dtype in entries}
-    if plot is not None:
-        _draw(plot, reports)
-    _print(command, reports, "\n\n".join(render(name, report) for name, report in reports.items()))
+    with written_by_fastsim("zoo", str(zoo or "fastsim's own")):
+        reports = {f"{device} {dtype}": describe(device, dtype, zoo) for device, dtype in entries}
+        if plot is not None:
+            _draw(plot, reports)
+        text = "\n\n".join(render(name, report) for name, report in reports.items())
+    _print(command, reports, text)
 
 
 def _show_model(command: EstimatorsCommand) -> None:

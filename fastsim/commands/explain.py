@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from fastsim.commands.guard import written_by_fastsim
 from fastsim.commands.parsing import Parser, flag, progress
 from fastsim.errors import ConfigError
 
@@ -44,7 +45,8 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("metric", command.metric, "is not known", f"choose {', '.join(_METRICS)}")
     if command.plot is not None:
         check_html("plot", Path(command.plot))
-    run, found, notes = explain_directory(command.directory)
+    with written_by_fastsim("directory", command.directory):
+        run, found, notes = explain_directory(command.directory)
     found = [one for one in found if command.metric in (None, one.metric)]
     if not found:
         raise ConfigError("metric", command.metric, "is of no request, as none has two tokens", "choose ttft")

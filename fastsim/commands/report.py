@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastsim.commands.guard import written_by_fastsim
 from fastsim.commands.parsing import Parser, flag
 from fastsim.errors import ConfigError
 
@@ -36,7 +37,8 @@ def main(words: Sequence[str]) -> int:
     check_html("out", path)
 
     try:
-        _write(command.directories, path)
+        with written_by_fastsim("DIR", ", ".join(command.directories)):
+            _write(command.directories, path)
     except OSError as error:
         raise ConfigError("out", command.out, f"cannot be written ({error.strerror})", "choose another") from None
     print(f"written to {path}")

@@ -120,7 +120,7 @@ def read_flags(
         ConfigError: flags or fields that are not known or do not go together, or a file that cannot be read.
     """
     rest, options = split_options(words, GROUPS)
-    parser = Parser(command_class, name, what, _epilog())
+    parser = Parser(command_class, name, what, _epilog() if {"-h", "--help"} & {*words} else "")
     defaults, file_options, notes = _read_files(rest, words)
     known = {spec.name for spec in fields(command_class)}
     parser.set_defaults(**{field: value for field, value in defaults.items() if field in known})

@@ -45,7 +45,7 @@ def arrive(requests, replicas, cluster, integers, i):
     elif replica.in_flight == 0:
         replica.try_to_form = 1
     if replica.notes > 0:
-        integers[replica.notes + SIZE * i + ENGINE] = r
+        integers[np.uintp(replica.notes + SIZE * i + ENGINE)] = r
     head = replica.waiting_head
     append_waiting(requests, replica, i)
     if replica.waiting_head != head:

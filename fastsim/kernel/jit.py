@@ -1,13 +1,12 @@
 """The project's one jit decorator, and five bit tricks that Python spells differently from machine code.
 
-All jit options live here. Compiled code is cached in a directory named by the hash of every kernel source, because
-numba does not notice an edit to a callee in another file and would silently run the old code.
+All jit options live here. Compiled code is cached in a directory named by the hash of every kernel source, so that an
+edit to a callee in another file is noticed.
 """
 
 import functools
 import hashlib
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numba.core.options import DefaultOptions
 from numba.cpython.unsafe.numbers import leading_zeros
 
 from estimators.files import cache_root
+from fastsim.kernel.disk_cache import KernelCache
 
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 if hasattr(DefaultOptions, "_nrt"):
@@ -26,7 +26,7 @@ if hasattr(DefaultOptions, "_nrt"):
 
 #: Nobody calls helpers from C: without the wrapper for that they compile faster.
 HELPER: Any = _OPTIONS | {"no_cfunc_wrapper": True}
-_KERNEL: Any = _OPTIONS | {"cache": True}
+_KERNEL: Any = dict(_OPTIONS)
 
 #: With NUMBA_DISABLE_JIT=1 the same sources run as plain Python, for branch coverage and debugging.
 DISABLED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
@@ -40,9 +40,6 @@ if WHOLE:
     HELPER |= {"pipeline_class": HelperCompiler}
     _KERNEL |= {"pipeline_class": KernelCompiler}
 
-#: Held while numba's setting of a cache directory is ours: kernels may be compiled on several threads at a time.
-_SETTING = threading.RLock()
-
 
 @functools.cache
 def cache_directory() -> Path:
@@ -53,8 +50,6 @@ def cache_directory() -> Path:
     directory = cache_root() / "jit" / digest.hexdigest()[:16]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
     except OSError:  # a read-only home: compile for this process alone
         directory = Path(tempfile.mkdtemp(prefix="fastsim-jit-"))
     return directory
@@ -70,18 +65,16 @@ def jit(signature=None, forceinline=False):
     """
 
     def decorate(function):
+        if DISABLED:
+            return function
         if signature is None:  # callers hold its code, and are what is kept on disk
             options = HELPER | {"forceinline": forceinline}
             return Helper.of(function, options) if WHOLE else numba.njit(**options)(function)
-        # The directory is numba's process-wide setting and is read once, when the cache of a function is made:
-        # put it back, so that an embedding program's own kernels stay where they were.
-        with _SETTING:
-            before = numba.config.CACHE_DIR
-            numba.config.CACHE_DIR = str(cache_directory())
-            try:
-                return numba.njit(signature, forceinline=forceinline, **_KERNEL)(function)
-            finally:
-                numba.config.CACHE_DIR = before
+        kernel = numba.njit(forceinline=forceinline, **_KERNEL)(function)
+        kernel._cache = KernelCache(function, cache_directory())
+        kernel.compile(signature)
+        kernel.disable_compile()
+        return kernel
 
     return decorate
 

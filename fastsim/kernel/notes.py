@@ -8,6 +8,8 @@ kept in the record alone (``gap_s``), so a leap costs one comparison per iterati
 output are dropped, so the stack is a ring as long as the calendar.
 """
 
+import numpy as np
+
 from fastsim.kernel.jit import bits_float, float_bits, jit
 
 #: Of a request: time between preemptions and being scheduled again [s], longest gap so far [s], decode step of the
@@ -38,7 +40,7 @@ def end_preemption(requests, replica, integers, i):
 @jit()
 def note_gap(replica, integers, i, gap_s):
     """Note a time between tokens of request i."""
-    place = replica.notes + SIZE * i + WORST_TBT_S
+    place = np.uintp(replica.notes + SIZE * i + WORST_TBT_S)
     if gap_s > bits_float(integers[place]):
         integers[place] = float_bits(gap_s)
 
@@ -47,14 +49,15 @@ def note_gap(replica, integers, i, gap_s):
 def begin_steps(replica, integers, i, step):
     """Let request i share the gaps of its cohort from a decode step on."""
     settle_gap(replica, integers)
-    integers[replica.notes + SIZE * i + FIRST_STEP] = step
+    integers[np.uintp(replica.notes + SIZE * i + FIRST_STEP)] = step
 
 
 @jit()
 def end_steps(replica, integers, i):
     """Note the longest gap that request i has shared with its cohort, that at hand."""
     settle_gap(replica, integers)
-    note_gap(replica, integers, i, longest_since(replica, integers, integers[replica.notes + SIZE * i + FIRST_STEP]))
+    first_step = integers[np.uintp(replica.notes + SIZE * i + FIRST_STEP)]
+    note_gap(replica, integers, i, longest_since(replica, integers, first_step))
 
 
 @jit()
@@ -69,32 +72,37 @@ def settle_gap(replica, integers):
 def push_gap(replica, integers, step, gap_s):
     """Put the gap of a decode step on the stack of the cohort at hand."""
     stack = replica.stack
-    bottom, top = integers[stack + BOTTOM], integers[stack + TOP]
-    while top > bottom and bits_float(integers[entry(replica, top - 1) + 1]) <= gap_s:
+    bottom, top = integers[np.uintp(stack + BOTTOM)], integers[np.uintp(stack + TOP)]
+    while top > bottom and gap_of(replica, integers, top - 1) <= gap_s:
         top -= 1
     while top > bottom and integers[entry(replica, bottom)] < step - replica.calendar_mask:
         bottom += 1
-    place = entry(replica, top)
-    integers[place] = step
-    integers[place + 1] = float_bits(gap_s)
-    integers[stack + BOTTOM], integers[stack + TOP] = bottom, top + 1
+    integers[entry(replica, top)] = step
+    integers[entry(replica, top, 1)] = float_bits(gap_s)
+    integers[np.uintp(stack + BOTTOM)], integers[np.uintp(stack + TOP)] = bottom, top + 1
 
 
 @jit()
 def longest_since(replica, integers, step):
     """The largest gap on the stack from a decode step on, 0 if there is none [s]."""
-    first, last = integers[replica.stack + BOTTOM], integers[replica.stack + TOP]
+    first, last = integers[np.uintp(replica.stack + BOTTOM)], integers[np.uintp(replica.stack + TOP)]
     top = last
     while first < last:
-        middle = (first + last) // 2
+        middle = (first + last) >> 1
         if integers[entry(replica, middle)] < step:
             first = middle + 1
         else:
             last = middle
-    return bits_float(integers[entry(replica, first) + 1]) if first < top else 0.0
+    return gap_of(replica, integers, first) if first < top else 0.0
 
 
 @jit()
-def entry(replica, number):
-    """Place of an entry of the stack at hand."""
-    return replica.stack + STACK_HEADER + 2 * (number & replica.calendar_mask)
+def gap_of(replica, integers, number):
+    """The gap in an entry of the stack at hand [s]."""
+    return bits_float(integers[entry(replica, number, 1)])
+
+
+@jit()
+def entry(replica, number, part=0):
+    """Place of an entry of the stack at hand: its decode step is part 0, its gap part 1."""
+    return np.uintp(replica.stack + STACK_HEADER + 2 * (number & replica.calendar_mask) + part)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsim.kernel import notes
+from fastsim.kernel.prepare_clients import Clients
 from fastsim.kernel.series import COLUMNS, EDGES, FIRST_WIDTH_S, HEADER, NUM_COLUMNS, ORIGIN_S, WIDTH_S, track_size
 from fastsim.kernel.state import State
 from fastsim.kernel.visits import CHUNK_TOKENS, DECODES, DECODES_ALONE, SEQUENCES, TOKENS, visits_size
@@ -147,11 +148,11 @@ def request_notes(state: State) -> npt.NDArray[np.int64]:
     return state.integers[begin : begin + notes.SIZE * len(state.requests)].reshape(-1, notes.SIZE)
 
 
-def order_notes(state: State) -> None:
+def order_notes(state: State, clients: Clients) -> None:
     """Bring the notes into the order of the workload, in place; the requests must still be in that of their arrival."""
-    rows = state.requests["row"]
-    if state.replicas["notes"][0] > 0 and (rows != np.arange(len(rows))).any():
-        noted = request_notes(state)
+    as_sent = len(state.pending) == 0 and clients.ingress_s == clients.ingress_s_per_token == 0
+    if state.replicas["notes"][0] > 0 and not as_sent:
+        noted, rows = request_notes(state), state.requests["row"]
         noted[rows] = noted.copy()
 
 

@@ -6,19 +6,21 @@ asked once per decision and never once per candidate.
 
 import functools
 import importlib
+import os
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 from numba import from_dtype, types
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.errors import NumbaError, NumbaExperimentalFeatureWarning
+from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from estimators.files import locked
 from fastsim.kernel.jit import DISABLED, cache_directory, jit
 from fastsim.kernel.state import BATCH, CLUSTER, PENDING, REPLICA, REQUEST, STAGE, State
 
 # Function slots are numba's "first-class functions", experimental by name; our tests pin what we use of them.
-warnings.filterwarnings("ignore", message="First-class function type", category=NumbaExperimentalFeatureWarning)
+warnings.filterwarnings("ignore", message=".*First-class function type", category=NumbaExperimentalFeatureWarning)
 
 _REQUESTS = types.Array(from_dtype(REQUEST), 1, "C")
 _REPLICAS = types.Array(from_dtype(REPLICA), 1, "C")
@@ -81,8 +83,7 @@ GATHER = types.void(_FLOATS, _INTEGERS, _FLOATS)
 def compiled(kernel: str, signature: Any) -> Any:
     """A function of this package, compiled now or loaded from the cache.
 
-    Of several processes that need it at a time one compiles, and the others load what it leaves: two at once would
-    write machine code for one signature under the name that numba's index has for another.
+    Of several processes that need it at a time one compiles, and the others load what it leaves.
 
     Args:
         kernel: ``"module:function"``.
@@ -93,18 +94,11 @@ def compiled(kernel: str, signature: Any) -> Any:
     if DISABLED:
         return function
     plain = getattr(function, "py_func", function)
+    directory = cache_directory()
+    alone = locked(directory / f"{kernel}.lock") if os.access(directory, os.W_OK) else nullcontext()
     # Numba's lock first, which a thread that compiles a function of a user's holds when it comes here.
-    with global_compiler_lock, locked(cache_directory() / f"{kernel}.lock"):
-        try:
-            return jit(signature)(plain)
-        except NumbaError:
-            raise
-        except Exception:  # numba unpickles its files without looking: whatever a damaged one makes of that
-            directory = cache_directory()
-            warnings.warn(f"compiled kernels in {directory} are damaged; they are compiled again", stacklevel=2)
-            for kept in directory.rglob(f"{module.rpartition('.')[2]}.{name}-*.nb?"):
-                kept.unlink(missing_ok=True)
-            return jit(signature)(plain)
+    with global_compiler_lock, alone:
+        return jit(signature)(plain)
 
 
 def policies(schedule: str, route: str) -> tuple[Any, Any]:

@@ -7,6 +7,8 @@ leap the decodes stay the same, so it is one entry. All else that a batch reads 
 attention of decodes and of chunks; where the table of both together is read, its time is that of the chunks.
 """
 
+import numpy as np
+
 from fastsim.kernel.jit import bits_float, float_bits, jit
 
 #: The histograms, in order.
@@ -21,8 +23,9 @@ def visits_size(max_sequences: int, max_tokens: int) -> int:
 @jit()
 def visit(integers, entry, count, seconds):
     """Add to an entry of a histogram."""
-    integers[entry] += count
-    integers[entry + 1] = float_bits(bits_float(integers[entry + 1]) + seconds)
+    integers[np.uintp(entry)] += count
+    place = np.uintp(entry + 1)
+    integers[place] = float_bits(bits_float(integers[place]) + seconds)
 
 
 @jit()

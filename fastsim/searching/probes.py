@@ -158,8 +158,8 @@ class Prober:
             raise RuntimeError(
                 f"the simulation stopped with status {status}: this is a bug of fastsim, please report it"
             )
-        order_notes(state)
         clients = _clients(self.config)
+        order_notes(state, clients)
         return state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients)), None
 
     def _place_stops(self) -> "list[tuple[Limit, Stop]]":

@@ -406,9 +406,10 @@ def run_with_stops(case: Case, limits: Sequence[tuple[str, float, float]]) -> tu
 
 def client_requests(case: Case, state: State) -> np.ndarray:
     """The requests after a run, in the order of the case, with the times of their clients."""
-    order_notes(state)
+    clients = clients_of(case.config)
+    order_notes(state, clients)
     sent_s = SimpleNamespace(arrival_s=np.array([arrival_s for arrival_s, _, _ in case.requests]))
-    return as_clients_see(state.requests, state.pending, sent_s, clients_of(case.config))
+    return as_clients_see(state.requests, state.pending, sent_s, clients)
 
 
 def bucket_of(gap_s: float) -> int:

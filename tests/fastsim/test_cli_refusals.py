@@ -233,11 +233,11 @@ def test_damaged_kernels_are_compiled_again_with_a_note(tmp_path: Path, monkeypa
     words = ("run", "--requests", 20, "--json")
     first = process(*words)
     copy = tmp_path / "fastsim" / "jit" / cache_directory().name
-    shutil.copytree(cache_directory(), copy, ignore=shutil.ignore_patterns("*.tmp.*"))  # what others write just now
+    shutil.copytree(cache_directory(), copy, ignore=shutil.ignore_patterns("*.tmp"))  # what others write just now
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     # Small ones, because the loop takes a minute.
-    damaged = [path for path in copy.rglob("*.nb?") if path.name.startswith(SMALL_KERNELS)]
-    assert {path.suffix for path in damaged} == {".nbi", ".nbc"}
+    damaged = [path for path in copy.glob("*.kernel") if path.name.startswith(SMALL_KERNELS)]
+    assert damaged
     for kept in damaged:
         kept.write_bytes(b"damaged")
     second, third = process(*words), process(*words)

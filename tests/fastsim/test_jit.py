@@ -3,28 +3,13 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numba
 import pytest
 from cli_calls import REPOSITORY
 
-from fastsim.kernel.jit import DISABLED, bit_length, bits_float, cache_directory, draw, float_bits, jit
-
-
-def identity(x):
-    return x
-
-
-@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
-def test_decorating_on_several_threads_leaves_numbas_setting_alone():
-    before = numba.config.CACHE_DIR
-    with ThreadPoolExecutor(8) as pool:
-        functions = list(pool.map(lambda _: jit("int64(int64)")(identity), range(24)))
-    assert before == numba.config.CACHE_DIR
-    assert {function.stats.cache_path.startswith(str(cache_directory())) for function in functions} == {True}
-
+from fastsim.kernel.jit import DISABLED, bit_length, bits_float, draw, float_bits
 
 #: Waits for its turn, and prints whether it had to compile.
 COMPILE = """
@@ -83,9 +68,7 @@ print(WHOLE, type(draw).__name__, jit("int64(int64)")(drawn)(7), draw(7, 3, 100)
 
 @pytest.mark.skipif(DISABLED, reason="nothing is compiled")
 def test_other_versions_of_numba_compile_function_by_function(tmp_path: Path):
-    program = tmp_path / "other.py"
-    program.write_text(OTHER_NUMBA)
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(tmp_path)}
-    out = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-c", OTHER_NUMBA], env=environment, capture_output=True, text=True)
     number = draw(7, 3, 100)
     assert out.stdout == f"False CPUDispatcher {number} {number}\n", out.stderr

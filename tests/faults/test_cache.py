@@ -56,7 +56,7 @@ def test_a_run_with_a_cache_that_cannot_be_written_is_one_with_notes(
     assert without_speed(kept.summary) == expected
     assert kept.notes == []
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.filterwarnings("default", message="tables are not kept")
         new = cli(*words, "--tensor-parallel", 2)
     assert new.code == 0
     assert [("not kept" in note) for note in new.notes] == [True]
