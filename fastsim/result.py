@@ -206,7 +206,7 @@ def requests_frame(
     tpot[requests["output_tokens"] > 1] = derived["tpot_s"]
     return pl.DataFrame(
         {"request_id": np.arange(first, first + len(requests))}
-        | {name: np.ascontiguousarray(requests[name]) for name in _REQUEST_COLUMNS}
+        | {name: requests[name].copy() for name in _REQUEST_COLUMNS}  # the records may be written over
         | {
             "scheduling_delay_s": derived["scheduling_delay_s"],
             "ttft_s": derived["ttft_s"],
@@ -215,7 +215,7 @@ def requests_frame(
             "e2e_normalized_s": derived["e2e_normalized_s"],
         }
         | dict(noted)
-        | {name: np.ascontiguousarray(requests[name]) for name in given}
+        | {name: requests[name].copy() for name in given}
     )
 
 

@@ -41,6 +41,8 @@ _IN_MEMORY = {
     "cooldown": "leave it out, and read requests_file",
     "client": 'give "open"',
 }
+#: Part of the table that must be done before it is dropped: the rest is moved, which costs as much as it is long.
+_LEAST_PART = 0.5
 _DELAYS = ("ingress_s", "ingress_s_per_token", "egress_s")
 
 
@@ -174,8 +176,7 @@ def _segments(
         if run_on(state) == DONE:
             break
         count = count_done(state)
-        # Those that stay are moved, so wait until they are fewer than those that go.
-        if 2 * count >= len(state.requests):
+        if count >= _LEAST_PART * len(state.requests):
             yield state.requests[:count]
             state = drop_done(state, count)
     yield state.requests

@@ -17,7 +17,7 @@ from fastsim.kernel.state import COMPLETED, DONE, NEEDS_REQUESTS
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
 
-EXAMPLES = 40 if DISABLED else 400
+EXAMPLES = 15 if DISABLED else 400
 #: Of the records what a run says of a request.
 SAID = ("row", "replica", "scheduled_s", "first_token_s", "completed_s", "preemptions", "cached_tokens", "phase")
 #: Of the replicas what it says of them; the rest are places, limits, and what is at hand.
