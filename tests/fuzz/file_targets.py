@@ -166,6 +166,8 @@ def device_description(rng: random.Random, place: Path) -> object:
 @target
 def onnx_bytes(rng: random.Random, place: Path) -> object:
     content = _models()[rng.choice(list(_models()))]
+    if rng.random() < 0.2:
+        return _predicted(compressed_fast(content))
     if rng.random() < 0.5:
         return _predicted(mutated_bytes(rng, compressed_fast(content)))
     return _predicted(compressed_fast(mutated_bytes(rng, content)))
