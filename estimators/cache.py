@@ -21,6 +21,7 @@ from estimators.files import cache_root, replace_file
 from estimators.joint import JointLayout, SkewLayout
 from estimators.layout import TableLayout
 from estimators.tables import IterationTables
+from estimators.tables_of_files import mapped_array
 
 # Of the header and the array; part of every cache key, so that a new format starts a new cache.
 FORMAT_VERSION = 1
@@ -67,7 +68,7 @@ def load_tables(path: str | os.PathLike[str]) -> IterationTables:
             raise ValueError(f"format {header['format']!r} version {header['version']!r} is not ours")
         layout, rule, provenance = TableLayout(**header["layout"]), header["prefill_rule"], dict(header["provenance"])
         # A plain array over the map: consumers that look at the exact type, numba among them, take it as any other.
-        values = np.asarray(np.load(values_path, mmap_mode="r", allow_pickle=False))
+        values = mapped_array(values_path)
         joint, skew, expert = (header.get(name) for name in ("joint", "skew", "expert"))
         tables = IterationTables(
             values,

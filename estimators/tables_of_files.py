@@ -7,6 +7,7 @@ import math
 import os
 import zipfile
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -89,6 +90,20 @@ def npz_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
             return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"it is a damaged archive: {first_line(error)}") from error
+
+
+def mapped_array(path: Path) -> NDArray[Any]:
+    """An ``.npy`` file of numbers as a read-only map: only what is looked at takes memory.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is none.
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # numpy has Python's parser read the header, which fails in many ways
+        raise ValueError(f"its header is none: {first_line(error)}") from error
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:

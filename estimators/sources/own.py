@@ -151,6 +151,9 @@ def _about(place: str, texts: Mapping[str, str], said: Sequence[str]) -> dict[st
     missing += [name for name in _PROVENANCE if name not in about.get("provenance", {})]
     if missing:
         raise EstimatorError(place, None, f"does not say {', '.join(missing)}", _MEND)
+    for name in said:
+        if not isinstance(about[name], list if name == "kernels" else str):
+            raise EstimatorError(f"{place}: {name}", about[name], "is no text", _MEND)
     return about
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SLOWEST_GPU, _FASTEST = 5e11, 3e16
 SLOWEST_CPU = 1e8  #: of one core that multiplies in a type which it has no instructions for, a tenth
 LARGE = 1e10  #: operations from which on a product keeps a GPU busy
+_MOST = 2.0**53  # up to which floats hold every whole number
 ROW = "row"  #: a column that counts the rows of the file, as an editor does, where some were left out
 
 
@@ -91,7 +92,7 @@ def numbers(place: str, frame: polars.DataFrame, column: str, least: int | None)
     if least is None:
         refuse_rows(place, frame, column, ~(finite & (values > 0)), "is not a number above 0")
         return values
-    whole = finite & (values == values.round()) & (values >= least)
+    whole = finite & (values == values.round()) & (values >= least) & (values <= _MOST)
     refuse_rows(place, frame, column, ~whole, "is not a whole number" + (f" from {least} on" if least else ""))
     return values.cast(pl.Int64)
 

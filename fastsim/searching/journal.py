@@ -144,7 +144,7 @@ class Journal:
                     self.outcomes[outcome.key] = outcome
                 elif not isinstance(found, dict):
                     raise ValueError
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 wrong = f"is damaged in line {number + 1}"
                 mend = f"remove that line, or {_ELSEWHERE}"
                 raise ConfigError("journal", str(self.path), wrong, mend) from None

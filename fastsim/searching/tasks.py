@@ -127,7 +127,10 @@ def _check_capacity(told: Mapping[str, Any]) -> None:
     known = {spec.name for spec in fields(Probe)}
     if any(set(probe) != known for probe in (*told["probes"], told["at_capacity"])):
         raise TypeError
-    if not all(isinstance(told[name], int | float) for name in ("qps", "tolerance")):
+    numbers = [told["qps"], told["tolerance"], *(end for end in told["bracket"] if end is not None)]
+    for probe in (*told["probes"], told["at_capacity"]):
+        numbers += [probe["qps"], probe["requests"], probe["wall_s"], *probe["metrics"].values()]
+    if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError
 
 

@@ -75,6 +75,7 @@ def _work(name: str, seeds: range) -> None:
     """Run cases, and print a line for each fault; the process ends where one hangs."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    outcome_of(name, -1)  # what a first case alone imports and makes takes long on a busy machine
     for seed in seeds:
         print(json.dumps({"at": seed}), flush=True)
         faulthandler.dump_traceback_later(_SLOW_S, exit=True)

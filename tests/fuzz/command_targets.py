@@ -23,7 +23,8 @@ from fuzz.mutation import WORDS, mutated_bytes, mutated_json, mutated_parquet, m
 #: Small enough that tables are built in a moment, and kept.
 _SMALL = ["--max-model-len", "512", "--num-kv-blocks", "200", "--scheduler.max-num-seqs", "16"]
 _SMALL += ["--scheduler.max-num-batched-tokens", "128", "--requests", "20"]
-_FEW = ["--lengths", "uniform", "--lengths.low", "10", "--lengths.high", "200", "--lengths.prompt-share", "0.7"]
+_FEW = ["--lengths", "uniform", "--lengths.prompt-min", "10", "--lengths.prompt-max", "200"]
+_FEW += ["--lengths.output-min", "1", "--lengths.output-max", "20"]
 LINES = [
     ["run", *_SMALL, "--qps", "5", "--arrivals", "gamma", "--arrivals.cv", "2", "--json"],
     [
@@ -98,7 +99,7 @@ num_kv_blocks = 200
 scheduler = [{name = "vllm_v1", max_num_seqs = [9, 16], max_num_batched_tokens = 128}]
 [workload]
 requests = 20
-lengths = {name = "uniform", low = 10, high = 200, prompt_share = 0.7}
+lengths = {name = "uniform", prompt_min = 10, prompt_max = 200, output_min = 1, output_max = 9}
 [slo]
 ttft_s = {p90 = 0.5}
 [search]

@@ -111,7 +111,8 @@ def servegen_archive(rng: random.Random, place: Path) -> object:
 
 @target
 def servegen_folder(rng: random.Random, place: Path) -> object:
-    _put(place, "chunk-0-trace.csv", mutated_text(rng, b"0,2.0,1.0,Gamma,0.5,1.0\n600,1.0,1.0,Weibull,0.7,1.0\n"))
+    trace = b"0,2.0,1.0,Gamma,0.5,1.0\n600,1.0,1.0,Weibull,0.7,1.0\n"
+    _put(place, "chunk-0-trace.csv", trace if rng.random() < 0.5 else mutated_text(rng, trace))
     windows = b'{"0": {"input_tokens": "{100: 0.5, 200: 0.5}", "output_tokens": "{10: 1.0}"}}'
     _put(place, "chunk-0-dataset.json", mutated_json(rng, windows))
     return traces.read(place)
@@ -165,6 +166,8 @@ def device_description(rng: random.Random, place: Path) -> object:
 @target
 def onnx_bytes(rng: random.Random, place: Path) -> object:
     content = _models()[rng.choice(list(_models()))]
+    if rng.random() < 0.2:
+        return _predicted(compressed_fast(content))
     if rng.random() < 0.5:
         return _predicted(mutated_bytes(rng, compressed_fast(content)))
     return _predicted(compressed_fast(mutated_bytes(rng, content)))
@@ -272,10 +275,12 @@ def vidur_csv(rng: random.Random, place: Path) -> object:
     text = _csv([*head, *(mlp.format(name) for name in names)], rows)
     _put(place, "compute/a100/o/m/mlp.csv.gz", packed(rng, mutated_text, text))
     head = ["num_workers", "devices_per_node", "size", mlp.format("all_reduce")]
-    _put(place, "network/n/all_reduce.csv", mutated_text(rng, _csv(head, [[2, 8, 1024, 0.1], [4, 8, 2048, 0.2]])))
+    _put(place, "network/n/all_reduce.csv", mutated_text(rng, _csv(head, [[2, 2, 1024, 0.1], [4, 4, 2048, 0.2]])))
     if rng.random() < 0.3:
         return read_vidur(place, "all_reduce", "n")
-    return read_vidur(place, rng.choice(("gemm", "add", *VIDUR_ELEMENTWISE)), "a100", skip_bad=rng.random() < 0.3)
+    return read_vidur(
+        place, rng.choice(("gemm", "gemm", "add", *VIDUR_ELEMENTWISE)), "a100", skip_bad=rng.random() < 0.3
+    )
 
 
 @target

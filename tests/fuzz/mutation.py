@@ -116,11 +116,14 @@ _SPECIAL = [
     b"\x7f\xff\xff\xff",
     b"PAR1",
 ]
+_UNCHANGED = 0.15
 _TOKEN = re.compile(r"[\w.+-]+")
 
 
 def mutated_bytes(rng: random.Random, content: bytes) -> bytes:
-    """Some bytes with one to six changes."""
+    """Some bytes with one to six changes, or now and then as they are, as in the other functions here."""
+    if rng.random() < _UNCHANGED:
+        return content
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 3, 6))):
         at = rng.randrange(len(data) + 1)
@@ -145,7 +148,7 @@ def mutated_bytes(rng: random.Random, content: bytes) -> bytes:
 
 def mutated_text(rng: random.Random, content: bytes) -> bytes:
     """A text with some of its words replaced, or its lines moved; or else changed as bytes."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 + _UNCHANGED:
         return mutated_bytes(rng, content)
     text = content.decode("utf-8", "replace")
     for _ in range(rng.choice((1, 1, 2, 4))):
@@ -176,6 +179,8 @@ def packed(rng: random.Random, mutate: Callable[[random.Random, bytes], bytes], 
 
 def mutated_tree(rng: random.Random, tree: Any, values: list[Any] = VALUES) -> Any:
     """A tree of dicts and lists, the same in memory for an unchanged part, with one to three places changed."""
+    if rng.random() < _UNCHANGED:
+        return tree
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         tree = _changed(rng, tree, values)
     return tree

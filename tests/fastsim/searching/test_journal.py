@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ HEADER = {"version": "1", "space": "abc", "slo": [{"limit": 5.0}], "tolerance": 
 
 
 def some_outcome(number: int) -> Outcome:
-    probe = dict.fromkeys(spec.name for spec in fields(Probe))
+    probe = Probe(1.0, True, False, "", {}, 5, 0.1)
     found = Capacity(number / 3, (1.5, math.inf), 0.02, (), True, "", "", probe)
     return Outcome(f"id{number}", "chat", None, "ok", "", found.as_dict(), 0.1)
 
