@@ -88,12 +88,19 @@ def read_layerwise(directory: str | os.PathLike[str], tp: int = 1) -> LayerwiseP
     root = Path(directory)
     meta = read_meta(root)
     folder = tp_folder(root, tp)
+    try:
+        skew = _read_skew(folder, meta, tp)
+    except EstimatorError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        wrong = f"of {root} does not say it as the profiler does ({error})"
+        raise EstimatorError("meta.yaml: skew_fit", None, wrong, "give a profile's directory") from error
     return LayerwiseProfile(
         meta=meta,
         dense=_by_layer(folder, "dense"),
         per_sequence=_by_layer(folder, "per_sequence"),
         attention=_keys_and_seconds(*read_rows(folder, "attention")),
-        skew=_read_skew(folder, meta, tp),
+        skew=skew,
     )
 
 

@@ -147,6 +147,8 @@ def _about(place: str, texts: Mapping[str, str], said: Sequence[str]) -> dict[st
     for name, wanted in (("schema", SCHEMA), ("unit", "s")):
         if about.get(name) != wanted:
             raise EstimatorError(f"{place}: {name}", about.get(name), f"is not {wanted!r}", _MEND)
+    if not isinstance(about.get("provenance", {}), dict):
+        raise EstimatorError(f"{place}: provenance", about["provenance"], "is no table", _MEND)
     missing = [name for name in (*said, "provenance") if name not in about]
     missing += [name for name in _PROVENANCE if name not in about.get("provenance", {})]
     if missing:
