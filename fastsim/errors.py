@@ -1,7 +1,7 @@
 """The one error that fastsim raises for bad input."""
 
 #: Characters of a part of a sentence, of which some lists of choices are long.
-_SHORT, _LONG = 300, 2000
+_SHORT, _LONG = 300, 4000
 
 
 def cut(text: str, most: int = _SHORT) -> str:
