@@ -7,6 +7,7 @@ the columns arrival_s, prompt_tokens and output_tokens.
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from traces.writing import replace_file
 
 MAGIC: Final = b"PAR1"
 _KEY: Final = "fastsim"
-_REQUIRED: Final = ("arrival_s", "prompt_tokens", "output_tokens")
+REQUIRED: Final = ("arrival_s", "prompt_tokens", "output_tokens")
 _OPTIONAL: Final = ("request_class", "session", "think_s")
 
 
@@ -32,7 +33,7 @@ def write(workload: Workload, path: str | os.PathLike[str]) -> None:
     """
     import polars as pl
 
-    columns: dict[str, Any] = {name: getattr(workload, name) for name in (*_REQUIRED, *_OPTIONAL)}
+    columns: dict[str, Any] = {name: getattr(workload, name) for name in (*REQUIRED, *_OPTIONAL)}
     frame = pl.DataFrame(columns)
     if workload.block_tokens:
         counts = workload.blocks.counts
@@ -67,16 +68,11 @@ def parse(path: str | os.PathLike[str], raw: bytes) -> dict[str, Any]:
     import polars as pl
 
     frame, texts = parquet_table(path, raw)
-    beside = _beside(path, texts.get(_KEY, "{}"))
-    missing = [name for name in _REQUIRED if name not in frame.columns]
-    if missing:
-        problem = f"has the columns {shown(','.join(frame.columns))}"
-        raise file_error(path, problem, f"give a file with {','.join(_REQUIRED)}")
-    if frame.height == 0:
-        raise file_error(path, "holds no requests", "give another file")
+    beside = beside_of(path, texts)
+    check_columns(path, frame.columns, frame.height)
     columns: dict[str, Any] = {}
-    for name in (*_REQUIRED, *(name for name in _OPTIONAL if name in frame.columns)):
-        columns[name] = _numbers(path, frame[name])
+    for name in (*REQUIRED, *(name for name in _OPTIONAL if name in frame.columns)):
+        columns[name] = numbers(path, frame[name])
     if "block_ids" in frame.columns:
         lists = frame["block_ids"]
         if lists.dtype != pl.List(pl.Int64) or lists.null_count():
@@ -89,10 +85,18 @@ def parse(path: str | os.PathLike[str], raw: bytes) -> dict[str, Any]:
     return columns | {name: beside[name] for name in ("notes", "objectives", "provenance")}
 
 
-def _beside(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
-    """What a file says beside its columns."""
+def check_columns(path: str | os.PathLike[str], names: Sequence[str], rows: int) -> None:
+    """Refuse a table without one of the columns, or without a row."""
+    if not set(REQUIRED) <= set(names):
+        raise file_error(path, f"has the columns {shown(','.join(names))}", f"give a file with {','.join(REQUIRED)}")
+    if rows == 0:
+        raise file_error(path, "holds no requests", "give another file")
+
+
+def beside_of(path: str | os.PathLike[str], texts: Mapping[str, str]) -> dict[str, Any]:
+    """What a file says beside its columns, of the texts in its metadata."""
     try:
-        told = parsed_json(text)
+        told = parsed_json(texts.get(_KEY, "{}"))
         notes, objectives = told.get("notes", []), told.get("objectives", [])
         if not isinstance(told.get("provenance", {}), dict) or not all(isinstance(note, str) for note in notes):
             raise TypeError
@@ -104,7 +108,7 @@ def _beside(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
     return {"provenance": {}, **told, "notes": tuple(notes), "objectives": found}
 
 
-def _numbers(path: str | os.PathLike[str], column: Any) -> Any:
+def numbers(path: str | os.PathLike[str], column: Any) -> Any:
     """A column as an array."""
     if not column.dtype.is_numeric():
         raise TraceError(column.name, str(column.dtype), f"is a column of {column.dtype} in {path}", "give numbers")

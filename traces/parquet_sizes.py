@@ -5,6 +5,7 @@ one of a few bytes that claims 10**12 rows, would be believed by a reader, which
 """
 
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any, Final
 
 _MAGIC: Final = b"PAR1"
@@ -25,16 +26,25 @@ def check_sizes(content: bytes, most: int) -> None:
     Raises:
         ValueError: it does, or footer and pages are not those of a Parquet file.
     """
-    try:
-        needed = sum(_column_bytes(content, column) for column in _columns(content))
-    except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError("its footer or a header of its pages is damaged") from None
+    needed = sum(size for _, size in group_sizes(content))
     if needed > most:
         raise ValueError(f"it holds {needed:,} bytes of values and at most {most:,} are read")
 
 
-def _columns(content: bytes) -> Iterator[dict[int, Any]]:
-    """The metadata of every column of every row group."""
+def group_sizes(content: bytes | mmap) -> list[tuple[int, int]]:
+    """Of each row group its rows, and the bytes that its values, at 8 bytes each, and unpacked pages take.
+
+    Raises:
+        ValueError: footer and pages are not those of a Parquet file.
+    """
+    try:
+        return [(rows, sum(_column_bytes(content, column) for column in columns)) for rows, columns in _groups(content)]
+    except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("its footer or a header of its pages is damaged") from None
+
+
+def _groups(content: bytes | mmap) -> Iterator[tuple[int, list[dict[int, Any]]]]:
+    """Of each row group its rows, and the metadata of its columns."""
     length = int.from_bytes(content[-8:-4], "little")
     if len(content) < 12 or content[:4] != _MAGIC or content[-4:] != _MAGIC or length > len(content) - 12:
         raise ValueError("it does not begin and end as a Parquet file does")
@@ -47,11 +57,11 @@ def _columns(content: bytes) -> Iterator[dict[int, Any]]:
     if min(rows, default=0) < 0 or sum(rows) != footer[3]:
         raise ValueError("its rows are not those of its row groups")
     for group in groups:
-        for chunk in group[1]:
-            # A column of lists has a value or more for a row.
-            if chunk[3][5] < group[3]:
-                raise ValueError("a column has fewer values than rows")
-            yield chunk[3]
+        columns = [chunk[3] for chunk in group[1]]
+        # A column of lists has a value or more for a row.
+        if any(column[5] < group[3] for column in columns):
+            raise ValueError("a column has fewer values than rows")
+        yield group[3], columns
 
 
 def _check_schema(elements: list[dict[int, Any]]) -> None:
@@ -69,7 +79,7 @@ def _check_schema(elements: list[dict[int, Any]]) -> None:
             raise ValueError("its types are nested too deeply")
 
 
-def _column_bytes(content: bytes, column: dict[int, Any]) -> int:
+def _column_bytes(content: bytes | mmap, column: dict[int, Any]) -> int:
     """Bytes of the values and of the unpacked pages of one column of a row group."""
     start = min(column[9], column.get(11) or column[9])
     end = start + column[7]
@@ -95,7 +105,7 @@ def _column_bytes(content: bytes, column: dict[int, Any]) -> int:
     return unpacked + _VALUE_BYTES * values
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | mmap, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
@@ -108,12 +118,12 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             raise IndexError
 
 
-def _integer(data: bytes, at: int) -> tuple[int, int]:
+def _integer(data: bytes | mmap, at: int) -> tuple[int, int]:
     value, at = _varint(data, at)
     return (value >> 1) ^ -(value & 1), at
 
 
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
+def _struct(data: bytes | mmap, at: int, depth: int) -> tuple[dict[int, Any], int]:
     """Fields of a struct by their numbers, and where it ends."""
     found: dict[int, Any] = {}
     number = 0
@@ -131,7 +141,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
     return found, at + 1
 
 
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
+def _value(data: bytes | mmap, at: int, kind: int, depth: int) -> tuple[Any, int]:
     """A value of a kind, and where it ends."""
     if depth > _MAX_DEPTH:
         raise IndexError
@@ -154,7 +164,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
     return data[at], end
 
 
-def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
+def _list(data: bytes | mmap, at: int, depth: int) -> tuple[list[Any], int]:
     head = data[at]
     length, at = (head >> 4, at + 1) if head >> 4 < 15 else _varint(data, at + 1)
     if length > len(data) - at:  # an element takes a byte at least

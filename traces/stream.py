@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -16,29 +17,68 @@ from traces.workload import Workload
 CHUNK_REQUESTS: Final = 1 << 16
 
 
-@dataclass(eq=False)
-class WorkloadStream:
+@dataclass(eq=False, kw_only=True)
+class WorkloadStream(ABC):
+    """Requests some at a time: iterating gives workloads, their chunks, in order of arrival.
+
+    Each iteration begins anew, and holds a few chunks at a time.
+
+    Attributes:
+        chunk_requests: requests of each chunk but the last.
+        provenance: where the requests come from; JSON-able.
+        given_notes: sentences that are known before an iteration.
+    """
+
+    chunk_requests: int
+    provenance: Mapping[str, Any]
+    given_notes: tuple[str, ...] = ()
+
+    #: No block of their text has an id.
+    block_tokens: ClassVar[int] = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of requests."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Workload]:
+        """The chunks, in order."""
+
+    @property
+    @abstractmethod
+    def most_tokens(self) -> int | None:
+        """Most tokens of a prompt and its output together, where that is known."""
+
+    @property
+    @abstractmethod
+    def has_classes(self) -> bool:
+        """Whether requests are of other classes than 0."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the workload, once an iteration has come to its end."""
+        return self.given_notes
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the provenance, which is all that the requests depend on, as hexadecimal text."""
+        return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(eq=False, kw_only=True)
+class DrawnStream(WorkloadStream):
     """What `traces.generators.generate` draws, chunk by chunk; the chunks together are it, to the last bit.
 
-    Each iteration begins anew, and holds one chunk at a time. Arrivals of diurnal, gamma, poisson, static and weibull
-    processes are drawn with their chunk; those of the others at once, 8 bytes a request.
+    Arrivals of diurnal, gamma, poisson, static and weibull processes are drawn with their chunk; those of the others at
+    once, 8 bytes a request.
 
     Attributes:
         recipe: what is drawn.
-        chunk_requests: requests of each chunk but the last.
-        provenance: where the requests come from; JSON-able.
-        given_notes: sentences that are known before anything is drawn.
         num_cut: requests that lost tokens to max_total_tokens in the latest iteration, so far.
     """
 
     recipe: Recipe
-    chunk_requests: int
-    provenance: Mapping[str, Any]
-    given_notes: tuple[str, ...]
     num_cut: int = field(default=0, init=False)
-
-    #: No block of their text has an id.
-    block_tokens: ClassVar[int] = 0
 
     def __len__(self) -> int:
         """Number of requests."""
@@ -51,18 +91,13 @@ class WorkloadStream:
 
     @property
     def has_classes(self) -> bool:
-        """Whether requests are of several classes."""
+        """Whether requests are of other classes than 0."""
         return self.recipe.shares is not None and len(self.recipe.shares) > 1
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The notes of the workload, once an iteration has come to its end."""
         return (*self.given_notes, *self.recipe.notes_on_cut(self.num_cut))
-
-    @property
-    def hash(self) -> str:
-        """sha256 of the provenance, which is all that the requests depend on, as hexadecimal text."""
-        return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Workload]:
         """Draw the chunks, in order."""
@@ -80,7 +115,7 @@ class WorkloadStream:
             yield Workload(arrival_s, prompt, output, self.provenance, **more)
 
 
-def stream(*, chunk_requests: int = CHUNK_REQUESTS, **parameters: Any) -> WorkloadStream:
+def stream(*, chunk_requests: int = CHUNK_REQUESTS, **parameters: Any) -> DrawnStream:
     """A workload to be drawn while it is used.
 
     Args:
@@ -95,4 +130,4 @@ def stream(*, chunk_requests: int = CHUNK_REQUESTS, **parameters: Any) -> Worklo
     if recipe.talk is not None:
         problem = "cannot be streamed, as their turns wait for each other"
         raise TraceError("conversations", parameters["conversations"], problem, "give Workload.generate them")
-    return WorkloadStream(recipe, size, recipe.provenance, recipe.notes)
+    return DrawnStream(chunk_requests=size, provenance=recipe.provenance, given_notes=recipe.notes, recipe=recipe)

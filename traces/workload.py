@@ -162,6 +162,13 @@ class Workload:
 
         return stream(**parameters)
 
+    @staticmethod
+    def scan(path: str | os.PathLike[str]) -> "WorkloadStream":
+        """Read one of our Parquet files while it is used; see :func:`traces.scanning.scan`."""
+        from traces.scanning import scan
+
+        return scan(path)
+
     def __len__(self) -> int:
         """Number of requests."""
         return len(self.arrival_s)

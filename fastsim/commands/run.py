@@ -114,6 +114,7 @@ def prepare(
     """
     from fastsim.machine import load_machine
     from fastsim.streaming import find_unstreamable
+    from traces import WorkloadStream
 
     names = {spec.name for spec in fields(SimulationConfig)}
     given = {name: value for name, value in vars(command).items() if name in names and value is not None}
@@ -127,7 +128,8 @@ def prepare(
     workload = read_arriving(command, options, config, may_stream and find_unstreamable(config) is None)
     if command.trace is None:
         return config, workload
-    longest = int((workload.prompt_tokens + workload.output_tokens).max())
+    streams = isinstance(workload, WorkloadStream)
+    longest = workload.most_tokens if streams else int((workload.prompt_tokens + workload.output_tokens).max())
     if command.max_model_len is None and longest > config.max_model_len:
         print(
             f"fastsim: note: max_model_len raised from {config.max_model_len} to {longest}, "

@@ -1,5 +1,6 @@
 """The workload that the flags of ``fastsim run`` ask for, and how config.toml keeps it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,17 +40,20 @@ def read_arriving(
         command: of which only flags of the workload are read.
         options: fields of its choices, by `fastsim.commands.run_flags.GROUPS`.
         config: who sends it, from which seed, and the longest request that is drawn.
-        may_stream: whether so many generated requests that no row of them is kept are drawn while they are simulated.
+        may_stream: whether so many requests that no row of them is kept are drawn, or read from one of our Parquet
+            files as they are there, while they are simulated.
 
     Raises:
         ConfigError: flags that do not go together, or a value that is wrong.
         traces.TraceError: as said, by what draws or reads it.
     """
+    from fastsim.metrics import KEEP_LIMIT
     from traces import Workload
     from traces.catalog import located
     from traces.choices import choose
     from traces.rates import with_arrivals
     from traces.resizing import Resizing
+    from traces.scanning import UnscannableError, count_rows
 
     if config.client == "closed":
         for name, asked in (("qps", command.qps), ("arrivals", command.arrivals or options["arrivals"])):
@@ -66,8 +70,13 @@ def read_arriving(
         asked = getattr(command, group) or options.get(group)
         if asked:
             raise ConfigError(group, asked, "is given with a trace, which has its own", f"leave out --{group}")
+    as_it_is = not (options["trace"] or command.requests or command.qps or command.class_shares)
+    path = located(command.trace)
+    if may_stream and as_it_is and path.is_file() and count_rows(path) > KEEP_LIMIT:
+        with suppress(UnscannableError), progress(f"checking {command.trace}"):
+            return Workload.scan(path)
     with progress(f"reading {command.trace}"):
-        workload = Workload.read(located(command.trace))
+        workload = Workload.read(path)
     if options["trace"]:
         workload = choose("trace", {"FILE": Resizing}, "FILE", options["trace"]).apply(workload, config.seed)
     if num_requests is not None:

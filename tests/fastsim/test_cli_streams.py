@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from cli_calls import Cli, without_speed
 
+import traces
 from fastsim import metrics
 
 pytestmark = pytest.mark.filterwarnings("default::UserWarning")
@@ -76,3 +77,19 @@ def test_a_report_of_a_stream_and_a_workload_by_name(cli: Cli):
     assert outcome.code == 0, outcome.err
     assert "300" in outcome.out
     assert any("mooncake-conv-like: " in note for note in outcome.notes)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["in order of arrival", "in another"])
+def test_a_large_trace_is_streamed_if_it_can_be(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: int):
+    drawn = traces.Workload.generate(num_requests=300, qps=20, seed=1, max_total_tokens=900)
+    columns = {name: getattr(drawn, name)[::order] for name in ("arrival_s", "prompt_tokens", "output_tokens")}
+    pl.DataFrame(columns).write_parquet(tmp_path / "trace.parquet")
+    words = ("run", "--trace", tmp_path / "trace.parquet", "--json")
+    held = cli(*words, "--out", tmp_path / "held")
+    monkeypatch.setattr(metrics, "KEEP_LIMIT", 100)
+    streamed = cli(*words, "--out", tmp_path / "streamed")
+    assert (tmp_path / "streamed" / "timeseries.parquet").exists() == (order == -1)  # of what is held
+    assert streamed.summary["replicas"] == held.summary["replicas"]
+    assert streamed.summary["workload"] == held.summary["workload"]
+    again = cli("run", "--config", tmp_path / "streamed" / "config.toml", "--json")
+    assert without_speed(again.summary) == without_speed(streamed.summary)

@@ -10,6 +10,8 @@ from plain_tables import plain_tables
 import fastsim
 from fastsim import ConfigError, SimulationConfig, Workload, streaming
 from fastsim.kernel.jit import DISABLED
+from traces.parquet import write
+from traces.scanning import scan
 
 N = 120 if DISABLED else 2000
 #: Long enough to fill the KV memory now and then, so that requests wait and are preempted.
@@ -68,6 +70,17 @@ def test_every_row_is_that_of_the_run_in_memory(tmp_path, monkeypatch, fields):
         assert streamed.summary[name] == whole.summary[name], name
     for name in whole.summary["metrics"].keys() - set(LATENCIES):
         assert streamed.summary["metrics"][name] == whole.summary["metrics"][name], name
+
+
+def test_a_file_is_read_as_if_it_were_held(tmp_path):
+    config, asked = SimulationConfig(**SERVING | {"num_kv_blocks": 40}), DRAWN | {"class_shares": [0.5, 0.5]}
+    write(Workload.generate(**asked), tmp_path / "trace.parquet")
+    tables = plain_tables(config, 0.01, 1e-5)
+    whole = fastsim.simulate(config, Workload.read(tmp_path / "trace.parquet"), tables)
+    stream = scan(tmp_path / "trace.parquet", chunk_requests=7)
+    streamed = fastsim.simulate(config, stream, tables, requests_file=tmp_path / "rows.parquet")
+    assert pl.read_parquet(tmp_path / "rows.parquet").equals(whole.requests)
+    assert streamed.summary["workload"] == whole.summary["workload"]
 
 
 @pytest.mark.parametrize("chunk_requests", [1, N, 3 * N])

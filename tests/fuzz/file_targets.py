@@ -105,6 +105,12 @@ def parquet_trace(rng: random.Random, place: Path) -> object:
 
 
 @target
+def scanned_trace(rng: random.Random, place: Path) -> object:
+    path = _put(place, "a.parquet", mutated_parquet(rng, rng.choice(samples.parquet_traces())))
+    return sum(len(chunk) for chunk in traces.Workload.scan(path))
+
+
+@target
 def servegen_archive(rng: random.Random, place: Path) -> object:
     return traces.read(_put(place, "a.tar.gz", packed(rng, mutated_bytes, rng.choice(samples.archives()))))
 
