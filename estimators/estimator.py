@@ -140,10 +140,10 @@ class OperatorEstimators:
             path = self._paths[operator]
             model = Model(self._contents[operator], path, trusted=ZOO in path.resolve().parents)
             names = list(OPERATORS[operator].features)
-            _check_metadata(operator, model.metadata, path)
             if model.metadata.get("features") != names or model.features != len(names):
                 wrong = "was trained on other features than this version of fastsim computes"
-                raise EstimatorError("estimator", str(self._paths[operator]), wrong, "train it again")
+                raise EstimatorError("estimator", str(path), wrong, "train it again")
+            _check_metadata(operator, model.metadata, path)
             self._models[operator] = model
         return self._models[operator]
 

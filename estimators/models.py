@@ -100,7 +100,8 @@ def _with_quantisation(config: dict[str, Any], beside: Traversable | None) -> di
 
 def _read_json(path: Traversable) -> dict[str, Any]:
     try:
-        content = parsed_json(read_bounded(path) if isinstance(path, Path) else path.read_bytes())
+        raw = read_bounded(path) if isinstance(path, Path) else path.read_bytes()
+        content = parsed_json(raw, takes_constants=True)  # some models' time_step_limit is [0.0, Infinity]
     except (OSError, ValueError) as error:
         wrong = f"cannot be read as JSON ({error})"
         raise EstimatorError("model", str(path), wrong, f"give a valid {path.name}") from error

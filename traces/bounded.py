@@ -82,8 +82,12 @@ def lines_of_torn(content: bytes) -> int:
         return 0
 
 
-def parsed_json(text: bytes | str) -> Any:
+def parsed_json(text: bytes | str, *, takes_constants: bool = False) -> Any:
     """What JSON text says, of finite numbers and 64-bit integers, no key of an object given twice.
+
+    Args:
+        text: in UTF-8, where it is bytes.
+        takes_constants: whether Infinity and NaN may stand for numbers, which JSON lacks but many programs write.
 
     Raises:
         ValueError: it is no such text, or nested too deeply to be read.
@@ -93,7 +97,7 @@ def parsed_json(text: bytes | str) -> Any:
             text_of(text) if isinstance(text, bytes) else text,
             parse_int=_integer,
             parse_float=_finite,
-            parse_constant=_refuse_constant,
+            parse_constant=None if takes_constants else _refuse_constant,
             object_pairs_hook=_object,
         )
     except RecursionError:

@@ -70,7 +70,10 @@ def interrupted(process: subprocess.Popen[bytes], line: bytes) -> str:
             break
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    printed, rest = process.communicate(timeout=120)
+    try:
+        printed, rest = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, before + rest
     assert printed == b""
     assert b"Traceback" not in rest
@@ -84,19 +87,20 @@ def test_an_interrupted_run_says_so_and_writes_nothing(tmp_path: Path):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-SPACE = """
-[space]
-tensor_parallel = [1, 2]
-gpus = 2
+# Many short runs: one that has begun is ended.
+SPACE = f"""
+[[space.scheduler]]
+name = "vllm_v1"
+max_num_seqs = {list(range(16, 416))}
 [workload]
-requests = 100000
+requests = 50
 """
 
 
 def test_an_interrupted_search_says_how_to_go_on(tmp_path: Path):
     (tmp_path / "space.toml").write_text(SPACE)
     process = fastsim("search", tmp_path / "space.toml", "--out", tmp_path / "out", "--threads", 1)
-    hint, last = interrupted(process, b" of 2 runs").splitlines()[-2:]
+    hint, last = interrupted(process, b" of 400 runs").splitlines()[-2:]
     assert re.fullmatch("fastsim: what has ended is kept; go on with: fastsim search .* --resume", hint)
     assert last == "fastsim: interrupted"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["journal.jsonl"]
