@@ -39,6 +39,7 @@ _MENDS = {
     errno.EPERM: "change its permissions, or choose another place",
     errno.EROFS: "choose a place that can be written",
     errno.EIO: "check the disk, or choose another place",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EMFILE: "raise the limit of open files",
     errno.ENFILE: "raise the limit of open files",
 }
@@ -82,6 +83,8 @@ def _guarded(words: Sequence[str]) -> int:
             raise
         where = "standard output, or a file," if error.filename is None else f"file {os.fspath(error.filename)!r}"
         return complain(f"{where} cannot be used ({error.strerror}); {_MENDS[error.errno]}.")
+    except MemoryError as error:
+        return complain(f"memory does not suffice ({error or 'for this'}); ask for less at a time.")
     except ValueError as error:
         if not hasattr(error, "mend"):
             raise

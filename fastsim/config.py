@@ -21,6 +21,8 @@ _MOST, _MOST_OF_OTHERS = {"replicas": 100_000, "data_parallel": 1000, "num_kv_bl
 MAX_TOML, _MOST_DOTS = 1 << 20, 200
 #: The kernel counts cohorts in eight bits.
 _MOST_STAGES = 100
+#: Each replica keeps a count for each place within a block.
+_MOST_BLOCK_TOKENS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,9 @@ class SimulationConfig:
             options = {name: value for name, value in as_table(chosen).items() if value != defaults[name]}
             object.__setattr__(self, f"{kind}_options", options)
         self.batch_policy.check(self.max_model_len, self.block_size)
+        if self.block_size > _MOST_BLOCK_TOKENS:
+            wrong, mend = "are more tokens to a KV block than are simulated", f"give {_MOST_BLOCK_TOKENS} or less"
+            raise ConfigError("block_size", self.block_size, wrong, mend)
         if self.pipeline_parallel > _MOST_STAGES:
             mend = f"give {_MOST_STAGES} or less"
             raise ConfigError("pipeline_parallel", self.pipeline_parallel, "are more stages than are simulated", mend)

@@ -124,6 +124,8 @@ class ShortestJobFirst:
             raise ConfigError("queue.prediction_error", self.prediction_error, "is no standard deviation", mend)
 
 
+#: More than any whole number of the kernel's tables.
+_BEYOND = 2**63
 #: Of any number of a client.
 _MOST = 1e9
 
@@ -183,18 +185,30 @@ ROUTERS: Mapping[str, type] = {
 
 
 def integer(field: str, value: object) -> int:
-    """A whole number, also written ``1e6``.
+    """A whole number of 64 bits, also written ``1e6``.
 
     Raises:
-        ConfigError: the value is not a whole number.
+        ConfigError: the value is not a whole number, or too large for the tables of the kernel.
     """
+    whole = _whole(value)
+    if whole is None:
+        raise ConfigError(field, value, "is not a whole number", "give one, such as 256 or 1e6")
+    if not -_BEYOND <= whole < _BEYOND:
+        raise ConfigError(field, value, "has more than 64 bits", "give a number below 2**63")
+    return whole
+
+
+def _whole(value: object) -> int | None:
+    """A whole number; None of another value."""
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             return int(value)  # keeps every digit, which a float does not
     with contextlib.suppress(TypeError, ValueError, OverflowError):
-        if not isinstance(value, bool) and float(value) == int(float(value)):  # type: ignore[arg-type]
-            return value if isinstance(value, int) else int(float(value))  # type: ignore[arg-type]
-    raise ConfigError(field, value, "is not a whole number", "give one, such as 256 or 1e6")
+        if float(value) == int(float(value)):  # type: ignore[arg-type]
+            return int(float(value))  # type: ignore[arg-type]
+    return None
 
 
 def number(field: str, value: object) -> float:

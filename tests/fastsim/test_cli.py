@@ -398,3 +398,11 @@ def test_a_cached_run_loads_no_estimators(cli: Cli):
     loaded = imported_packages(process("run", "--requests", 20, python=("-X", "importtime")))
     assert "numba" in loaded
     assert not loaded & {"sklearn", "onnxruntime", "onnx", "skl2onnx"}
+
+
+def test_memory_that_does_not_suffice_is_told_in_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    def too_much(words: list[str]) -> int:
+        raise MemoryError("Unable to allocate 16.0 GiB for an array")
+
+    monkeypatch.setattr("fastsim.commands.run.main", too_much)
+    cli("run").assert_refused("memory does not suffice (Unable to allocate 16.0 GiB for an array)")

@@ -275,3 +275,14 @@ def test_a_micro_batch_has_room_for_a_request(scheduler: str):
     else:
         with pytest.raises(ConfigError):
             SimulationConfig(pipeline_parallel=4, scheduler=scheduler, scheduler_options=few)
+
+
+@pytest.mark.parametrize("value", [2**63, -(10**400), 1e300, "9223372036854775808"])
+def test_whole_numbers_beyond_the_kernels_tables_are_refused(value: object):
+    with pytest.raises(ConfigError, match=r"max_num_seqs .* has more than 64 bits; give a number below 2\*\*63"):
+        SimulationConfig(scheduler_options={"max_num_seqs": value})
+
+
+def test_a_block_of_more_tokens_than_are_counted_is_refused():
+    with pytest.raises(ConfigError, match=r"block_size 65537 .*; give 65536 or less"):
+        SimulationConfig(block_size=65_537)

@@ -139,10 +139,10 @@ def command_line(rng: random.Random, place: Path) -> object:
         write_run(place / "o")
     usable = [word for word in WORDS if "\x00" not in word and "/" not in word and len(word) < 1000]
     for _ in range(rng.choice((0, 1, 1, 2, 3))):
-        at, kind = rng.randrange(len(words)), rng.random()
-        if kind < 0.6 and not words[at].startswith("--"):
+        at, kind = rng.randrange(len(words)) if words else 0, rng.random()
+        if kind < 0.6 and words and not words[at].startswith("--"):
             words[at] = rng.choice(usable)
-        elif kind < 0.8:
+        elif kind < 0.8 or not words:
             words.insert(at, rng.choice(rng.choice(LINES)))
         else:
             del words[at]

@@ -89,7 +89,8 @@ def simulation(rng: random.Random, place: Path) -> object:
     if config.num_kv_blocks > 10_000 or config.max_model_len > 10_000 or config.replicas > 100:
         return None  # right, but the tables and the state would take long to make
     limits = config.batch_policy
-    if limits.max_num_seqs > 10_000 or getattr(limits, "max_num_batched_tokens", 1) > 100_000:
+    sizes = ("max_num_batched_tokens", "chunk_size")
+    if limits.max_num_seqs > 10_000 or any(getattr(limits, name, 1) > 100_000 for name in sizes):
         return None
     tables = plain_tables(config, rng.choice((0.0, 1e-3, 1.0)) + 1e-6, rng.choice((0.0, 1e-5)))
     result = fastsim.simulate(config, workload, tables)
