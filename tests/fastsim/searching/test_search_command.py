@@ -183,6 +183,7 @@ def test_the_line_speaks_once_it_takes_long(monkeypatch: pytest.MonkeyPatch, cap
         line.tell(Progress(1, 0, 2))
         while "1 of 2 runs" not in capsys.readouterr().err:
             pass
+    capsys.readouterr()  # the end of its line, which is written after the words
     monkeypatch.setattr(search_line.progress, "PATIENCE_S", 1e6)
     with SearchLine() as line:
         line.tell(Progress(1, 0, 2))
