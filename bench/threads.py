@@ -19,7 +19,7 @@ from typing import Any
 from common import Row, emit, figure, note, parser, standard_work
 
 import fastsim
-from fastsim.simulation import compile_kernel, load_parts, start_state
+from fastsim.preparing import compile_kernel, load_parts, start_state
 
 
 def best_of(repeats: int, *calls: Callable[[], Any]) -> list[tuple[float, Any]]:

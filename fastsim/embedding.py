@@ -13,7 +13,7 @@ from fastsim.config import SimulationConfig
 from fastsim.errors import ConfigError
 from fastsim.kernel.state import State
 from fastsim.options import ROUTERS
-from fastsim.simulation import compile_kernel, load_parts, start_state
+from fastsim.preparing import compile_kernel, load_parts, start_state
 
 if TYPE_CHECKING:
     from estimators import IterationTables

@@ -9,7 +9,8 @@ to the last bit.
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from fastsim.config import SimulationConfig
 from fastsim.custom import check_status, reads_replicas
 from fastsim.errors import ConfigError
 from fastsim.machine import check_requests
+from fastsim.preparing import compile_kernel, load_parts, start_state
 from fastsim.profiled_range import find_warnings
 from fastsim.queue_orders import order_keys, prediction_stream
 from fastsim.requests_file import RequestsFile
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from fastsim.batch_policy import Pool
     from fastsim.kernel.prepare import Bounds
     from fastsim.kernel.state import State
-    from traces import WorkloadStream
+    from traces import Workload, WorkloadStream
 
 #: What a stream does not go with yet, and what to do: fields of the configuration that must have their defaults.
 _IN_MEMORY = {
@@ -99,12 +101,11 @@ def simulate_stream(
     Raises:
         ConfigError: as `simulate` says.
     """
-    from fastsim.simulation import compile_kernel, load_parts, start_state
-
     path = None if requests_file is None else Path(requests_file)
     if path is not None and path.is_dir():
         raise ConfigError("requests_file", str(path), "is a directory", "give the path of a file")
-    first = next(iter(stream))
+    chunks = iter(stream)
+    first = next(chunks)
     model, device, pool, joined = load_parts(config, first, tables)
     run, (schedule, route) = compile_kernel(config, first)
     slots = own.get("batch_policy", schedule), own.get("router", route)
@@ -120,7 +121,7 @@ def simulate_stream(
 
     totals = Totals(model.window, bounds.tokens, config.slo)
     with _written(stream, path) as write:
-        for done in _segments(config, stream, pool, state, run_on):
+        for done in _segments(config, chain((first,), chunks), len(stream), pool, state, run_on):
             write(done, totals.served.requests)
             totals.add(done)
     latencies = totals.describe(state.integers, float(state.replicas["tbt_sum_s"].sum()))
@@ -147,7 +148,8 @@ def _bounds(config: SimulationConfig, stream: "WorkloadStream") -> "Bounds":
 
 def _segments(
     config: SimulationConfig,
-    stream: "WorkloadStream",
+    chunks: "Iterable[Workload]",
+    total: int,
     pool: "Pool",
     state: "State",
     run_on: "Callable[[State], int]",
@@ -156,7 +158,8 @@ def _segments(
 
     Args:
         config: what serves.
-        stream: what arrives.
+        chunks: what arrives.
+        total: requests of all chunks.
         pool: the KV memory of an engine.
         state: before the first arrival, with no request in its table.
         run_on: runs the event loop and returns DONE or NEEDS_REQUESTS.
@@ -166,13 +169,13 @@ def _segments(
     from fastsim.kernel.state import DONE
 
     buffer, predictions, arrived = state.requests, prediction_stream(config), 0
-    for chunk in stream:
+    for chunk in chunks:
         check_requests(config, chunk, pool, arrived)
         rows = np.arange(arrived, arrived + len(chunk))
         new = new_requests(chunk, order_keys(config, chunk, predictions), rows)
         state, buffer = append_requests(state, new, buffer)
         arrived += len(chunk)
-        state.cluster["more_to_come"] = arrived < len(stream)
+        state.cluster["more_to_come"] = arrived < total
         if run_on(state) == DONE:
             break
         count = count_done(state)

@@ -160,7 +160,7 @@ def prepare_machine(config: SimulationConfig, workload: "Workload | WorkloadStre
     """
     from fastsim.intervals import MEMBERS, check_intervals
     from fastsim.machine import check_requests, load_machine, tables_for
-    from fastsim.simulation import compile_kernel
+    from fastsim.preparing import compile_kernel
     from traces import Workload
 
     if not isinstance(workload, Workload):

@@ -76,7 +76,7 @@ class Prober:
                 could be attained, or as `fastsim.simulate`.
             estimators.EstimatorError: unknown model or device, or a model that cannot be split that way.
         """
-        from fastsim.simulation import compile_kernel, load_parts
+        from fastsim.preparing import compile_kernel, load_parts
         from fastsim.slo import objectives_of
 
         _check(config, workload)
@@ -143,7 +143,7 @@ class Prober:
         from fastsim.kernel.prepare_stops import broken_stop, with_stops
         from fastsim.kernel.state import DONE, STOPPED
         from fastsim.options import ROUTERS
-        from fastsim.simulation import _clients, start_state
+        from fastsim.preparing import clients_of, start_state
 
         model, device, pool, tables = self.parts
         reads_replicas = ROUTERS[self.config.router].reads_replicas  # type: ignore[attr-defined]
@@ -158,7 +158,7 @@ class Prober:
             raise RuntimeError(
                 f"the simulation stopped with status {status}: this is a bug of fastsim, please report it"
             )
-        clients = _clients(self.config)
+        clients = clients_of(self.config)
         order_notes(state, clients)
         return state._replace(requests=as_clients_see(state.requests, state.pending, workload, clients)), None
 

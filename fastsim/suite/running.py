@@ -66,7 +66,7 @@ class SuiteResult:
 
 def compile_kernels(scenarios: Sequence[Scenario]) -> None:
     """Compile what the scenarios need, or load it: one thread does so, for others would wait for it."""
-    from fastsim.simulation import compile_kernel
+    from fastsim.preparing import compile_kernel
 
     alike = {scenario.scheduler: scenario for scenario in scenarios}
     for scenario in alike.values():

@@ -16,7 +16,7 @@ from fastsim import ConfigError, SimulationConfig, Workload
 from fastsim.batch_policy import Pool
 from fastsim.kernel.jit import DISABLED
 from fastsim.machine import tables_for
-from fastsim.simulation import compile_kernel
+from fastsim.preparing import compile_kernel
 
 #: DESIGN.md, section 4.
 REQUEST_COLUMNS = [
