@@ -5,7 +5,7 @@ from __future__ import annotations
 _MOST = 2000  # characters of a part of a sentence, which a file of strangers may have given
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A text without line breaks and the other characters that a terminal obeys: those are spelt out."""
     return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
@@ -34,7 +34,7 @@ class EstimatorError(ValueError):
         shown = "" if value is None else f" {value!r}"
         if len(shown) > 120:
             shown = shown[:117] + "..."
-        super().__init__(_one_line(f"{field[:_MOST]}{shown} {wrong[:_MOST]}; {mend}."))
+        super().__init__(one_line(f"{field[:_MOST]}{shown} {wrong[:_MOST]}; {mend}."))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let the error travel between processes, which the four-argument constructor would prevent."""

@@ -1,6 +1,5 @@
 """The state of fastsim's caches: what is whole, and what a kill or a fault of the disk has left."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,18 +36,18 @@ def tables() -> Mapping[str, Any]:
 
 def traces() -> Mapping[str, Any]:
     """Public traces that were fetched: each is compared with the hash that was published or recorded."""
-    from traces.catalog import cache_directory
+    from traces.catalog import cache_directory, known_sha256
+    from traces.files import sha256_of
     from traces.public_traces import CATALOG
 
     directory = cache_directory()
     files = _files(directory)
     whole, torn = 0, []
     for name, trace in CATALOG.items():
-        path, record = directory / trace.file_name, directory / f"{trace.file_name}.sha256"
+        path, known = directory / trace.file_name, known_sha256(trace, directory)
         if not path.is_file():
             continue
-        known = trace.sha256 or (record.read_text(encoding="ascii").strip() if record.is_file() else None)
-        if known is None or _sha256(path) == known:
+        if known is None or sha256_of(path) == known:
             whole += 1
         else:
             torn.append(name)
@@ -107,8 +106,3 @@ def _named(names: list[str]) -> list[str]:
     """Some of the names, and how many there are beside them."""
     more = len(names) - _MOST_NAMED
     return names if more <= 0 else [*names[:_MOST_NAMED], f"and {more} more"]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,7 @@
 """The one error that fastsim raises for bad input."""
 
+from estimators.errors import one_line
+
 #: Characters of a part of a sentence, of which some lists of choices are long.
 _SHORT, _LONG = 300, 4000
 
@@ -7,11 +9,6 @@ _SHORT, _LONG = 300, 4000
 def cut(text: str, most: int = _SHORT) -> str:
     """A text, without what is beyond so many characters: a file of strangers may have given it."""
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def one_line(text: str) -> str:
-    """A text without line breaks and the other characters that a terminal obeys: those are spelt out."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class ConfigError(ValueError):

@@ -198,19 +198,14 @@ def describe_classes(requests: np.ndarray, keep_requests: bool) -> dict[str, dic
                 for name, values in finished.latencies.items()
             },
             "preemptions": int(own["preemptions"].sum()),
-            "hit_rate": describe_hits(finished)["hit_rate"],
+            "hit_rate": finished.cached_tokens / int(finished.prompt_tokens.sum()),
         }
     return result
 
 
-def describe_hits(finished: Finished) -> dict[str, float]:
-    """What requests found in the prefix cache when they were first scheduled.
-
-    Returns:
-        ``cached_tokens`` of the ``prompt_tokens``, and their ratio ``hit_rate``.
-    """
-    cached, prompt = finished.cached_tokens, int(finished.prompt_tokens.sum())
-    return {"cached_tokens": cached, "prompt_tokens": prompt, "hit_rate": cached / prompt}
+def describe_hits(cached_tokens: int, prompt_tokens: int) -> dict[str, float]:
+    """How many of the prompt tokens requests found in the prefix cache when they were first scheduled, and the part."""
+    return {"cached_tokens": cached_tokens, "prompt_tokens": prompt_tokens, "hit_rate": cached_tokens / prompt_tokens}
 
 
 def describe_replica(replica: Any, stages: np.ndarray, makespan_s: float) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def summarize(
         "quantiles": "exact" if keep else SKETCHED,
         "metrics": metrics,
         "distributions": distributions,
-        "prefix_cache": describe_hits(finished),
+        "prefix_cache": describe_hits(finished.cached_tokens, int(finished.prompt_tokens.sum())),
     }
     if workload.request_class.min() < workload.request_class.max():
         latencies["classes"] = describe_classes(counted, keep)

@@ -13,7 +13,15 @@ import numpy.typing as npt
 
 from fastsim.hardware import contexts_of
 from fastsim.kernel.histogram import NUM_BUCKETS
-from fastsim.metrics import Distribution, Finished, Summary, read_finished, sketched, sketched_distribution
+from fastsim.metrics import (
+    Distribution,
+    Finished,
+    Summary,
+    describe_hits,
+    read_finished,
+    sketched,
+    sketched_distribution,
+)
 from fastsim.slo import Met, add_met, count_met, times_of
 
 
@@ -122,9 +130,8 @@ class Latencies:
         return {name: sketched_distribution(counts) for name, counts in self.counts.items()}
 
     def hits(self) -> dict[str, float]:
-        """What they found in the prefix cache, as `fastsim.metrics.describe_hits` says it."""
-        rate = self.cached_tokens / self.prompt_tokens
-        return {"cached_tokens": self.cached_tokens, "prompt_tokens": self.prompt_tokens, "hit_rate": rate}
+        """What they found in the prefix cache."""
+        return describe_hits(self.cached_tokens, self.prompt_tokens)
 
 
 class Totals:

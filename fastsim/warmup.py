@@ -16,8 +16,8 @@ _KINDS = ("ONE_STAGE", "AHEAD", "STAGES", "LOCKSTEP")
 def usual_kernels() -> list[tuple[str, str]]:
     """Kernels that a run may need, those that take longest first: each ``"module:function"`` and its signature's name.
 
-    They are the event loop for every kind of replica, the batch policies, the routers, what fills and reads tables, and
-    Vidur's event loop. What only compiled code of a user's own calls is not among them.
+    They are the event loop for every kind of replica, the batch policies, the routers, what fills, reads and moves
+    tables, and Vidur's event loop. What only compiled code of a user's own calls is not among them.
     """
     loops = [(f"loop:{loop}", kind) for loop in ("without_clients", "with_clients") for kind in _KINDS]
     schedules = dict.fromkeys(scheduler.kernel for scheduler in SCHEDULERS.values())
@@ -27,6 +27,8 @@ def usual_kernels() -> list[tuple[str, str]]:
         ("vidur.loop:run", "VIDUR"),
         *((kernel, "SCHEDULE") for kernel in schedules),
         *((kernel, "ROUTE") for kernel in routes),
+        ("segment:count_done", "COUNT_DONE"),
+        ("segment:drop_done", "DROP_DONE"),
         ("columns", "TABLES"),
     ]
 

@@ -5,13 +5,12 @@ Where none is known, the first fetch records it beside the file, and later ones 
 wrong first one does not.
 """
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any, Final
 
 from traces.errors import TraceError, shown
-from traces.files import file_error
+from traces.files import file_error, sha256_of
 from traces.public_traces import CATALOG, PublicTrace
 from traces.writing import replace_file
 
@@ -66,13 +65,22 @@ def fetch(name: str, directory: Path | None = None) -> Path:
     """
     trace = find(name)
     folder = cache_directory() if directory is None else directory
-    record = folder / f"{trace.file_name}.sha256"
-    known = trace.sha256 or (record.read_text(encoding="ascii").strip() if record.exists() else None)
+    known = known_sha256(trace, folder)
     path = Path(_retrieve(name, trace, known, folder))
     if known is None:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        replace_file(record, lambda file: file.write(f"{digest}\n".encode()))
+        digest = sha256_of(path)
+        replace_file(_record(trace, folder), lambda file: file.write(f"{digest}\n".encode()))
     return path
+
+
+def known_sha256(trace: PublicTrace, folder: Path) -> str | None:
+    """What the file of a trace must hash to: as published, or as recorded in a folder when it was first fetched."""
+    record = _record(trace, folder)
+    return trace.sha256 or (record.read_text(encoding="ascii").strip() if record.is_file() else None)
+
+
+def _record(trace: PublicTrace, folder: Path) -> Path:
+    return folder / f"{trace.file_name}.sha256"
 
 
 def _retrieve(name: str, trace: PublicTrace, known: str | None, folder: Path) -> Any:

@@ -1,5 +1,6 @@
 """Contents of files, plain or gzip, and the errors about a file."""
 
+import hashlib
 import os
 import zlib
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,12 @@ NEW_COPY: Final = "fetch the file again"
 def file_error(path: str | os.PathLike[str], problem: str, mend: str) -> TraceError:
     """The error about a whole file."""
     return TraceError("path", str(path), f"is {str(path)!r}, which {problem}", mend)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """sha256 of the bytes of a file as hexadecimal text, a part at a time."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def contents(path: str | os.PathLike[str]) -> bytes:

@@ -1,6 +1,5 @@
 """Trace files too large to be held: our Parquet files, some rows at a time."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from traces.bounded import MAX_FILE_BYTES
 from traces.errors import TraceError, whole_number
-from traces.files import NEW_COPY, file_error
+from traces.files import NEW_COPY, file_error, sha256_of
 from traces.parquet import MAGIC, REQUIRED, beside_of, check_columns, numbers
 from traces.parquet_sizes import group_sizes
 from traces.stream import CHUNK_REQUESTS, WorkloadStream
@@ -115,8 +114,7 @@ def scan(path: str | os.PathLike[str], *, chunk_requests: int = CHUNK_REQUESTS) 
         raise file_error(file, "is no Parquet file with requests", "make one of it with fastsim traces convert")
     try:
         names, texts = pl.read_parquet_schema(file), pl.read_parquet_metadata(file)
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = sha256_of(file)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise _damaged(file, error) from error
     check_columns(file, list(names), rows)
