@@ -15,6 +15,7 @@ from estimators.expert_layout import ExpertLayout
 from estimators.layerwise import layerwise_tables
 from estimators.sources.all_reduce import Exchange
 from fastsim import ConfigError, SimulationConfig
+from fastsim.machine import tables_for
 from fastsim.memory import plan_memory
 
 
@@ -149,7 +150,7 @@ def test_engines_share_experts_with_the_shipped_estimators(tmp_path: Path):
     config = SimulationConfig(model=str(write_config(tmp_path)), data_parallel=2, expert_parallel=2)
     result = fastsim.simulate(config, some_workload(5))
     assert result.requests["completed_s"].is_finite().all()
-    tables = fastsim.simulation.tables_for(config)
+    tables = tables_for(config)
     assert (tables.expert.engines, tables.provenance["experts"]["expert_parallel"]) == (2, 2)
     with pytest.raises(ConfigError, match="is more than the 128 experts"):
         fastsim.simulate(config.with_fields(data_parallel=256, expert_parallel=256), some_workload(5))

@@ -8,6 +8,7 @@ from layerwise_files import experts_profile, write_config
 import fastsim
 from estimators import EstimatorError
 from estimators.layerwise import layerwise_tables
+from fastsim.machine import tables_for
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ def test_not_as_vidur_does(model: str, what: str):
 def test_a_mixture_is_simulated_with_the_shipped_estimators(tmp_path: Path):
     workload = fastsim.Workload.from_arrays([0.0], [16], [2])
     config = fastsim.SimulationConfig(model=str(write_config(tmp_path)), max_model_len=512)
-    tables = fastsim.simulation.tables_for(config)
+    tables = tables_for(config)
     result = fastsim.simulate(config, workload)
     first = tables.iteration_time_s(16, 1, chunks=[(0, 16)])
     assert result.requests["completed_s"].to_list() == [pytest.approx(first + tables.iteration_time_s(1, 1, 1, 17))]

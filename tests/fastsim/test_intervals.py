@@ -29,7 +29,7 @@ def members(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         provenance = {"profiled": {"tokens": [1, 50]}}
         return plain_tables(config, *(FACTORS[member] * seconds for seconds in TIMES), provenance=provenance)
 
-    monkeypatch.setattr("fastsim.simulation.tables_for", tables)
+    monkeypatch.setattr("fastsim.preparing.tables_for", tables)
     return asked
 
 
