@@ -28,23 +28,24 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "fastsim")]
 
 import fuzz.command_targets  # noqa: E402
+import fuzz.estimator_targets  # noqa: E402
 import fuzz.simulation_targets  # noqa: E402, F401
 from fuzz.file_targets import TARGETS  # noqa: E402
 
 _BATCH, _SLOW_S, _MEMORY_BYTES = 1000, 60, 12 << 30
 #: How a case may end.
-RESULT, SENTENCE = "a result", "one sentence"
+RESULT, SENTENCE, NOT_RUN = "a result", "one sentence", "not run"
 #: Of which a case takes a third of a second: they run a tenth as often.
 LONG = ("report_of_a_run", "report_of_a_search", "explanation_of_a_run", "onnx_graph")
 
 
 def outcome_of(name: str, seed: int) -> str:
-    """Run one case: `RESULT`, or `SENTENCE`, or else what it raised, and where."""
+    """Run one case: `RESULT`, `SENTENCE`, `NOT_RUN` where its target leaves it, or what it raised, and where."""
     place = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            TARGETS[name](random.Random(f"{name} {seed}"), place)
+            found = TARGETS[name](random.Random(f"{name} {seed}"), place)
     except ValueError as error:
         sentence = str(error)
         if not all(hasattr(error, part) for part in ("field", "value", "mend")):
@@ -52,7 +53,7 @@ def outcome_of(name: str, seed: int) -> str:
         if not sentence.isprintable() or not sentence.endswith(".") or len(sentence) > 7000:
             return f"not one sentence: {sentence[:200]!r}"
         return SENTENCE
-    except (Exception, MemoryError) as error:
+    except Exception as error:
         return _told(error)
     except BaseException as error:
         if type(error).__name__ != "PanicException":
@@ -60,7 +61,7 @@ def outcome_of(name: str, seed: int) -> str:
         return _told(error)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return RESULT
+    return NOT_RUN if found is None else RESULT
 
 
 def _told(error: BaseException) -> str:
@@ -81,7 +82,7 @@ def _work(name: str, seeds: range) -> None:
         faulthandler.dump_traceback_later(_SLOW_S, exit=True)
         outcome = outcome_of(name, seed)
         faulthandler.cancel_dump_traceback_later()
-        if outcome not in (RESULT, SENTENCE):
+        if outcome not in (RESULT, SENTENCE, NOT_RUN):
             print(json.dumps({"seed": seed, "fault": outcome}), flush=True)
 
 

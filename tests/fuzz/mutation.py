@@ -177,16 +177,16 @@ def packed(rng: random.Random, mutate: Callable[[random.Random, bytes], bytes], 
     return mutated_bytes(rng, gzip.compress(content, 1))
 
 
-def mutated_tree(rng: random.Random, tree: Any, values: list[Any] = VALUES) -> Any:
+def mutated_tree(rng: random.Random, tree: Any) -> Any:
     """A tree of dicts and lists, the same in memory for an unchanged part, with one to three places changed."""
     if rng.random() < _UNCHANGED:
         return tree
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        tree = _changed(rng, tree, values)
+        tree = _changed(rng, tree)
     return tree
 
 
-def _changed(rng: random.Random, tree: Any, values: list[Any]) -> Any:
+def _changed(rng: random.Random, tree: Any) -> Any:
     if isinstance(tree, dict | list) and tree and rng.random() < 0.93:
         keys = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
         key, copy = rng.choice(keys), tree.copy()
@@ -198,11 +198,11 @@ def _changed(rng: random.Random, tree: Any, values: list[Any]) -> Any:
         elif kind < 0.22 and isinstance(copy, list):
             copy.insert(0, copy[key])
         else:
-            copy[key] = _changed(rng, copy[key], values)
+            copy[key] = _changed(rng, copy[key])
         return copy
     if isinstance(tree, int | float) and not isinstance(tree, bool) and rng.random() < 0.4:
         return rng.choice((-tree, tree + 1, tree * 2, tree / 2, tree * 1000, str(tree), [tree]))
-    return rng.choice(values)
+    return rng.choice(VALUES)
 
 
 def mutated_json(rng: random.Random, content: bytes) -> bytes:

@@ -6,16 +6,21 @@ import io
 import itertools
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import polars as pl
+from cli_calls import TRACES
 
 from traces import Workload
 from traces.parquet import write
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = TRACES.parent
+#: A client of ServeGen: its arrivals, and its lengths.
+SERVEGEN = {
+    "chunk-0-trace.csv": b"0,2.0,1.0,Gamma,0.5,1.0\n600,1.0,1.0,Weibull,0.7,1.0\n",
+    "chunk-0-dataset.json": b'{"0": {"input_tokens": "{100: 0.5, 200: 0.5}", "output_tokens": "{10: 1.0}"}}',
+}
 _LINES = 24
 
 
@@ -69,16 +74,10 @@ def parquet_traces() -> list[bytes]:
     named = Workload.from_arrays(
         [0.0, 1.0], [40, 50], [4, 5], block_ids=[1, 2, 1], block_offsets=[0, 2, 3], block_tokens=16
     )
-    found = []
-    for workload in (plain, named):
-        file = io.BytesIO()
-        found.append(_written(workload, file))
-    return found
+    return [_written(workload) for workload in (plain, named)]
 
 
-def _written(workload: Workload, file: io.BytesIO) -> bytes:
-    import tempfile
-
+def _written(workload: Workload) -> bytes:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "a.parquet"
         write(workload, path)
@@ -88,19 +87,10 @@ def _written(workload: Workload, file: io.BytesIO) -> bytes:
 @functools.cache
 def archives() -> list[bytes]:
     """ServeGen's clients."""
-    trace = b"0,2.0,1.0,Gamma,0.5,1.0\n600,1.0,1.0,Weibull,0.7,1.0\n"
-    windows = {"0": {"input_tokens": "{100: 0.5, 200: 0.5}", "output_tokens": "{10: 1.0}"}}
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, content in (("m/chunk-0-trace.csv", trace), ("m/chunk-0-dataset.json", json.dumps(windows).encode())):
-            member = tarfile.TarInfo(name)
+        for name, content in SERVEGEN.items():
+            member = tarfile.TarInfo(f"m/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return [file.getvalue()]
-
-
-def frame_bytes(frame: pl.DataFrame, **beside: Any) -> bytes:
-    """A Parquet file of a table, with JSON beside it."""
-    file = io.BytesIO()
-    frame.write_parquet(file, metadata={key: json.dumps(value) for key, value in beside.items()})
-    return file.getvalue()
