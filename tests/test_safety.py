@@ -74,7 +74,7 @@ def refused(error: BaseException) -> str:
     return sentence
 
 
-def test_a_file_larger_than_the_bound_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_larger_than_the_bound_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # of holes

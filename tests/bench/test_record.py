@@ -120,6 +120,34 @@ def test_the_page_on_accuracy_claims_of_measured_runs_what_the_record_has(commit
         assert claimed == [f"{100 * known[name, of]:+.1f} %" for of in ("mean", "p50", "p90", "p99")]
 
 
+#: Names of rules in docs/accuracy.md, where they are not those of the bench.
+RULES = {
+    "the same, without CPU time": "synchronous scheduling, no CPU time",
+    "uncached blocks first (`vllm-head`)": "uncached blocks first",
+    "512 instead of 2,048 tokens per batch": "a quarter of the tokens per batch",
+}
+
+
+def test_the_page_on_accuracy_claims_of_rules_what_the_record_has(committed: dict[str, Any]):
+    known = {
+        (row["what"].partition("_")[0], row["name"], row["of"]): row["figure"]
+        for row in committed["rows"]
+        if row["bench"] == "effects"
+    }
+    lines = (DOCS / "accuracy.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| all rules | | +0.7 % | | -2.1 % |") + 1
+    end = lines.index("", start)
+    for line in lines[start:end]:
+        rule, *claimed = (cell.strip() for cell in line.strip("|").split("|"))
+        for i, gpu in enumerate(("RTX4090", "RTXPRO6000")):
+            place = gpu, RULES.get(rule, rule)
+            changes = [100 * known[*place, of] for of in ("ttft", "tpot", "latency")]
+            told = ", ".join(f"{change:+.1f}" for change in changes) + " %"
+            assert claimed[2 * i] == told if any(changes) else claimed[2 * i] in ("none", "not in this profile")
+            assert claimed[2 * i + 1] == f"{100 * known[*place, 'error of latency that is left']:+.1f} %"
+    assert end - start == len({name for _, name, _ in known})
+
+
 def test_benches_without_their_data_are_left_out_by_name(tmp_path: Path):
     done = bench("parity", "steps", "--json", "--data", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -158,6 +186,8 @@ def test_what_cannot_be_done_is_said(words: list[str]):
         (-0.0123, "+%", "-1.2 %"),
         (0.0043, "s", "4.3 ms"),
         (75.0, "s", "1.25 min"),
+        (0.99964, "s", "1 s"),
+        (0.0009999, "s", "1 ms"),
         (0.0, "s", "0 s"),
         (4.4e-16, "s", "4.4e-16 s"),
         (1234, "", "1,234"),

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from fastsim.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRACES = REPOSITORY.parent / "shared" / "data" / "traces"
@@ -43,6 +46,18 @@ class Outcome:
 
 
 Cli = Callable[..., Outcome]
+
+
+def in_this_process(capsys: Any) -> Cli:
+    """Calls the command in this process; ``capsys`` is pytest's."""
+
+    def call(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
 
 
 def process(*words: object, python: tuple[str, ...] = (), cwd: Path = REPOSITORY) -> Outcome:

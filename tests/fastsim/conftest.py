@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli, Outcome
+from cli_calls import Cli, in_this_process
 
-from fastsim.cli import main
 from fastsim.commands import parsing
 
 
@@ -14,17 +13,7 @@ from fastsim.commands import parsing
 def cli(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Call the command in this process, without progress lines, whose appearance depends on the machine."""
     monkeypatch.setattr(parsing, "PATIENCE_S", 1e6)
-
-    def call(*words: object) -> Outcome:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as end:  # argparse, after --help
-            code = end.code
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
+    return in_this_process(capsys)
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_damaged_kernels_are_compiled_again_with_a_note(tmp_path: Path, monkeypa
     copy = tmp_path / "fastsim" / "jit" / cache_directory().name
     shutil.copytree(cache_directory(), copy, ignore=shutil.ignore_patterns("*.tmp"))  # what others write just now
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    # Small ones, because the loop takes a minute.
+    # Small ones, because the loop takes long.
     damaged = [path for path in copy.glob("*.kernel") if path.name.startswith(SMALL_KERNELS)]
     assert damaged
     for kept in damaged:

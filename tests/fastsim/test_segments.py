@@ -33,18 +33,17 @@ COUNTS = (
 )
 
 
-def in_segments(case: Case, sizes: list[int], most_kept: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The completed requests, the replicas and the pool of a run in segments, and the largest table there was."""
+def in_segments(case: Case, sizes: list[int], most_kept: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The completed requests, the replicas and the pool of a run in segments."""
     state, values = prepare_kernel(case)
     slots = slots_of(SCHEDULERS[case.config.batch_policy].kernel, ROUTERS[case.config.router].kernel)
     all_requests, buffer = state.requests, state.requests[:0]
     state.cluster["more_to_come"] = 1
     state = state._replace(requests=all_requests[:0])
-    done, begin, largest = [], 0, 0
+    done, begin = [], 0
     for size in sizes:
         state, buffer = append_requests(state, all_requests[begin : begin + size], buffer)
         begin += size
-        largest = max(largest, len(state.requests))
         if begin >= len(all_requests):
             state.cluster["more_to_come"] = 0
         status = kernel.run(state, values, slots)
@@ -58,12 +57,12 @@ def in_segments(case: Case, sizes: list[int], most_kept: int) -> tuple[np.ndarra
             done.append(state.requests[:count].copy())
             state = drop_done(state, count)
             assert state.cluster["first_request"][0] == sum(map(len, done))
-    return np.concatenate([*done, state.requests]), state.replicas, state.integers, largest
+    return np.concatenate([*done, state.requests]), state.replicas, state.integers
 
 
 def assert_same(case: Case, sizes: list[int], most_kept: int = 0) -> None:
     whole = run_kernel(case)
-    requests, replicas, integers, _ = in_segments(case, sizes, most_kept)
+    requests, replicas, integers = in_segments(case, sizes, most_kept)
     for name in SAID:
         assert requests[name].tobytes() == whole.requests[name].tobytes(), name
     for name in (*SUMS, *COUNTS):

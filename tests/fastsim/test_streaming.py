@@ -1,10 +1,10 @@
 """A stream simulated segment by segment is the workload that is held in memory, to the last bit."""
 
 import json
-import resource
 
 import polars as pl
 import pytest
+from limits import largest_file
 from plain_tables import plain_tables
 
 import fastsim
@@ -190,13 +190,11 @@ def test_a_request_that_is_too_long_is_named_by_its_number_in_the_stream(tmp_pat
 def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
     config = SimulationConfig(**SERVING)
     stream = Workload.stream(chunk_requests=3, **DRAWN)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a disk that is full
-    try:
-        with pytest.raises(ConfigError, match=r"requests_file .*cannot be written \(File too large\)"):
-            fastsim.simulate(config, stream, plain_tables(config, 0.01), requests_file=tmp_path / "rows")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with (
+        largest_file(1000),
+        pytest.raises(ConfigError, match=r"requests_file .*cannot be written \(File too large\)"),
+    ):
+        fastsim.simulate(config, stream, plain_tables(config, 0.01), requests_file=tmp_path / "rows")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli, Outcome
+from cli_calls import Cli, in_this_process
 
 from fastsim import progress
-from fastsim.cli import main
 from fastsim.commands import parsing
 
 
@@ -20,14 +19,7 @@ def cli(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Call the command in this process, without progress lines, whose appearance depends on the machine."""
     monkeypatch.setattr(parsing, "PATIENCE_S", 1e6)
     monkeypatch.setattr(progress, "PATIENCE_S", 1e6)
-
-    def call(*words: object) -> Outcome:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Outcome(code, captured.out, captured.err)
-
-    return call
+    return in_this_process(capsys)
 
 
 def mounted(*words: object) -> bool:

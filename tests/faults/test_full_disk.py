@@ -2,16 +2,14 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 import pytest
 from cli_calls import Cli
+from limits import largest_file
 from polars.testing import assert_frame_equal
 from roofline_estimators import RooflineEstimators, build_small
 
@@ -21,17 +19,6 @@ from fastsim.searching.journal import NAME
 
 RUN = ("run", "--requests", 400, "--lengths", "fixed", "--lengths.prompt", 40, "--lengths.output", 2)
 NO_ROOM, TOO_LARGE = os.strerror(errno.ENOSPC), os.strerror(errno.EFBIG)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -1,13 +1,12 @@
 """A trace read some rows at a time is the one read at once."""
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from traces import TraceError, Workload
+from traces import TraceError, Workload, scanning
 from traces.objectives import Objective
 from traces.parquet import write
 from traces.scanning import UnscannableError, scan
@@ -38,19 +37,21 @@ def test_chunks_are_the_file(path: Path, size: int):
     assert stream.has_classes
 
 
-def test_what_is_held_does_not_grow_with_the_file(tmp_path: Path):
-    path, n = tmp_path / "long.parquet", 3_000_000
-    zeros = np.zeros(n)
-    pl.DataFrame(
-        {"arrival_s": zeros, "prompt_tokens": zeros.astype(int) + 5, "output_tokens": zeros.astype(int) + 7}
-    ).write_parquet(path)
-    stream = Workload.scan(path)
-    tracemalloc.start()
-    assert sum(len(chunk) for chunk in stream) == n
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (len(stream), stream.most_tokens, stream.has_classes) == (n, 12, False)
-    assert most < 8 * n  # of one column alone
+def test_no_more_is_read_at_a_time_than_is_said(path: Path, monkeypatch: pytest.MonkeyPatch):
+    heights = []
+    collect = pl.LazyFrame.collect
+
+    def noting(self: pl.LazyFrame, **more) -> pl.DataFrame:
+        frame = collect(self, **more)
+        heights.append(frame.height)
+        return frame
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", noting)
+    monkeypatch.setattr(scanning, "_ROWS", 100)
+    stream = scan(path, chunk_requests=30)
+    heights.clear()
+    assert sum(len(chunk) for chunk in stream) == 1000
+    assert heights == [90] * 11 + [10]
 
 
 def test_objectives_are_left_out_with_a_note(tmp_path: Path):
