@@ -1,4 +1,4 @@
-"""The record: every figure that the documentation claims, measured in one go, and the page that is made of it.
+"""The record: figures that the documentation claims, measured in one go, and the page that is made of it.
 
     python -m bench all --json > docs/record.json    # on a machine that does nothing else
     python -m bench parity fidelity [--smoke]        # some of them

@@ -129,7 +129,7 @@ def capacity_qps(config: fastsim.SimulationConfig, tables: Any, num_requests: in
 def standard_work(
     num_requests: int, config: fastsim.SimulationConfig | None = None
 ) -> tuple[fastsim.SimulationConfig, fastsim.Workload, Any]:
-    """The standard work of the design page: the embedded lengths, Poisson arrivals at 0.95 of the capacity, seed 0.
+    """The standard work, the README's: the embedded lengths, Poisson arrivals at 0.95 of the capacity, seed 0.
 
     Returns:
         The configuration, its workload and its tables.

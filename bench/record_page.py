@@ -8,7 +8,7 @@ from registry import BENCHES, NOT_RECORDED
 
 _HEAD = """# The record
 
-Figures that these pages claim, all from one run of `python -m bench all --json`, whose output is
+Figures that these pages claim, from one run of `python -m bench all --json`, whose output is
 [record.json](record.json); `python -m bench table docs/record.json` makes this page of it. `DIR` is a folder of data of
 others: `golden` has runs of the real Vidur, `data` measured runs, traces and profiles.
 """
@@ -16,7 +16,9 @@ _README_BEGIN, _README_END = "<!-- record: the standard work -->", "<!-- record:
 _README_COLUMNS = ("1 replica", "64 replicas", "1 replica of 4 stages", "iterations per request")
 _NOT = """## What is not in the record
 
-These figures are in the page named, with the machine that they were measured on.
+These figures are in the page named, with the machine that they were measured on; so are the parts of a call and its
+instructions ([kernel.md](kernel.md)), two runs of the command line ([scale.md](scale.md)), and what others measured of
+their simulators ([peers.md](peers.md)).
 
 | bench | page | why not |
 |---|---|---|
@@ -98,6 +100,7 @@ def shown(figure: float | None, unit: str) -> str:
 def _seconds(figure: float) -> str:
     if abs(figure) < 1e-9:
         return f"{figure:.2g} s"
+    figure = float(f"{figure:.3g}")
     scales = ((60, 60, "min"), (1, 1, "s"), (1e-3, 1e-3, "ms"))
     per, name = next(((per, name) for least, per, name in scales if abs(figure) >= least), (1e-6, "us"))
     return f"{figure / per:.3g} {name}"

@@ -2,7 +2,7 @@
 
 ``python bench/threads.py [--json] [--smoke] [--threads N]``
 
-The row ``simulate_many`` is of the standard work of the design page at as many loads as there are threads, times two,
+The row ``simulate_many`` is of the standard work (the README's table) at as many loads as there are threads, times two,
 by wall time: the best of runs on one thread and on all, in turns, and their ratio. ``same`` says whether both gave the
 same summaries. The row ``replicas`` is of what one simulation would gain if replicas that do not interact ran on
 threads: the event loop of round-robin replicas, which is that of each one's requests alone, one after the other and
