@@ -109,20 +109,15 @@ class _Telling(io.RawIOBase):
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock that ``path`` stands for, which one thread of one process has at a time; others wait.
 
-    Where the operating system or the file system has no such locks, nobody waits.
+    Where there are no such locks, or nothing can be written, nobody waits.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        with suppress(OSError):
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl  # not on Windows
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("ab"))
             fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
             # Closing is not enough: a process forked meanwhile has the file open as well.
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_UN)
+            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
+        yield

@@ -68,11 +68,9 @@ def kernels() -> Mapping[str, Any]:
     root, directory = cache_root() / "jit", cache_directory()
     files = _files(directory)
     code = {path: read_whole(path) is not None for path in files if path.suffix == SUFFIX}
-    kept = root in directory.parents
     others = [path for path in _folders(root) if path != directory]
     return {
         **_size(directory, files),
-        "kept for other processes": kept,
         "compiled": sorted(path.name.rpartition("-")[0] for path, whole in code.items() if whole),
         "damaged, to be compiled again": _named(sorted(path.stem for path, whole in code.items() if not whole)),
         "of other versions": len(others),

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
+from fastsim.errors import ConfigError
 from fastsim.options import ROUTERS
 from fastsim.schedulers import SCHEDULERS
 
@@ -44,32 +46,48 @@ def compile_usual(
 
     Yields:
         Of each kernel its name, and how many functions of it had to be compiled, when it is done.
+
+    Raises:
+        ConfigError: what was compiled cannot be kept.
     """
     todo = usual_kernels() if kernels is None else kernels
     # Not forked: a child would have locks that threads of this process hold.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes or os.cpu_count(), context) as pool:
-        for done in as_completed([pool.submit(_compile, *kernel) for kernel in todo]):
-            yield done.result()
+        try:
+            for done in as_completed([pool.submit(_compile, *kernel) for kernel in todo]):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _compile(kernel: str, signature: str) -> tuple[str, int]:
     """Compile one of them: its name, and how many functions were not kept yet."""
-    from fastsim.kernel import advance, slots
+    from fastsim.kernel.disk_cache import KernelsNotKeptWarning
     from fastsim.kernel.jit import DISABLED
 
-    functions: Sequence[Any]
-    if signature == "VIDUR":
-        from fastsim.vidur.simulate import compile_parity_kernel
-
-        functions = [compile_parity_kernel()]
-    elif signature == "TABLES":
-        functions = slots.table_functions()
-    elif signature in _KINDS:
-        functions = [slots.compiled(kernel, slots.run_of_kind(getattr(advance, signature)))]
-    else:
-        functions = [slots.compiled(kernel, getattr(slots, signature))]
+    warnings.simplefilter("error", KernelsNotKeptWarning)  # of this process, which only compiles
+    try:
+        functions = _functions(kernel, signature)
+    except KernelsNotKeptWarning as told:
+        wrong, mend = f"cannot be written ({told.reason})", "make room, or set XDG_CACHE_HOME to another place"
+        raise ConfigError("directory", str(told.directory), wrong, mend) from None
     name = f"{kernel} ({signature.lower()})" if signature in _KINDS else kernel
     if DISABLED:
         return name, 0
     return name, sum(sum(function.stats.cache_misses.values()) for function in functions)
+
+
+def _functions(kernel: str, signature: str) -> Sequence[Any]:
+    """Compiled, or loaded."""
+    from fastsim.kernel import advance, slots
+
+    if signature == "VIDUR":
+        from fastsim.vidur.simulate import compile_parity_kernel
+
+        return [compile_parity_kernel()]
+    if signature == "TABLES":
+        return slots.table_functions()
+    if signature in _KINDS:
+        return [slots.compiled(kernel, slots.run_of_kind(getattr(advance, signature)))]
+    return [slots.compiled(kernel, getattr(slots, signature))]

@@ -4,11 +4,11 @@ Numba's own cache unpickles what it finds, does not read where it cannot write, 
 compiling needs: half of the time of a short run.
 """
 
+import functools
 import hashlib
 import pickle
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 from numba.core.caching import NullCache
@@ -20,6 +20,20 @@ from estimators.files import replace_file
 
 SUFFIX = ".kernel"
 _HASH_BYTES = hashlib.sha256().digest_size
+
+
+class KernelsNotKeptWarning(UserWarning):
+    """The next process compiles its kernels anew.
+
+    Attributes:
+        directory: where they would be kept.
+        reason: why they are not.
+    """
+
+    def __init__(self, directory, reason):
+        """Build the sentence."""
+        self.directory, self.reason = directory, reason
+        super().__init__(f"compiled kernels are not kept, since {directory} cannot be written ({reason}).")
 
 
 class KernelCache(NullCache):
@@ -47,15 +61,17 @@ class KernelCache(NullCache):
         return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
     def save_overload(self, sig, data):
-        """Keep a compiled function; where that cannot be it is this process's alone."""
+        """Keep a compiled function; where that cannot be it is this process's alone, with a warning."""
         if data.library.has_dynamic_globals:  # addresses of this process
             return
         payload = dumps(data._reduce())
-        with suppress(OSError):
+        try:
             replace_file(
                 self._path(sig, data.target_context),
                 lambda file: file.write(hashlib.sha256(payload).digest() + payload),
             )
+        except OSError as error:
+            _tell(self._directory, error.strerror or str(error))
 
     def _path(self, sig, target_context):
         code = self._code
@@ -64,6 +80,12 @@ class KernelCache(NullCache):
             *(code.co_code, code.co_consts, code.co_names),
         )
         return self._directory / f"{self._name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}{SUFFIX}"
+
+
+@functools.cache
+def _tell(directory, reason):
+    """Warn, once for all kernels: Python forgets what it has said whenever numba, to compile, changes a filter."""
+    warnings.warn(KernelsNotKeptWarning(directory, reason), stacklevel=2)
 
 
 def read_whole(path: Path) -> bytes | None:

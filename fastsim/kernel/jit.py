@@ -6,7 +6,6 @@ edit to a callee in another file is noticed.
 
 import functools
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,7 @@ def cache_directory() -> Path:
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(Path(__file__).parent.glob("**/*.py")):
         digest.update(source.name.encode() + source.read_bytes())
-    directory = cache_root() / "jit" / digest.hexdigest()[:16]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a read-only home: compile for this process alone
-        directory = Path(tempfile.mkdtemp(prefix="fastsim-jit-"))
-    return directory
+    return cache_root() / "jit" / digest.hexdigest()[:16]
 
 
 def jit(signature=None, forceinline=False):

@@ -6,9 +6,7 @@ asked once per decision and never once per candidate.
 
 import functools
 import importlib
-import os
 import warnings
-from contextlib import nullcontext
 from typing import Any
 
 from numba import from_dtype, types
@@ -94,10 +92,8 @@ def compiled(kernel: str, signature: Any) -> Any:
     if DISABLED:
         return function
     plain = getattr(function, "py_func", function)
-    directory = cache_directory()
-    alone = locked(directory / f"{kernel}.lock") if os.access(directory, os.W_OK) else nullcontext()
     # Numba's lock first, which a thread that compiles a function of a user's holds when it comes here.
-    with global_compiler_lock, alone:
+    with global_compiler_lock, locked(cache_directory() / f"{kernel}.lock"):
         return jit(signature)(plain)
 
 

@@ -143,3 +143,11 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
         order.append("first")
     other.join()
     assert order == ["first", "second"]
+
+
+def test_where_no_lock_can_be_kept_nobody_waits(tmp_path):
+    (tmp_path / "file").write_text("")
+    with locked(tmp_path / "file" / "lock"), locked(tmp_path / "file" / "lock"):
+        pass
+    with pytest.raises(OSError, match="of the caller"), locked(tmp_path / "lock"):
+        raise OSError("of the caller")

@@ -68,4 +68,6 @@ def test_where_nothing_can_be_written_kernels_are_read_and_compiled(directory: P
 
     monkeypatch.setattr(disk_cache, "replace_file", refuse)
     assert loaded(thrice)
-    assert [loaded(square), loaded(square)] == [False, False]
+    with pytest.warns(disk_cache.KernelsNotKeptWarning, match=f"since {directory} cannot be written") as told:
+        assert [loaded(square), loaded(square)] == [False, False]
+    assert len(told) == 1

@@ -116,14 +116,7 @@ def test_compiled_kernels_are_told_and_which_are_damaged(cli: Cli):
     found = examined(cli)["kernels"]
     assert found["compiled"] == ["loop.run"]
     assert found["damaged, to be compiled again"] == ["orca.schedule-1b"]
-    assert found["kept for other processes"]
     assert (found["of other versions"], found["bytes of other versions"]) == (1, 3)
-
-
-def test_kernels_that_cannot_be_kept_are_told(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(jit, "cache_directory", lambda: tmp_path / "of this process")
-    assert not examined(cli)["kernels"]["kept for other processes"]
-    assert "kept for other processes no" in " ".join(cli("doctor").out.split())
 
 
 @pytest.mark.parametrize(("module", "distribution"), [("yaml", "pyyaml"), ("tomli_w", "tomli-w")])

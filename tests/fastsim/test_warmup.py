@@ -36,3 +36,15 @@ def test_the_second_call_says_that_all_is_compiled(cli: Cli, tmp_path, monkeypat
     assert second.out.startswith("all 2 kernels are compiled already")
     kept = sorted(path.name.rpartition("-")[0] for path in tmp_path.rglob("*.kernel"))
     assert kept == ["routing.random", "routing.round_robin"]
+
+
+@pytest.mark.skipif(DISABLED, reason="nothing is compiled")
+def test_what_cannot_be_kept_is_refused(cli: Cli, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "fastsim").write_text("a file, in which there can be no directory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(warmup, "usual_kernels", lambda: SMALL)
+    outcome = cli("warmup")
+    assert outcome.code == 2
+    sentence = outcome.err.splitlines()[-1]
+    assert f"'{tmp_path}/fastsim/jit/" in sentence
+    assert "cannot be written (Not a directory); make room, or set XDG_CACHE_HOME to another place." in sentence
