@@ -11,6 +11,8 @@ from estimators.latent import LatentAttention
 from estimators.model_spec import ModelSpec
 from estimators.quantisation import UNQUANTISED, quantisation_of
 
+# Which of them have experts or a window is kept by layer. No published model has a thousand.
+_MOST_LAYERS = 10_000
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 _QUANTISATION = ("quantization_config", "compression_config")
 # Keys of what is not simulated, in whatever family they stand, and what they mean.
@@ -44,6 +46,8 @@ def model_from_config(config: Mapping[str, Any], name: str, source: str = "confi
     """
     read, family = _family(ConfigReader(config, source))
     layers = read.positive("num_hidden_layers")
+    if layers > _MOST_LAYERS:
+        raise read.error("num_hidden_layers", f"is more than {_MOST_LAYERS:,}", "correct the file")
     window, window_layers = _windows(read, family, layers)
     bias = read.flag(family.bias, False)
     fields: dict[str, Any] = dict(

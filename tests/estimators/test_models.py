@@ -151,6 +151,7 @@ def test_unknown_types_are_refused():
         ({"hidden_size": None}, "hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
         ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"num_hidden_layers": 2**40}, "num_hidden_layers"),
         ({"intermediate_size": "big"}, "intermediate_size"),
         ({"vocab_size": 1.5}, "vocab_size"),
         ({"num_key_value_heads": 5}, "num_key_value_heads"),
