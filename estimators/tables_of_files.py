@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -25,6 +26,7 @@ MAX_YAML_BYTES: Final = 4 << 20
 """Largest file of YAML, which takes a second for each MiB."""
 _MAX_COLUMNS: Final = 2000
 _MAX_ARRAYS: Final = 1000
+_MAX_DIGITS: Final = 100
 
 
 def csv_frame(path: str | os.PathLike[str]) -> polars.DataFrame:
@@ -127,11 +129,26 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def yaml_table(content: bytes) -> Any:
-    """What a YAML file says; no part of it may stand for another, by which a small file can mean a huge one.
+    """What a YAML file says, of 64-bit integers.
+
+    No part of it may stand for another, by which a small file can mean a huge one.
 
     Raises:
         ValueError: it cannot be read, with a clause that says why.
     """
+    import yaml
+
+    text = text_of(content)
+    try:
+        return yaml.load(text, _safe_loader())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+@functools.cache
+def _safe_loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -140,13 +157,24 @@ def yaml_table(content: bytes) -> Any:
                 raise ValueError("it has an alias, which is not read")
             return super().compose_node(parent, index)
 
-    text = text_of(content)
-    try:
-        return yaml.load(text, Loader)  # a SafeLoader
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except (yaml.YAMLError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        def whole(self, node: Any) -> int:
+            value: int = self.construct_yaml_int(self._short(node))
+            if abs(value) >= 2**63:
+                raise ValueError("an integer of it has more than 64 bits")
+            return value
+
+        def fraction(self, node: Any) -> float:
+            value: float = self.construct_yaml_float(self._short(node))
+            return value
+
+        def _short(self, node: Any) -> Any:
+            if len(node.value) > _MAX_DIGITS:  # in YAML 1:30 is ninety, so that time grows with the square of the parts
+                raise ValueError(f"a number of it has {len(node.value)} digits")
+            return node
+
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.whole)
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.fraction)
+    return Loader
 
 
 def first_line(error: BaseException) -> str:

@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path: Path):
     assert found.frame.equals(given.frame)
     source = "fastsim's profiler, NVIDIA H100 80GB HBM3, 2026-11-28"
     counts = {"rows_read": 3, "rows_dropped": 0, "rows_duplicate": 0}
-    assert replace(found, frame=given.frame) == replace(given, source=source, **counts)
+    assert vars(replace(found, frame=None)) == vars(replace(given, frame=None, source=source, **counts))
     assert read_provenance(path)["provenance"] == PROVENANCE
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
