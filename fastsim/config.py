@@ -1,7 +1,7 @@
 """The whole configuration of a simulation: one frozen dataclass, and its TOML form."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,8 @@ from fastsim.vidur.options import PARITIES, VIDUR_ROUTERS, check_choices
 _KINDS = ("scheduler", "queue", "router", "engine", "client", "parity")
 #: Largest values that are simulated: what is more is a slip, and would end in the machine's memory.
 _MOST, _MOST_OF_OTHERS = {"replicas": 100_000, "data_parallel": 1000, "num_kv_blocks": 1 << 30}, 1 << 31
-#: Characters of a TOML file, and dots in a line of it.
-MAX_TOML, _MOST_DOTS = 1 << 20, 200
+#: Characters of a TOML file, dots in a line of it, and bits of an integer: no sentence can name one of 4,300 digits.
+MAX_TOML, _MOST_DOTS, _MOST_BITS = 1 << 20, 200, 1000
 #: The kernel counts cohorts in eight bits.
 _MOST_STAGES = 100
 #: Each replica keeps a count for each place within a block.
@@ -322,6 +322,16 @@ def read_toml(source: str, text: str) -> dict[str, Any]:
         wrong = f"has more than {MAX_TOML:,} characters, or {_MOST_DOTS} dots in a line"
         raise ConfigError("config", source, wrong, "give a shorter one")
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
+        _check_integers(table.values())
     except (ValueError, RecursionError) as error:  # beside its own errors: numbers of thousands of digits, deep nesting
         raise ConfigError("config", source, f"is not TOML ({error})", "mend that line") from None
+    return table
+
+
+def _check_integers(values: Iterable[Any]) -> None:
+    for value in values:
+        if isinstance(value, dict | list):
+            _check_integers(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise ValueError(f"an integer has {value.bit_length():,} bits")
