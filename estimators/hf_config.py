@@ -11,8 +11,8 @@ from estimators.latent import LatentAttention
 from estimators.model_spec import ModelSpec
 from estimators.quantisation import UNQUANTISED, quantisation_of
 
-# Which of them have experts or a window is kept by layer. No published model has a thousand.
-_MOST_LAYERS = 10_000
+# Which of them have experts, a window or quantised weights is told by layer. The deepest published models have 126.
+_MOST_LAYERS = 1000
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 _QUANTISATION = ("quantization_config", "compression_config")
 # Keys of what is not simulated, in whatever family they stand, and what they mean.

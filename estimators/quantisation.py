@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from estimators.errors import EstimatorError
@@ -28,6 +28,8 @@ _MODULES = {
 }
 #: What stands before ``layers`` in the names of modules.
 _PREFIXES = ("model.", "language_model.model.", "model.language_model.")
+#: Of all patterns in lists of names; published checkpoints have 12,000.
+_MAX_CHARACTERS = 100_000
 _PREFIX = re.compile(r"(?:(?:language_model|model)\.)+")
 
 
@@ -68,7 +70,7 @@ def quantisation_of(told: Any, field: str, model: ModelSpec) -> Quantisation:
         raise EstimatorError(field, cache, wrong, "choose one in fp8 or unquantised")
     try:
         parts = _unquantised_parts(table, model)
-    except (AttributeError, TypeError, re.error) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise EstimatorError(field, str(error), "is wrong in a list of names of modules", "correct the file") from error
     return Quantisation(dtype, parts, "fp8" if cache else None)
 
@@ -112,46 +114,76 @@ def _is_number(scheme: Any, kind: str, bits: int) -> bool:
 
 def _unquantised_parts(table: Mapping[str, Any], model: ModelSpec) -> tuple[str, ...]:
     """Parts of which more layers are left alone than quantised."""
-    left = _any_of(name for key in _LEFT_ALONE for name in table.get(key) or ())
-    groups = table.get("config_groups") or {}
-    targets = [name for group in groups.values() for name in group.get("targets") or ("Linear",)]
-    quantised = _any_of("*" if name == "Linear" else name for name in targets or ("Linear",))
-
-    def left_alone(part: str, layer: int) -> bool:
-        modules = [f"layers.{layer}.{name}" for name in _MODULES[part]]
-        return any(map(left, modules)) or not any(map(quantised, modules))
-
     dense = set(range(model.num_layers) if model.experts is None else model.experts.dense_layers)
     with_experts = set(range(model.num_layers)) - dense
     shared = with_experts if model.experts and model.experts.shared_intermediate_size else ()
     every = range(model.num_layers)
     layers = dict(zip(PARTS, (every, every, dense, with_experts, shared), strict=True))
+
+    def modules(part: str, layer: int) -> list[str]:
+        return [f"layers.{layer}.{name}" for name in _MODULES[part]]
+
+    known = [module for part in PARTS for layer in layers[part] for module in modules(part, layer)]
+    left = _named([name for key in _LEFT_ALONE for name in table.get(key) or ()], known)
+    groups = table.get("config_groups") or {}
+    targets = [name for group in groups.values() for name in group.get("targets") or ("Linear",)] or ["Linear"]
+    quantised = _named(["*" if name == "Linear" else name for name in targets], known)
+
+    def left_alone(part: str, layer: int) -> bool:
+        found = modules(part, layer)
+        return not left.isdisjoint(found) or quantised.isdisjoint(found)
+
     return tuple(part for part in PARTS if 2 * sum(left_alone(part, i) for i in layers[part]) > len(layers[part]))
 
 
-def _any_of(names: Iterable[str]) -> Callable[[str], bool]:
-    """Tells whether a module, from ``layers`` on, or one that holds it has one of the names.
+def _named(names: Sequence[str], modules: Sequence[str]) -> set[str]:
+    """The modules, from ``layers`` on, that have one of the names, or are in one that has.
 
     In these ``*`` stands for anything. After ``re:`` stands a regular expression of the beginning of the whole name, as
     compressed-tensors has it.
+
+    Raises:
+        ValueError: a regular expression, or so many, are not read.
     """
-    plain, globs, expressions = set(), [], []
+    plain, expressions = set(), []
     for name in names:
         tail = _PREFIX.sub("", name)
         if name.startswith("re:"):
-            expressions.append(re.compile(name[3:]))
+            if "{" in name:  # of a count times a count a few characters make an expression that takes minutes
+                raise ValueError(f"{name!r} repeats a part so many times")
+            expressions.append(f"^(?:{name[3:]})")
         elif "*" not in name:
             plain.add(tail)
         else:
             inner = "" if tail.startswith("layers.") else r"(?:.*\.)?"
-            globs.append(inner + re.escape(tail).replace(re.escape("*"), ".*") + r"(?:\..*)?$")
-    glob = re.compile("|".join(globs) or r"(?!)")
+            anything = re.escape(tail).replace(re.escape("*"), ".*")
+            expressions.append(rf"^(?:{'|'.join(map(re.escape, _PREFIXES))}){inner}{anything}(?:\..*)?$")
+    return {module for module in modules if _has_piece(module, plain)} | _matching(expressions, modules)
 
-    def has_one(module: str) -> bool:
-        pieces = module.split(".")
-        ends = range(1, len(pieces) + 1)
-        if any(".".join(pieces[start:end]) in plain for end in ends for start in range(end)) or glob.match(module):
-            return True
-        return any(expression.match(prefix + module) for expression in expressions for prefix in _PREFIXES)
 
-    return has_one
+def _has_piece(module: str, names: set[str]) -> bool:
+    pieces = module.split(".")
+    ends = range(1, len(pieces) + 1)
+    return any(".".join(pieces[start:end]) in names for end in ends for start in range(end))
+
+
+def _matching(expressions: Sequence[str], modules: Sequence[str]) -> set[str]:
+    """The modules that one of the regular expressions matches behind one of the prefixes."""
+    if sum(map(len, expressions)) > _MAX_CHARACTERS:
+        raise ValueError(f"names with * or re: of more than {_MAX_CHARACTERS:,} characters")
+    if not expressions or not modules:
+        return set()
+    import polars as pl
+
+    names = pl.DataFrame({"module": list(modules) * len(_PREFIXES)}).with_columns(
+        name=pl.Series([prefix + module for prefix in _PREFIXES for module in modules])
+    )
+    found: set[str] = set()
+    for expression in dict.fromkeys(expressions):
+        try:
+            # Not with Python's re, on which an expression of twenty characters can spend years.
+            matches = names.filter(pl.col("name").str.contains(expression))
+        except pl.exceptions.ComputeError as error:
+            raise ValueError(f"{expression[4:-1]!r} is no regular expression that is read") from error
+        found.update(matches["module"])
+    return found

@@ -21,6 +21,7 @@ _MOST_CLASS = 127
 Objectives = dict[str, Any]
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+_MOST_CHARACTERS = 100
 _TEXT = re.compile(r"\s*([0-9.eE+-]+)\s*([a-z]*)\s*")
 
 
@@ -38,7 +39,9 @@ def seconds(field: str, value: Any) -> float:
 
 def split_unit(value: Any) -> tuple[float | None, str]:
     """The number of a quantity and its unit, ``""`` for none; no number where the value is not one, finite and >= 0."""
-    found = _TEXT.fullmatch(str(value)) if not isinstance(value, bool) else None
+    text = str(value)
+    # What is longer is no quantity, and a regular expression could spend the square of its length on it.
+    found = _TEXT.fullmatch(text) if not isinstance(value, bool) and len(text) <= _MOST_CHARACTERS else None
     try:
         amount = float(found[1]) if found else math.nan
     except ValueError:

@@ -147,10 +147,12 @@ def test_json_is_what_json_reads() -> None:
         "x = " + "9" * 5000,
         "seed = 0x" + "f" * 5000,  # which Python reads, but does not print
         "slo = {ttft = [0b1" + "0" * 20_000 + "]}",
+        'warmup = "1' + " " * 900_000 + '!"',
+        'warmup = "1' + "e" * 900_000 + '!"',
         "seed = 1\n" * 200_000,
         "a = '\x00'",
     ],
-    ids=["deep", "dotted", "digits", "bits", "bits in a list", "long", "control"],
+    ids=["deep", "dotted", "digits", "bits", "bits in a list", "spaces", "exponents", "long", "control"],
 )
 def test_toml_that_is_none_is_one_sentence(text: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -72,6 +72,9 @@ def test_kinds_that_are_taken(table: dict[str, object], dtype: str, kv_dtype: st
         {"quant_algo": "FP8", "kv_cache_quant_algo": "NVFP4"},
         {"quant_method": "fp8", "ignore": [7]},
         {"quant_method": "fp8", "ignore": ["re:("]},
+        {"quant_method": "fp8", "ignore": ["re:(?!mlp)"]},
+        {"quant_method": "fp8", "ignore": ["re:(.{99}){99}"]},
+        {"quant_method": "fp8", "ignore": [f"*{i}" for i in range(10_000)]},
         {"quantization": "FP8"},
         "fp8",
     ],
@@ -98,6 +101,8 @@ def test_other_kinds_are_refused_by_field(table: object):
         ([f"model.layers.{i}.self_attn.q_b_proj" for i in range(27)], ("attention",)),
         ([f"model.layers.{i}.self_attn.q_b_proj" for i in range(13)], ()),
         (["model.layers.*.mlp.experts"], ("experts",)),
+        # On these Python's re would spend years.
+        (["re:(?:[a-z._0-9]+)+!", "*a" * 30 + "!", "re:.*shared_experts.*"], ("shared_experts",)),
     ],
 )
 @pytest.mark.parametrize("key", ["exclude_modules", "ignore", "modules_to_not_convert"])
