@@ -122,6 +122,10 @@ def _generate(
         parameters, default_qps = named.parameters(), named.qps or DEFAULT_QPS
     if qps is None and parameters["arrivals"] not in WITHOUT_RATE and "qps" not in options["arrivals"]:
         qps = default_qps
+    if config.max_model_len < 2:
+        raise ConfigError(
+            "max_model_len", config.max_model_len, "has no room for a prompt and an output", "give 2 or more"
+        )
     parameters["max_total_tokens"] = min(parameters["max_total_tokens"] or config.max_model_len, config.max_model_len)
     talk = {"conversations": command.conversations, "conversation_options": options["conversations"] or None}
     draw: Any = Workload.generate

@@ -78,7 +78,7 @@ BAD_FLAGS = [
     (["--expert-exchange", "all_to_all"], ["expert_exchange 'all_to_all'", "data_parallel"]),
     (["--model", "meta-llama/Llama-3.1-70B"], ["does not fit on h100_sxm", "GiB are missing", "tensor_parallel ="]),
     (["--num-kv-blocks", "1"], ["num_kv_blocks 1", "null block"]),
-    (["--max-model-len", "1"], ["1", "give"]),
+    (["--max-model-len", "1"], ["max_model_len 1", "give 2 or more"]),
     (["--config", "/nowhere/a.toml"], ["config '/nowhere/a.toml'", "cannot be read"]),
     (["--trace", "/nowhere/a.csv"], ["'/nowhere/a.csv'", "cannot be read"]),
     (["--trace", "/"], ["'/'", "cannot be read"]),
